@@ -1,0 +1,82 @@
+"""What every attack is, and the checks that all of them make."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mirst.errors import MirstError
+
+PAPER_EPS = 5 / 255
+
+
+class Attack(Protocol):
+    """A frozen, keyword-only dataclass whose fields are its configuration.
+
+    Called on a model, images and labels it returns attacked images of the same shape: inside
+    [0, 1], within `eps` of `x` in the L-infinity norm, finite, and detached. It leaves the model
+    as it found it and never claims success: `mirst.evaluation` recomputes that.
+    """
+
+    @property
+    def eps(self) -> float:
+        """Radius of the ball, in units of the [0, 1] pixel range."""
+        ...
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Attack `x`, `(N, C, H, W)` in [0, 1], labelled `y`, `(N,)` integers."""
+        ...
+
+
+def require_images(x: Tensor, y: Tensor) -> None:
+    """Raise `MirstError` unless `x` is `(N, C, H, W)` in [0, 1] and `y` is `(N,)` integers."""
+    if x.ndim != 4 or not x.is_floating_point():
+        raise MirstError(f"images must be floating point (N, C, H, W), not {x.dtype} {tuple(x.shape)}")
+    if y.shape != x.shape[:1] or y.is_floating_point():
+        raise MirstError(f"labels must be {len(x)} integers, not {y.dtype} {tuple(y.shape)}")
+    if len(x) and not (x.min() >= 0 and x.max() <= 1):  # also catches NaN
+        raise MirstError("images must lie in [0, 1]; normalisation belongs into the model's first layer")
+
+
+def require_fields(*, eps: float, step_size: float = 1.0, steps: int = 1, restarts: int = 1) -> None:
+    """Raise `MirstError` naming the first attack field that makes no sense."""
+    if not 0 <= eps <= 1:
+        raise MirstError(f"eps is {eps}; it must lie in [0, 1], in units of the pixel range (5/255 = 0.0196)")
+    if not step_size > 0:
+        raise MirstError(f"step_size is {step_size}; it must be positive")
+    if steps < 1:
+        raise MirstError(f"steps is {steps}; it must be at least 1")
+    if restarts < 1:
+        raise MirstError(f"restarts is {restarts}; it must be at least 1")
+
+
+@contextmanager
+def frozen(model: nn.Module, *, training: bool | None) -> Iterator[None]:
+    """Gradients with respect to inputs only, whatever surrounds the call.
+
+    Inside, the parameters ask for no gradient, and the model is in eval mode (`training=False`) or
+    in the mode of each module as found (`None`). On leaving, training flags, `requires_grad` and
+    buffers are what they were; a batch norm in train mode leaves no trace.
+    """
+    flags = [(module, module.training) for module in model.modules()]
+    grads = [(p, p.requires_grad) for p in model.parameters()]
+    buffers = [] if training is False else [(b, b.detach().clone()) for b in model.buffers()]
+    try:
+        for parameter, _ in grads:
+            parameter.requires_grad_(False)
+        if training is not None:
+            model.train(training)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+        for parameter, flag in grads:
+            parameter.requires_grad_(flag)
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)

@@ -1,0 +1,103 @@
+"""Signed gradient steps inside an L-infinity ball: the common floor of FGSM, PGD and CW."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mirst.attacks.base import PAPER_EPS, frozen, require_fields, require_images
+from mirst.attacks.losses import cross_entropy, margin
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def iterates(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    loss: Loss,
+    *,
+    eps: float,
+    step_size: float,
+    steps: int,
+    start: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """Yield x_1 to x_T of `x_t = Proj(x_{t-1} + step_size * sign(grad loss))` (MIRST-DM, Eq. 3).
+
+    The projection is onto the ball of radius `eps` around `x` and onto [0, 1]. A gradient that is
+    not a number moves nothing. `start` defaults to `x`; a negative `step_size` descends. The
+    caller sets the model's mode (`frozen`).
+    """
+    low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
+    current = x if start is None else start
+    for _ in range(steps):
+        current = current.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(loss(model(current), y).sum(), current)
+        step = gradient.sign().nan_to_num_(0.0).mul_(step_size)
+        current = (current.detach() + step).clamp(low, high)
+        yield current
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignDescent:
+    """`steps` signed gradient steps on `loss`, projected onto the ball; the last iterate counts.
+
+    With several restarts the run of largest margin counts, image by image.
+
+    Raises:
+        MirstError: a field out of range, on construction; images outside [0, 1], on call.
+    """
+
+    loss: ClassVar[Loss] = staticmethod(cross_entropy)
+
+    eps: float = PAPER_EPS
+    """Radius of the L-infinity ball, in units of the [0, 1] pixel range."""
+    step_size: float = 0.001
+    """Length of one step, in the same units."""
+    steps: int = 20
+    targeted: bool = False
+    """`y` is the class to reach, not the one to leave."""
+    random_start: bool = False
+    """Start uniformly inside the ball instead of at `x`."""
+    restarts: int = 1
+    """Runs, the best per image kept; every run after the first starts at random."""
+
+    def __post_init__(self) -> None:
+        require_fields(eps=self.eps, step_size=self.step_size, steps=self.steps, restarts=self.restarts)
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        require_images(x, y)
+        with frozen(model, training=False):
+            x, y = x.clone(), y.clone()
+            best = self._run(model, x, y, self.random_start, generator)
+            for _ in range(self.restarts - 1):
+                best = self._better(model, y, best, self._run(model, x, y, True, generator))
+        return best
+
+    def _run(
+        self, model: nn.Module, x: Tensor, y: Tensor, random_start: bool, generator: torch.Generator | None
+    ) -> Tensor:
+        start = random_point(x, self.eps, generator) if random_start else None
+        step_size = -self.step_size if self.targeted else self.step_size
+        last = x
+        for last in iterates(
+            model, x, y, self.loss, eps=self.eps, step_size=step_size, steps=self.steps, start=start
+        ):
+            pass
+        return last
+
+    def _better(self, model: nn.Module, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        with torch.no_grad():
+            gain = margin(model(b), y) - margin(model(a), y)
+        return torch.where((gain < 0 if self.targeted else gain > 0).view(-1, 1, 1, 1), b, a)
+
+
+def random_point(x: Tensor, eps: float, generator: torch.Generator | None) -> Tensor:
+    """A point drawn uniformly from the ball of radius `eps` around `x`, clamped to [0, 1]."""
+    device = x.device if generator is None else generator.device
+    noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
+    return (x + eps * (2 * noise - 1)).clamp(0, 1)

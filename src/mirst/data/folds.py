@@ -1,0 +1,101 @@
+"""Cross-validation folds that keep a group on one side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from mirst.data.duplicates import near_duplicates
+from mirst.data.readers import Record
+from mirst.errors import MirstError
+
+Indices = NDArray[np.int64]
+FoldKind = Literal["group", "random"]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Indices into the records."""
+
+    train: Indices
+    test: Indices
+
+
+def assign_groups(records: Sequence[Record]) -> list[Record]:
+    """The records, each with a group.
+
+    Where a record names none, the images among those without a group are compared by a perceptual
+    hash; near-duplicates share a group, named after the first of them.
+
+    Raises:
+        MirstError: an image cannot be read.
+    """
+    nameless = [i for i, record in enumerate(records) if record.group is None]
+    first_of = near_duplicates([records[i].path for i in nameless])
+    grouped = list(records)
+    for i, first in zip(nameless, first_of, strict=True):
+        head = records[nameless[first]]
+        grouped[i] = replace(records[i], group=f"{head.source}-{head.label}-{head.path.stem}")
+    return grouped
+
+
+def make_folds(records: Sequence[Record], count: int = 5, kind: FoldKind = "group", seed: int = 0) -> list[Fold]:
+    """`count` stratified folds, the same for the same records and seed.
+
+    Args:
+        kind: "group" keeps each group on one side (`assign_groups` fills in missing ones);
+            "random" splits image by image, the paper's way, and so lets near-duplicates leak from
+            training into test.
+
+    Raises:
+        MirstError: fewer than two folds, or a class with fewer images or groups than folds.
+    """
+    if count < 2:
+        raise MirstError(f"folds.count is {count}; cross-validation needs at least 2")
+    if kind == "group":
+        records = assign_groups(records)
+    labels = np.array([record.label for record in records])
+    units = _units(records, kind)
+    for label in np.unique(labels):
+        have = len(np.unique(units[labels == label]))
+        if have < count:
+            what = "groups" if kind == "group" else "images"
+            raise MirstError(
+                f"class {label} has {have} {what}, fewer than the {count} folds; lower folds.count or add images"
+            )
+    return [Fold(train, test) for train, test in _split(labels, units, count, kind, seed)]
+
+
+def split_validation(
+    records: Sequence[Record], indices: Indices, fraction: float, kind: FoldKind = "group", seed: int = 0
+) -> Fold:
+    """Split the records at `indices` into training (`.train`) and validation (`.test`) indices.
+
+    The validation part is stratified and, for "group", holds whole groups.
+
+    Raises:
+        MirstError: a class has fewer than two groups (images) to share out.
+    """
+    labels = np.array([records[i].label for i in indices])
+    units = _units([records[i] for i in indices], kind)
+    rarest = min(len(np.unique(units[labels == label])) for label in np.unique(labels))
+    if rarest < 2:
+        raise MirstError("a class is too small to hold out validation images; set training.val_fraction=0")
+    count = min(max(2, round(1 / fraction)), rarest)
+    train, val = _split(labels, units, count, kind, seed)[0]
+    return Fold(indices[train], indices[val])
+
+
+def _units(records: Sequence[Record], kind: FoldKind) -> NDArray[np.str_]:
+    """What may not be torn apart: groups, or single images."""
+    return np.array([str(record.group) if kind == "group" else str(i) for i, record in enumerate(records)])
+
+
+def _split(
+    labels: NDArray[np.str_], units: NDArray[np.str_], count: int, kind: FoldKind, seed: int
+) -> list[tuple[Indices, Indices]]:
+    splitter = StratifiedGroupKFold if kind == "group" else StratifiedKFold
+    return list(splitter(count, shuffle=True, random_state=seed).split(labels, labels, units))

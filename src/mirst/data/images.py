@@ -1,0 +1,51 @@
+"""Decoding and letterboxing."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from mirst.errors import MirstError
+
+Pixels = NDArray[np.uint8]
+
+
+def decode(path: str | Path, channels: int = 1) -> Image.Image:
+    """The image as 8-bit gray (`channels=1`) or RGB (3), upright.
+
+    16-bit images are scaled down, transparent pixels are black, EXIF rotation is applied.
+
+    Raises:
+        MirstError: the file is missing, truncated, too large to be safe, or no image.
+    """
+    try:
+        with Image.open(path) as file:
+            image: Image.Image = ImageOps.exif_transpose(file)
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise MirstError(f"cannot read {path} as an image ({error}); repair or remove it") from error
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def letterbox(image: Image.Image, size: int) -> Image.Image:
+    """Pad with zeros to a centred square, then resize to `size` x `size`: nothing is stretched."""
+    side = max(image.size)
+    square = Image.new(image.mode, (side, side))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def load_images(paths: Iterable[Path], size: int, channels: int = 1) -> Pixels:
+    """Decoded, letterboxed images, `(N, channels, size, size)`, 0 to 255.
+
+    Raises:
+        MirstError: a file cannot be read as an image.
+    """
+    images = [np.atleast_3d(np.asarray(letterbox(decode(path, channels), size))) for path in paths]
+    return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))

@@ -1,0 +1,118 @@
+"""Backbones, each behind its own normalisation so that inputs are raw [0, 1] pixels."""
+
+import importlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from mirst.errors import MirstError
+from mirst.nn.drop_max import replace_first_max_pool
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Normalized(nn.Module):
+    """A network with input normalisation as its first layer: epsilon always means pixels.
+
+    Args:
+        network: takes `(N, channels, H, W)` normalised images, gives `(N, classes)` logits.
+        mean, std: one value per channel that `network` wants. A gray image stays one channel up to
+            here and is replicated to that number, so no attack can buy colour noise on it.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network((x - self.mean) / self.std)
+        return logits
+
+
+def build_model(name: str, in_channels: int, num_classes: int, drop_max: bool = False) -> nn.Module:
+    """A classifier of raw [0, 1] images, randomly initialised from torch's global generator.
+
+    Args:
+        name: a key of `MODELS`, or `package.module:factory`; the factory is called with
+            `in_channels` and `num_classes` as keywords and returns an `nn.Module`.
+        in_channels: 1 (gray) or 3.
+        num_classes: at least 2.
+        drop_max: replace the first max-pool by drop-max.
+
+    Returns:
+        A module from `(N, in_channels, H, W)` to `(N, num_classes)` logits. For the names in
+        `MODELS` it is a `Normalized`, whose `.network` has torchvision's state-dict keys.
+
+    Raises:
+        MirstError: an unknown name, a factory that cannot be imported or returns no module, a
+            number of channels or classes that makes no sense, no max-pool to replace.
+    """
+    if in_channels not in (1, 3):
+        raise MirstError(f"in_channels is {in_channels}; images have 1 (gray) or 3 channels")
+    if num_classes < 2:
+        raise MirstError(f"num_classes is {num_classes}; a classifier needs at least 2")
+    factory = MODELS[name] if name in MODELS else _import_factory(name)
+    model = factory(in_channels=in_channels, num_classes=num_classes)
+    if not isinstance(model, nn.Module):
+        raise MirstError(f"model.name: {name} returned a {type(model).__name__}, not an nn.Module")
+    return replace_first_max_pool(model) if drop_max else model
+
+
+def _import_factory(name: str) -> Callable[..., object]:
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise MirstError(f"model.name: unknown model {name}; choose {', '.join(MODELS)} or package.module:factory")
+    try:
+        factory: Callable[..., object] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise MirstError(f"model.name: cannot import {name} ({error}); is it on PYTHONPATH?") from error
+    return factory
+
+
+def _resnet50(in_channels: int, num_classes: int) -> nn.Module:
+    from monai.networks.nets.resnet import resnet50
+
+    net = resnet50(
+        spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, num_classes=num_classes
+    )
+    return Normalized(net, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _resnet18(in_channels: int, num_classes: int) -> nn.Module:
+    from monai.networks.nets.resnet import resnet18
+
+    net = resnet18(
+        spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, num_classes=num_classes
+    )
+    return Normalized(net, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _resnet_tiny(in_channels: int, num_classes: int) -> nn.Module:
+    """A narrow ResNet-10 for a few CPU cores: one basic block per stage, widths 16 to 128."""
+    from monai.networks.nets.resnet import ResNet
+
+    net = ResNet(
+        block="basic",
+        layers=[1, 1, 1, 1],
+        block_inplanes=[16, 32, 64, 128],
+        spatial_dims=2,
+        n_input_channels=in_channels,
+        conv1_t_size=5,
+        conv1_t_stride=2,
+        bias_downsample=False,
+        num_classes=num_classes,
+    )
+    return Normalized(net, (0.25,) * in_channels, (0.25,) * in_channels)
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "resnet50": _resnet50,
+    "resnet18": _resnet18,
+    "resnet_tiny": _resnet_tiny,
+}

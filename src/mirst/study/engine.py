@@ -1,0 +1,157 @@
+"""Trials in worker processes on one machine."""
+
+import multiprocessing
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mirst.errors import MirstError
+from mirst.study.prepare import prepare
+from mirst.study.results import collect, open_folder
+from mirst.study.spec import StudySpec
+from mirst.study.trial import Prepared, Trial, run_trial
+from mirst.training import Epoch
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a running study tells: an epoch of a trial, or its end (`epoch` is `None`)."""
+
+    trial: str
+    epoch: Epoch | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study is about to do."""
+
+    trials: int
+    done: int
+    """Trials that an earlier run has finished."""
+    epochs: int
+    """Of each trial."""
+    jobs: int
+
+
+def run_study(
+    spec: StudySpec,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    on_plan: Callable[[Plan], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> None:
+    """Run every trial of `spec` that `out` does not hold yet, then gather the rows in `out`.
+
+    Each trial runs in a process of its own thread count, so `jobs` changes no number; a run that
+    was killed goes on where it stopped and ends with the same numbers.
+
+    Args:
+        jobs: trials at a time; as many as the cores allow, or one on a GPU, by default.
+
+    Raises:
+        MirstError: data that cannot be read or split, a setting that does not fit them, or an `out`
+            that holds another study.
+    """
+    if jobs is not None and jobs < 1:
+        raise MirstError(f"--jobs is {jobs}; it must be at least 1")
+    prepared = prepare(spec)
+    open_folder(out, prepared)
+    trials = all_trials(spec)
+    pending = [trial for trial in trials if not (_folder(out, trial) / "outcomes.csv").exists()]
+    jobs = jobs or _default_jobs(spec)
+    if on_plan is not None:
+        on_plan(Plan(len(trials), len(trials) - len(pending), spec.training.epochs, jobs))
+    if pending:
+        _run_pending(pending, prepared, out, min(jobs, len(pending)), on_progress or (lambda _: None))
+    collect(out, [_folder(out, trial) for trial in trials], prepared)
+
+
+def all_trials(spec: StudySpec) -> list[Trial]:
+    """Every defense on every fold with every seed, in the order of the tables."""
+    return [
+        Trial(entry, fold, seed) for entry in spec.defenses for fold in range(spec.folds.count) for seed in spec.seeds
+    ]
+
+
+def _folder(out: Path, trial: Trial) -> Path:
+    return out / "trials" / trial.name
+
+
+def _default_jobs(spec: StudySpec) -> int:
+    if torch.cuda.is_available():
+        return 1
+    return max(1, len(os.sched_getaffinity(0)) // spec.training.threads)
+
+
+def _run_pending(
+    pending: Sequence[Trial], prepared: Prepared, out: Path, jobs: int, on_progress: Callable[[Progress], None]
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    messages: Any = context.Queue()
+    with ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_start_worker, initargs=(prepared, messages)
+    ) as pool:
+        running: dict[Future[None], Trial] = {
+            pool.submit(_work, trial, _folder(out, trial)): trial for trial in pending
+        }
+        try:
+            while running:
+                done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                _forward(messages, on_progress)
+                for future in done:
+                    trial = running.pop(future)
+                    _raise_named(trial, future)
+                    on_progress(Progress(trial.name, None))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
+
+
+def _forward(messages: Any, on_progress: Callable[[Progress], None]) -> None:
+    while True:
+        try:
+            on_progress(messages.get_nowait())
+        except queue.Empty:
+            return
+
+
+def _raise_named(trial: Trial, future: Future[None]) -> None:
+    try:
+        future.result()
+    except MirstError as error:
+        raise MirstError(f"trial {trial.name}: {error}") from error
+
+
+_shared: tuple[Prepared, Any]
+"""Of a worker process: what it was started with."""
+
+
+def _start_worker(prepared: Prepared, messages: Any) -> None:
+    global _shared
+    _shared = (prepared, messages)
+    torch.set_num_threads(prepared.spec.training.threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose study was killed must not go on writing beside the resumed one."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        os._exit(1)
+
+
+def _work(trial: Trial, folder: Path) -> None:
+    prepared, messages = _shared
+    run_trial(trial, prepared, folder, lambda epoch: messages.put(Progress(trial.name, epoch)))

@@ -1,0 +1,169 @@
+"""One trial: one defense, one fold, one seed."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mirst.data import Fold, ImageSet, Record, batches, split_validation
+from mirst.data.images import Pixels
+from mirst.evaluation import evaluate
+from mirst.files import atomic
+from mirst.nn import ModelCard, build_model, load_backbone, save_model
+from mirst.study.spec import DefenseEntry, StudySpec
+from mirst.training import Epoch, FitResult, fit
+
+EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Trial:
+    entry: DefenseEntry
+    fold: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.entry.title}-fold{self.fold}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all trials of a study share."""
+
+    spec: StudySpec
+    records: list[Record]
+    names: list[str]
+    """Of the images, relative to the data folder."""
+    images: Pixels
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    positive: str
+    folds: list[Fold]
+
+    @property
+    def positive_index(self) -> int:
+        return self.classes.index(self.positive)
+
+    def subset(self, indices: NDArray[np.int64], augment: bool = False) -> ImageSet:
+        return ImageSet(self.images[indices], self.labels[indices], augment)
+
+
+def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable[[Epoch], None]) -> None:
+    """Train, save and attack one model; `folder/outcomes.csv` appears last and marks the end.
+
+    A trial that was cut off goes on from the last finished epoch in `folder/state.pt`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    test = prepared.folds[trial.fold].test
+    model, result = train_model(
+        trial.entry, prepared, prepared.folds[trial.fold].train, trial.seed, folder / "state.pt", on_epoch
+    )
+    save_model(folder / "model.safetensors", model, model_card(trial.entry, prepared, result))
+    with atomic(folder / "history.csv") as partial:
+        _history(result).to_csv(partial, index=False)
+    if trial.fold == 0 and trial.seed == prepared.spec.seeds[0]:
+        _save_examples(folder / "examples.npz", model, prepared, test)
+    rows = outcome_rows(model, prepared, test, result.threshold, trial.seed)
+    rows.insert(0, "defense", trial.entry.label)
+    rows.insert(1, "drop_max", trial.entry.drop_max)
+    rows.insert(2, "fold", trial.fold)
+    rows.insert(3, "seed", trial.seed)
+    with atomic(folder / "outcomes.csv") as partial:
+        rows.to_csv(partial, index=False)
+    (folder / "state.pt").unlink(missing_ok=True)
+
+
+def train_model(
+    entry: DefenseEntry,
+    prepared: Prepared,
+    indices: NDArray[np.int64],
+    seed: int,
+    state: Path,
+    on_epoch: Callable[[Epoch], None],
+) -> tuple[nn.Module, FitResult]:
+    """A model trained on the records at `indices`, some of them held out for validation."""
+    spec, settings = prepared.spec, prepared.spec.training
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build_model(spec.model.name, spec.data.channels, len(prepared.classes), entry.drop_max)
+    if spec.model.weights != "random":
+        load_backbone(model, spec.model.weights)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    val = None
+    if settings.val_fraction > 0:
+        split = split_validation(prepared.records, indices, settings.val_fraction, spec.folds.kind, spec.folds.seed)
+        indices = split.train
+        val = batches(prepared.subset(split.test), EVALUATION_BATCH)
+    result = fit(
+        model,
+        batches(prepared.subset(indices, settings.augment), settings.batch_size, shuffle=True),
+        entry.defense,
+        val=val,
+        settings=settings,
+        positive=prepared.positive_index,
+        seed=seed,
+        checkpoint=state,
+        on_epoch=on_epoch,
+    )
+    return model, result
+
+
+def model_card(entry: DefenseEntry, prepared: Prepared, result: FitResult) -> ModelCard:
+    return ModelCard(
+        model=prepared.spec.model.name,
+        drop_max=entry.drop_max,
+        channels=prepared.spec.data.channels,
+        size=prepared.spec.data.size,
+        classes=prepared.classes,
+        positive=prepared.positive,
+        threshold=result.threshold,
+        defense=repr(entry.defense),
+    )
+
+
+def outcome_rows(
+    model: nn.Module, prepared: Prepared, indices: NDArray[np.int64], threshold: float, seed: int
+) -> pd.DataFrame:
+    """`source, image, group, label, attack, eps, prediction, score, linf`, classes by name."""
+    attacks = {entry.label: entry.attack for entry in prepared.spec.attacks}
+    data = batches(prepared.subset(indices), EVALUATION_BATCH)
+    rows = evaluate(model, data, attacks, positive=prepared.positive_index, threshold=threshold, seed=seed)
+    names = np.array(prepared.classes)
+    at = indices[rows["image"]]
+    rows["image"] = [prepared.names[i] for i in at]
+    rows["label"] = names[rows["label"]]
+    rows["prediction"] = names[rows["prediction"]]
+    rows.insert(0, "source", [prepared.records[i].source for i in at])
+    rows.insert(2, "group", [prepared.records[i].group for i in at])
+    return rows
+
+
+def _history(result: FitResult) -> pd.DataFrame:
+    rows = []
+    for epoch in result.history:
+        row = asdict(epoch)
+        rows.append(row | row.pop("terms"))
+    return pd.DataFrame(rows).assign(kept=lambda table: table["number"] == result.epoch)
+
+
+def _save_examples(path: Path, model: nn.Module, prepared: Prepared, test: NDArray[np.int64]) -> None:
+    """Two test images of the positive class and two others, clean and under each attack."""
+    is_positive = prepared.labels[test] == prepared.positive_index
+    chosen = np.concatenate([test[is_positive][:2], test[~is_positive][:2]])
+    x, y = prepared.subset(chosen)[list(range(len(chosen)))]
+    device = next(model.parameters()).device
+    attacked = [entry.attack(model, x.to(device), y.to(device)).cpu() for entry in prepared.spec.attacks]
+    with atomic(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            images=np.array([prepared.names[i] for i in chosen]),
+            attacks=np.array([entry.label for entry in prepared.spec.attacks]),
+            clean=x.numpy(),
+            attacked=torch.stack(attacked).numpy(),
+        )

@@ -1,0 +1,196 @@
+"""The training loop."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mirst.attacks import PGD
+from mirst.defenses import Defense
+from mirst.errors import Diverged, MirstError
+from mirst.metrics import youden_threshold
+from mirst.training.settings import Training, has_field, with_class_weights
+from mirst.training.state import Epoch, State, load_state, save_state
+from mirst.training.validation import balanced_accuracy_on, logits_on
+
+Loader = Iterable[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """How the training went; the model itself was trained in place."""
+
+    history: list[Epoch]
+    epoch: int
+    """Number of the epoch whose weights were kept."""
+    threshold: float
+    """Operating point on the log-odds of the positive class, for two classes."""
+    collapsed: int | None
+    """The one class that the model predicts for every validation (else training) image."""
+
+    def __str__(self) -> str:
+        kept = f"trained for {len(self.history)} epochs, kept epoch {self.epoch}"
+        if self.collapsed is None:
+            return kept
+        return f"{kept}; collapsed: it predicts class {self.collapsed} for every image"
+
+
+def fit(
+    model: nn.Module,
+    data: Loader,
+    defense: Defense,
+    *,
+    val: Loader | None = None,
+    settings: Training | None = None,
+    positive: int = 1,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> FitResult:
+    """Train `model` in place.
+
+    Args:
+        model: any module from `(N, C, H, W)` images in [0, 1] to `(N, K)` logits, on any device.
+        data: batches `(x, y)`, a `DataLoader` for one; iterated once per epoch.
+        defense: the training objective.
+        val: batches to select and to set the operating threshold on.
+        settings: defaults to `Training()`.
+        positive: index of the positive class, for the threshold.
+        seed: of everything random inside an epoch, a shuffling `DataLoader` included. The initial
+            weights are the caller's. Torch's global generator is left as found.
+        checkpoint: file to write the state to after each epoch and to resume from. A resumed run
+            ends with the weights of one that was never stopped.
+        on_epoch: called after each epoch.
+
+    Raises:
+        MirstError: settings that need `val` without one, images outside [0, 1], a checkpoint of
+            another run.
+        Diverged: a loss that is not finite.
+    """
+    settings = settings or Training()
+    if settings.needs_validation and val is None:
+        raise MirstError(
+            f"select={settings.select} and threshold={settings.threshold} need validation images; pass val"
+        )
+    counts = _class_counts(model, data, seed)
+    if settings.threshold == "youden" and len(counts) != 2:
+        raise MirstError(f"threshold=youden needs two classes, not {len(counts)}; set it to argmax")
+    if settings.class_weights == "balanced":
+        defense = with_class_weights(defense, counts)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr)
+    run = repr((defense, settings, seed))
+    path = None if checkpoint is None else Path(checkpoint)
+    state = State(history=[]) if path is None else load_state(path, run, model, optimizer)
+
+    for index in range(len(state.history), settings.epochs):
+        with _seeded(model, seed, index):
+            loss, terms = _train_epoch(model, data, settings.defense_at(defense, index), optimizer, settings, index)
+        epoch = _validated(model, val, defense, settings, index, loss, terms)
+        state.history.append(epoch)
+        _keep_best(state, epoch, model, settings)
+        if path is not None:
+            save_state(path, run, state, model, optimizer)
+        if on_epoch is not None:
+            on_epoch(epoch)
+
+    if state.best_weights is not None:
+        model.load_state_dict(state.best_weights)
+    return _judge(model, val if val is not None else data, settings, positive, seed, state)
+
+
+def _train_epoch(
+    model: nn.Module, data: Loader, defense: Defense, optimizer: torch.optim.Optimizer, settings: Training, index: int
+) -> tuple[float, dict[str, float]]:
+    """Means of the loss and of its terms over the batches."""
+    device = next(model.parameters()).device
+    for group in optimizer.param_groups:
+        group["lr"] = settings.lr_at(index)
+    model.train()
+    losses: list[float] = []
+    sums: defaultdict[str, float] = defaultdict(float)
+    for x, y in data:
+        optimizer.zero_grad(set_to_none=True)
+        total, terms = defense(model, x.to(device), y.to(device))
+        losses.append(total.item())
+        if not math.isfinite(losses[-1]):
+            raise Diverged(f"training diverged in epoch {index + 1}: the loss is {losses[-1]}; lower training.lr")
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        for name, value in terms.items():
+            sums[name] += value
+    if not losses:
+        raise MirstError("the training data give no batch")
+    return sum(losses) / len(losses), {name: value / len(losses) for name, value in sums.items()}
+
+
+def _validated(
+    model: nn.Module,
+    val: Loader | None,
+    defense: Defense,
+    settings: Training,
+    index: int,
+    loss: float,
+    terms: dict[str, float],
+) -> Epoch:
+    clean = attacked = None
+    if val is not None:
+        clean = balanced_accuracy_on(model, val)
+        if settings.select == "best_robust" and settings.eps_share(index) == 1:
+            attacked = balanced_accuracy_on(model, val, _selection_attack(defense))
+    share = settings.eps_share(index) if has_field(defense, "eps") else 1.0
+    return Epoch(number=index + 1, loss=loss, terms=terms, eps_share=share, clean=clean, attacked=attacked)
+
+
+def _selection_attack(defense: Defense) -> PGD:
+    eps: float = getattr(defense, "eps", PGD().eps)
+    return PGD(eps=eps, steps=10, step_size=2 * eps / 10 or 1.0)
+
+
+def _keep_best(state: State, epoch: Epoch, model: nn.Module, settings: Training) -> None:
+    if epoch.attacked is None or epoch.clean is None or settings.select == "last":
+        return
+    value = (epoch.clean + epoch.attacked) / 2
+    if value >= state.best_value:
+        state.best_epoch, state.best_value = epoch.number, value
+        state.best_weights = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()}
+
+
+def _judge(
+    model: nn.Module, data: Loader, settings: Training, positive: int, seed: int, state: State
+) -> FitResult:
+    with _seeded(model, seed, settings.epochs):
+        logits, labels = logits_on(model, data)
+    predicted, threshold = logits.argmax(1), 0.0
+    if settings.threshold == "youden":
+        log_odds = logits[:, positive] - logits[:, 1 - positive]
+        threshold = youden_threshold(labels == positive, log_odds.numpy())
+        predicted = torch.where(log_odds > threshold, positive, 1 - positive)
+    one = predicted.unique()
+    return FitResult(
+        history=state.history,
+        epoch=state.best_epoch or settings.epochs,
+        threshold=threshold,
+        collapsed=int(one) if len(one) == 1 else None,
+    )
+
+
+def _class_counts(model: nn.Module, data: Loader, seed: int) -> list[int]:
+    """Images per class; as many classes as the model has logits."""
+    with _seeded(model, seed, 0):
+        logits, labels = logits_on(model, data)
+    return np.bincount(labels, minlength=logits.shape[1]).tolist()
+
+
+@contextmanager
+def _seeded(model: nn.Module, seed: int, epoch: int) -> Iterator[None]:
+    """Torch's global generators seeded by seed and epoch, and put back afterwards."""
+    device = next(model.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed((seed << 16) + epoch)
+        yield

@@ -1,0 +1,36 @@
+"""A model's logits on a loader, clean or attacked."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mirst.attacks import Attack
+from mirst.attacks.base import frozen
+from mirst.metrics import balanced_accuracy
+
+
+def logits_on(
+    model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], attack: Attack | None = None
+) -> tuple[Tensor, NDArray[np.int64]]:
+    """Logits `(N, K)` in eval mode and labels `(N,)`; the model is left as found."""
+    device = next(model.parameters()).device
+    outputs, labels = [], []
+    for x, y in data:
+        x, y = x.to(device), y.to(device)
+        if attack is not None:
+            x = attack(model, x, y)
+        with frozen(model, training=False), torch.no_grad():
+            outputs.append(model(x).cpu())
+        labels.append(y.cpu())
+    return torch.cat(outputs), torch.cat(labels).numpy()
+
+
+def balanced_accuracy_on(
+    model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], attack: Attack | None = None
+) -> float:
+    """Balanced accuracy of the larger logit."""
+    logits, labels = logits_on(model, data, attack)
+    return balanced_accuracy(labels, logits.argmax(1).numpy())

@@ -1,0 +1,120 @@
+"""What every defense must hold."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from mirst.defenses import CE, DEFENSES
+from mirst.errors import MirstError
+from tests.helpers import small_cnn, snapshot
+
+VARIANTS = {
+    "ce": [{}, {"class_weights": (0.5, 2.0)}],
+    "rst": [{}, {"craft_mode": "train"}, {"joint_batch": False}, {"class_weights": (0.5, 2.0)}, {"eps": 0.0}],
+    "mirst": [
+        {},
+        {"craft_mode": "train"},
+        {"joint_batch": False},
+        {"instances": (3, 7), "weights": (0.1, 0.9)},
+        {"step_size": 0.001, "alpha": 3.0},
+    ],
+}
+CASES = [(name, fields) for name, variants in VARIANTS.items() for fields in variants]
+every_case = pytest.mark.parametrize(("name", "fields"), CASES, ids=lambda v: v if isinstance(v, str) else ",".join(v))
+
+
+def without_dropout(model: nn.Module) -> nn.Module:
+    """Dropout draws anew in each pass; most of the contract is about what does not."""
+    model[8] = nn.Identity()
+    return model
+
+
+def test_the_contract_covers_every_defense():
+    assert set(VARIANTS) == set(DEFENSES)
+
+
+@every_case
+def test_total_is_a_finite_scalar_that_trains(name, fields, batch):
+    model = small_cnn().train()
+    total, terms = DEFENSES[name](**fields)(model, *batch)
+    assert total.shape == ()
+    assert total.isfinite()
+    assert all(isinstance(value, float) for value in terms.values())
+    total.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@every_case
+def test_modes_and_grad_are_left_as_found(name, fields, batch):
+    model = small_cnn().train()
+    model[1].eval()
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    before = snapshot(model)
+    DEFENSES[name](**fields)(model, *batch)
+    after = snapshot(model)
+    assert {**after, "state": None} == {**before, "state": None}
+
+
+@every_case
+def test_crafting_leaves_no_trace_in_batch_norm(name, fields, batch):
+    """In an all-eval model nothing may move the buffers; in train mode only the training pass does."""
+    model = small_cnn().eval()
+    before = snapshot(model)
+    DEFENSES[name](**fields)(model, *batch)
+    assert snapshot(model) == before
+
+    model = small_cnn().train()
+    DEFENSES[name](**fields)(model, *batch)
+    passes = 1 if fields.get("joint_batch", True) else (2 if name == "rst" else 5)
+    assert model[1].num_batches_tracked == 1 + passes
+
+
+@every_case
+def test_it_repeats(name, fields, batch):
+    def run():
+        model = without_dropout(small_cnn()).train()
+        total = DEFENSES[name](**fields)(model, *batch).total
+        total.backward()
+        return [total.detach(), *(p.grad for p in model.parameters())]
+
+    assert all(torch.equal(a, b) for a, b in zip(run(), run(), strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name in DEFENSES if name != "ce"])
+def test_weight_zero_is_plain_training(name, batch):
+    a, b = (without_dropout(small_cnn()).train() for _ in range(2))
+    plain = CE(class_weights=(0.5, 2.0))(a, *batch)
+    zero = DEFENSES[name](alpha=0.0, class_weights=(0.5, 2.0))(b, *batch)
+    assert torch.equal(plain.total, zero.total)
+    assert snapshot(a) == snapshot(b)
+
+
+@every_case
+def test_class_weights_are_a_weighted_mean(name, fields, batch):
+    """Weights of (1, 1) change nothing; doubling all weights changes nothing."""
+    model = without_dropout(small_cnn()).eval()
+    fields = {key: value for key, value in fields.items() if key != "class_weights"}
+    plain, ones, twos = (
+        DEFENSES[name](**fields, class_weights=w)(copy.deepcopy(model), *batch).total
+        for w in (None, (1.0, 1.0), (2.0, 2.0))
+    )
+    torch.testing.assert_close(ones, plain)
+    torch.testing.assert_close(twos, plain)
+
+
+@pytest.mark.parametrize("name", [name for name in DEFENSES if name != "ce"])
+@pytest.mark.parametrize(
+    "fields", [{"eps": -1.0}, {"steps": 0}, {"step_size": 0.0}, {"alpha": -1.0}, {"craft_mode": "both"}]
+)
+def test_fields_out_of_range_get_a_sentence(name, fields):
+    with pytest.raises(MirstError, match=next(iter(fields))):
+        DEFENSES[name](**fields)
+
+
+@pytest.mark.parametrize("name", [name for name in DEFENSES if name != "ce"])
+def test_images_outside_the_pixel_range_get_a_sentence(name, model, batch):
+    x, y = batch
+    with pytest.raises(MirstError, match="must lie in"):
+        DEFENSES[name]()(model, x * 255, y)
