@@ -4,8 +4,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirst.errors import MirstError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -31,3 +35,9 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` as a whole."""
     with atomic(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: str | Path, table: "pd.DataFrame") -> None:
+    """Write `table` to `path` as a whole, numbers unrounded."""
+    with atomic(path) as partial:
+        table.to_csv(partial, index=False)

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import accuracy_score, f1_score, multilabel_confusion_matrix, recall_score, roc_auc_score, roc_curve
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    multilabel_confusion_matrix,
+    recall_score,
+    roc_auc_score,
+    roc_curve,
+)
 
 METRICS = ("f1", "sensitivity", "specificity", "auc", "accuracy")
 

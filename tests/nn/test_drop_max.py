@@ -28,7 +28,12 @@ def slow_drop_max(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
 
 
 geometry = st.tuples(
-    st.integers(2, 4), st.integers(1, 3), st.integers(0, 1), st.integers(5, 9), st.integers(5, 9), st.integers(0, 999)
+    st.integers(2, 4),
+    st.integers(1, 3),
+    st.integers(0, 1),
+    st.integers(5, 9),
+    st.integers(5, 9),
+    st.integers(0, 999),
 ).filter(lambda g: g[2] < g[0] / 2)
 
 
@@ -114,7 +119,7 @@ def test_replaces_the_first_pool_wherever_it_hangs_and_no_other():
 
 
 def test_what_cannot_be_replaced_is_refused():
-    with pytest.raises(MirstError, match="holds no nn.MaxPool2d"):
+    with pytest.raises(MirstError, match=r"holds no nn\.MaxPool2d"):
         replace_first_max_pool(nn.Sequential(nn.Conv2d(1, 1, 3), nn.AvgPool2d(2)))
     for pool in (
         nn.MaxPool2d(2, ceil_mode=True),

@@ -25,9 +25,7 @@ class Attack(Protocol):
         """Radius of the ball, in units of the [0, 1] pixel range."""
         ...
 
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Attack `x`, `(N, C, H, W)` in [0, 1], labelled `y`, `(N,)` integers."""
         ...
 

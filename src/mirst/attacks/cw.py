@@ -1,9 +1,10 @@
 """CW-Linf as MIRST-DM and RST mean it: PGD on the margin loss."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from mirst.attacks.descent import Loss, SignDescent
+from torch import Tensor
+
+from mirst.attacks.descent import SignDescent
 from mirst.attacks.losses import margin
 
 
@@ -17,5 +18,7 @@ class CW(SignDescent):
     and with two classes the steps are PGD's first ten until float32 saturates.
     """
 
-    loss: ClassVar[Loss] = staticmethod(margin)
     steps: int = 10
+
+    def _loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        return margin(logits, y)

@@ -1,8 +1,8 @@
 """Signed gradient steps inside an L-infinity ball: the common floor of FGSM, PGD and CW."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,15 +42,13 @@ def iterates(
 
 @dataclass(frozen=True, kw_only=True)
 class SignDescent:
-    """`steps` signed gradient steps on `loss`, projected onto the ball; the last iterate counts.
+    """`steps` signed gradient steps on a loss, projected onto the ball; the last iterate counts.
 
     With several restarts the run of largest margin counts, image by image.
 
     Raises:
         MirstError: a field out of range, on construction; images outside [0, 1], on call.
     """
-
-    loss: ClassVar[Loss] = staticmethod(cross_entropy)
 
     eps: float = PAPER_EPS
     """Radius of the L-infinity ball, in units of the [0, 1] pixel range."""
@@ -67,9 +65,7 @@ class SignDescent:
     def __post_init__(self) -> None:
         require_fields(eps=self.eps, step_size=self.step_size, steps=self.steps, restarts=self.restarts)
 
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         require_images(x, y)
         with frozen(model, training=False):
             x, y = x.clone(), y.clone()
@@ -78,17 +74,17 @@ class SignDescent:
                 best = self._better(model, y, best, self._run(model, x, y, True, generator))
         return best
 
+    def _loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """What is ascended, per image."""
+        return cross_entropy(logits, y)
+
     def _run(
         self, model: nn.Module, x: Tensor, y: Tensor, random_start: bool, generator: torch.Generator | None
     ) -> Tensor:
         start = random_point(x, self.eps, generator) if random_start else None
         step_size = -self.step_size if self.targeted else self.step_size
-        last = x
-        for last in iterates(
-            model, x, y, self.loss, eps=self.eps, step_size=step_size, steps=self.steps, start=start
-        ):
-            pass
-        return last
+        run = iterates(model, x, y, self._loss, eps=self.eps, step_size=step_size, steps=self.steps, start=start)
+        return deque(run, maxlen=1).pop()
 
     def _better(self, model: nn.Module, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
         with torch.no_grad():

@@ -31,9 +31,7 @@ class FGSM:
     def __post_init__(self) -> None:
         require_fields(eps=self.eps, restarts=self.restarts)
 
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         one_step = SignDescent(
             eps=self.eps,
             step_size=self.eps or 1.0,  # a ball of radius 0 takes back any step

@@ -4,7 +4,7 @@ from mirst.data.batches import ImageSet, batches
 from mirst.data.folds import Fold, assign_groups, make_folds, split_validation
 from mirst.data.images import decode, letterbox, load_images
 from mirst.data.phantom import make_phantom, write_phantoms
-from mirst.data.readers import Record, positive_class, read_dataset
+from mirst.data.readers import Record, positive_class, read_dataset, relative_names
 
 __all__ = [
     "Fold",
@@ -19,6 +19,7 @@ __all__ = [
     "make_phantom",
     "positive_class",
     "read_dataset",
+    "relative_names",
     "split_validation",
     "write_phantoms",
 ]

@@ -44,12 +44,11 @@ def _tissue(y: Map, x: Map, rng: np.random.Generator) -> tuple[Map, Map]:
     """Echogenicity of skin, fat, gland and muscle, and the loss of gain with depth."""
 
     def boundary(low: float, high: float) -> Map:
-        depth = rng.uniform(low, high) * HEIGHT
-        waves = sum(
-            rng.uniform(0, 3.5) * np.sin(2 * np.pi * (x * rng.uniform(0.3, 2) / WIDTH + rng.uniform()))
-            for _ in range(3)
-        )
-        return depth + waves
+        depth = np.full_like(x, rng.uniform(low, high) * HEIGHT)
+        for _ in range(3):
+            phase = x * rng.uniform(0.3, 2) / WIDTH + rng.uniform()
+            depth = depth + rng.uniform(0, 3.5) * np.sin(2 * np.pi * phase)
+        return depth
 
     texture = gaussian_filter(rng.standard_normal((HEIGHT, WIDTH)), (4, 9))
     texture /= texture.std()

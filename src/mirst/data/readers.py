@@ -69,6 +69,12 @@ def positive_class(classes: Sequence[str], named: str | None = None) -> str:
     return positive
 
 
+def relative_names(records: Sequence[Record], root: str | Path) -> list[str]:
+    """The images' paths below `root`, with forward slashes."""
+    base = Path(root).resolve()
+    return [record.path.resolve().relative_to(base).as_posix() for record in records]
+
+
 def _read_any(root: Path) -> list[Record]:
     for busbra in (root, root / "BUSBRA"):
         if (busbra / "bus_data.csv").is_file():

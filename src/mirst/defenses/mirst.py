@@ -23,7 +23,8 @@ class MIRST(InstanceTraining):
         super().__post_init__()
         if len(self.instances) != len(self.weights) or not self.instances:
             raise MirstError(
-                f"instances has {len(self.instances)} entries and weights {len(self.weights)}; each instance needs one weight"
+                f"instances has {len(self.instances)} entries and weights {len(self.weights)}; "
+                "each instance needs one weight"
             )
         if not all(1 <= number <= self.steps for number in self.instances):
             raise MirstError(f"instances is {self.instances}; iterates are numbered from 1 to steps = {self.steps}")

@@ -64,7 +64,7 @@ def evaluate(
             linf = _checked_distance(name, x, attacked, eps)
             with frozen(model, training=False), torch.no_grad():
                 logits = model(attacked)
-            score, prediction = _decide(logits, positive, threshold)
+            score, prediction = decide(logits, positive, threshold)
             columns = {"label": y, "prediction": prediction, "score": score.double(), "linf": linf.double()}
             frame = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
             rows.append(frame.assign(image=range(start, start + len(x)), attack=name, eps=eps))
@@ -77,8 +77,12 @@ def evaluate(
     return table[["image", "label", "attack", "eps", "prediction", "score", "linf"]].reset_index(drop=True)
 
 
-def _decide(logits: Tensor, positive: int, threshold: float) -> tuple[Tensor, Tensor]:
-    """Log-odds of the positive class, and the predicted class."""
+def decide(logits: Tensor, positive: int, threshold: float) -> tuple[Tensor, Tensor]:
+    """Log-odds of the positive class, and the predicted class index, each `(N,)`.
+
+    Raises:
+        MirstError: a threshold for logits of more than two classes.
+    """
     others = logits.clone()
     others[:, positive] = -torch.inf
     score = logits[:, positive] - others.logsumexp(1)

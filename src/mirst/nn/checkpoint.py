@@ -57,7 +57,9 @@ def load_model(path: str | Path) -> tuple[nn.Module, ModelCard]:
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise MirstError(f"{path} is no checkpoint written by mirst ({error})") from error
     except RuntimeError as error:
-        raise MirstError(f"the weights in {path} do not fit its model: {str(error).splitlines()[-1].strip()}") from error
+        raise MirstError(
+            f"the weights in {path} do not fit its model: {str(error).splitlines()[-1].strip()}"
+        ) from error
     return model.eval(), card
 
 
@@ -77,7 +79,7 @@ def load_backbone(model: nn.Module, path: str | Path) -> None:
     missing = [key for key in own if key not in fitting and not key.startswith("fc.")]
     if missing:
         raise MirstError(
-            f"model.weights: {path} lacks {len(missing)} of {len(own)} weights of the backbone, the first {missing[0]}; "
+            f"model.weights: {path} lacks {len(missing)} of {len(own)} backbone weights, the first {missing[0]}; "
             "give a checkpoint of the same network"
         )
     network.load_state_dict(fitting, strict=False)
@@ -94,7 +96,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    except Exception as error:  # noqa: BLE001 (a foreign file fails in many ways, all meaning the same)
+    except Exception as error:
         raise MirstError(f"model.weights: {path} cannot be read as a state dict ({error})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise MirstError(f"model.weights: {path} holds no plain state dict of tensors")

@@ -34,7 +34,7 @@ def drop_max2d(x: Tensor, kernel_size: Size, stride: Size | None = None, padding
     padded = F.pad(x, (pad[1], pad[1], pad[0], pad[0]), value=-torch.inf) if any(pad) else x
     with torch.no_grad():
         index = _second_largest_index(padded, kernel, step)
-    return padded.flatten(-2).gather(-1, index.flatten(-2)).unflatten(-1, index.shape[-2:])
+    return padded.flatten(-2).gather(-1, index.flatten(-2)).view(index.shape)
 
 
 class DropMax2d(nn.Module):
@@ -109,9 +109,7 @@ def _second_largest_index(x: Tensor, kernel: tuple[int, int], stride: tuple[int,
     out_h = (height - kernel[0]) // stride[0] + 1
     out_w = (width - kernel[1]) // stride[1] + 1
     offsets = [divmod(position, kernel[1]) for position in range(kernel[0] * kernel[1])]
-    views = [
-        x[..., i : i + out_h * stride[0] : stride[0], j : j + out_w * stride[1] : stride[1]] for i, j in offsets
-    ]
+    views = [x[..., i : i + out_h * stride[0] : stride[0], j : j + out_w * stride[1] : stride[1]] for i, j in offsets]
     first, second = torch.maximum(views[0], views[1]), torch.minimum(views[0], views[1])
     for view in views[2:]:
         second = torch.maximum(second, torch.minimum(first, view))

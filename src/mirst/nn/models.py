@@ -78,18 +78,14 @@ def _import_factory(name: str) -> Callable[..., object]:
 def _resnet50(in_channels: int, num_classes: int) -> nn.Module:
     from monai.networks.nets.resnet import resnet50
 
-    net = resnet50(
-        spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, num_classes=num_classes
-    )
+    net = resnet50(spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, num_classes=num_classes)
     return Normalized(net, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def _resnet18(in_channels: int, num_classes: int) -> nn.Module:
     from monai.networks.nets.resnet import resnet18
 
-    net = resnet18(
-        spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, num_classes=num_classes
-    )
+    net = resnet18(spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, num_classes=num_classes)
     return Normalized(net, IMAGENET_MEAN, IMAGENET_STD)
 
 

@@ -1,7 +1,21 @@
 """Defenses x folds x seeds, from one YAML file to one results folder."""
 
-from mirst.study.engine import run_study
+from mirst.study.demo import demo_spec
+from mirst.study.engine import Plan, Step, run_study
 from mirst.study.results import Results, read_results
-from mirst.study.spec import StudySpec, load_spec
+from mirst.study.single import train
+from mirst.study.spec import StudySpec, load_spec, parse_attacks, parse_defense
 
-__all__ = ["Results", "StudySpec", "load_spec", "read_results", "run_study"]
+__all__ = [
+    "Plan",
+    "Results",
+    "Step",
+    "StudySpec",
+    "demo_spec",
+    "load_spec",
+    "parse_attacks",
+    "parse_defense",
+    "read_results",
+    "run_study",
+    "train",
+]

@@ -22,8 +22,8 @@ from mirst.training import Epoch
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What a running study tells: an epoch of a trial, or its end (`epoch` is `None`)."""
+class Step:
+    """What a running study tells: an epoch of a trial, or the trial's end (`epoch` is `None`)."""
 
     trial: str
     epoch: Epoch | None
@@ -33,7 +33,8 @@ class Progress:
 class Plan:
     """What a study is about to do."""
 
-    trials: int
+    pending: dict[str, str]
+    """Trials to run, each with the title of its defense."""
     done: int
     """Trials that an earlier run has finished."""
     epochs: int
@@ -47,7 +48,7 @@ def run_study(
     *,
     jobs: int | None = None,
     on_plan: Callable[[Plan], None] | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_step: Callable[[Step], None] | None = None,
 ) -> None:
     """Run every trial of `spec` that `out` does not hold yet, then gather the rows in `out`.
 
@@ -67,11 +68,13 @@ def run_study(
     open_folder(out, prepared)
     trials = all_trials(spec)
     pending = [trial for trial in trials if not (_folder(out, trial) / "outcomes.csv").exists()]
+    pending.sort(key=lambda trial: trial.fold)  # every defense early: the time left is known sooner
     jobs = jobs or _default_jobs(spec)
     if on_plan is not None:
-        on_plan(Plan(len(trials), len(trials) - len(pending), spec.training.epochs, jobs))
+        titles = {trial.name: trial.entry.title for trial in pending}
+        on_plan(Plan(titles, len(trials) - len(pending), spec.training.epochs, jobs))
     if pending:
-        _run_pending(pending, prepared, out, min(jobs, len(pending)), on_progress or (lambda _: None))
+        _run_pending(pending, prepared, out, min(jobs, len(pending)), on_step or (lambda _: None))
     collect(out, [_folder(out, trial) for trial in trials], prepared)
 
 
@@ -93,7 +96,7 @@ def _default_jobs(spec: StudySpec) -> int:
 
 
 def _run_pending(
-    pending: Sequence[Trial], prepared: Prepared, out: Path, jobs: int, on_progress: Callable[[Progress], None]
+    pending: Sequence[Trial], prepared: Prepared, out: Path, jobs: int, on_step: Callable[[Step], None]
 ) -> None:
     context = multiprocessing.get_context("spawn")
     messages: Any = context.Queue()
@@ -106,11 +109,11 @@ def _run_pending(
         try:
             while running:
                 done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                _forward(messages, on_progress)
+                _forward(messages, on_step)
                 for future in done:
                     trial = running.pop(future)
                     _raise_named(trial, future)
-                    on_progress(Progress(trial.name, None))
+                    on_step(Step(trial.name, None))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in multiprocessing.active_children():
@@ -118,10 +121,10 @@ def _run_pending(
             raise
 
 
-def _forward(messages: Any, on_progress: Callable[[Progress], None]) -> None:
+def _forward(messages: Any, on_step: Callable[[Step], None]) -> None:
     while True:
         try:
-            on_progress(messages.get_nowait())
+            on_step(messages.get_nowait())
         except queue.Empty:
             return
 
@@ -154,4 +157,4 @@ def _end_with_parent() -> None:
 
 def _work(trial: Trial, folder: Path) -> None:
     prepared, messages = _shared
-    run_trial(trial, prepared, folder, lambda epoch: messages.put(Progress(trial.name, epoch)))
+    run_trial(trial, prepared, folder, lambda epoch: messages.put(Step(trial.name, epoch)))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mirst.data import assign_groups, load_images, make_folds, positive_class, read_dataset
+from mirst.data import assign_groups, load_images, make_folds, positive_class, read_dataset, relative_names
 from mirst.errors import MirstError
 from mirst.study.spec import StudySpec
 from mirst.study.trial import Prepared
@@ -21,11 +21,10 @@ def prepare(spec: StudySpec) -> Prepared:
     classes = tuple(spec.data.classes or sorted({record.label for record in records}))
     positive = positive_class(classes, spec.data.positive)
     folds = make_folds(records, spec.folds.count, spec.folds.kind, spec.folds.seed)
-    root = spec.data.path.resolve()
     return Prepared(
         spec=spec,
         records=records,
-        names=[record.path.resolve().relative_to(root).as_posix() for record in records],
+        names=relative_names(records, spec.data.path),
         images=load_images([record.path for record in records], spec.data.size, spec.data.channels),
         labels=np.array([classes.index(record.label) for record in records], dtype=np.int64),
         classes=classes,

@@ -16,7 +16,7 @@ import yaml
 
 from mirst.errors import MirstError
 from mirst.evaluation import summarise
-from mirst.files import atomic, write_text
+from mirst.files import write_csv, write_text
 from mirst.study.spec import StudySpec
 from mirst.study.trial import Prepared
 
@@ -63,10 +63,8 @@ def open_folder(out: Path, prepared: Prepared) -> None:
 def collect(out: Path, folders: Sequence[Path], prepared: Prepared) -> None:
     """Write `outcomes.csv` and `summary.csv` from the trials' rows."""
     outcomes = pd.concat([_read_csv(folder / "outcomes.csv") for folder in folders], ignore_index=True)
-    with atomic(out / "outcomes.csv") as partial:
-        outcomes.to_csv(partial, index=False)
-    with atomic(out / "summary.csv") as partial:
-        summarise(outcomes, prepared.classes, prepared.positive).to_csv(partial, index=False)
+    write_csv(out / "outcomes.csv", outcomes)
+    write_csv(out / "summary.csv", summarise(outcomes, prepared.classes, prepared.positive))
 
 
 def read_results(folder: str | Path) -> Results:
@@ -114,9 +112,7 @@ def _description(prepared: Prepared) -> dict[str, Any]:
         "data": {
             "images": len(prepared.records),
             "groups": len({record.group for record in prepared.records}),
-            "per_class": {
-                name: sum(record.label == name for record in prepared.records) for name in prepared.classes
-            },
+            "per_class": {name: sum(record.label == name for record in prepared.records) for name in prepared.classes},
             "classes": list(prepared.classes),
             "positive": prepared.positive,
             "fingerprint": _fingerprint(prepared),

@@ -3,18 +3,27 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, PlainValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from mirst.attacks import ATTACKS, Attack
 from mirst.defenses import DEFENSES, Defense
 from mirst.errors import MirstError
 from mirst.training import Training
 
+Entry = TypeVar("Entry")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -71,7 +80,8 @@ class TrialTraining(Training):
             raise MirstError(f"val_fraction is {self.val_fraction}; it must lie between 0 and 0.5")
         if self.needs_validation and self.val_fraction == 0:
             raise MirstError(
-                f"select={self.select} and threshold={self.threshold} need validation images; raise val_fraction above 0"
+                f"select={self.select} and threshold={self.threshold} need validation images; "
+                "raise val_fraction above 0"
             )
 
 
@@ -100,7 +110,7 @@ def _parse(raw: object, known: Mapping[str, Any], kind: str) -> tuple[dict[str, 
     """Turn `pgd` or `{name: pgd, steps: 50, label: ...}` into its own keys and a dataclass instance."""
     settings = dict(raw) if isinstance(raw, dict) else {"name": raw}
     name = settings.pop("name", None)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"unknown {kind} {name}; choose {', '.join(known)}")
     fields = [field.name for field in dataclasses.fields(known[name])]
     own = {"name": name, "label": settings.pop("label", name)}
@@ -189,6 +199,48 @@ def load_spec(path: str | Path | None, overrides: Sequence[str] = ()) -> StudySp
         raise MirstError(f"{where}: {_sentence(error)}") from error
 
 
+def parse_defense(text: str, drop_max: bool = False) -> DefenseEntry:
+    """One defense from the command line: `rst`, or `{name: rst, alpha: 2}`.
+
+    Raises:
+        MirstError: an unknown name or field, a value out of range.
+    """
+    raw = _yaml_value(text)
+    settings = raw if isinstance(raw, dict) else {"name": raw}
+    return _one_sentence(f"defense {text}", _parse_defense, settings | {"drop_max": drop_max})
+
+
+def parse_attacks(texts: Sequence[str]) -> dict[str, Attack]:
+    """Attacks from the command line, by label: `pgd`, or `{name: pgd, steps: 100, label: pgd-100}`.
+
+    Raises:
+        MirstError: an unknown name or field, a value out of range, a label twice.
+    """
+    attacks: dict[str, Attack] = {}
+    for text in texts:
+        entry = _one_sentence(f"attack {text}", _parse_attack, _yaml_value(text))
+        if entry.label in attacks:
+            raise MirstError(f"attack {entry.label} is given twice; add a label, as in {{name: pgd, label: pgd-2}}")
+        attacks[entry.label] = entry.attack
+    return attacks
+
+
+def _one_sentence(what: str, parse: Callable[[object], Entry], raw: object) -> Entry:
+    try:
+        return parse(raw)
+    except ValidationError as error:
+        raise MirstError(f"{what}: {_sentence(error)}") from error
+    except ValueError as error:
+        raise MirstError(f"{what}: {error}") from error
+
+
+def _yaml_value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise MirstError(f"{text} is no valid YAML value") from error
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -207,17 +259,13 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
         raise MirstError(f"--set {override}: write it as key=value, training.epochs=5 for one")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise MirstError(f"--set {override}: the value is no valid YAML") from error
     *parents, last = dotted.split(".")
     node: Any = raw
     for key in parents:
         node = node.setdefault(key, {}) if isinstance(node, dict) else None
     if not isinstance(node, dict):
-        raise MirstError(f"--set {override}: {'.'.join(parents)} holds no keys; set it as a whole")
-    node[last] = value
+        raise MirstError(f"--set {override}: {'.'.join(parents)} holds no keys of its own; set it as a whole")
+    node[last] = _yaml_value(text)
 
 
 def _plain(entry: Any, settings: Any, own: tuple[str, ...]) -> dict[str, Any]:
@@ -230,7 +278,8 @@ def _sentence(error: ValidationError) -> str:
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         *parents, key = first["loc"]
-        return f"unknown key {place}{_suggestion(str(key), _keys_of([str(part) for part in parents]))}"
+        known = _keys_of([str(part) for part in parents])
+        return f"unknown key {place}{_suggestion(str(key), known)}"
     inner = first.get("ctx", {}).get("error")
     if isinstance(inner, ValidationError):
         return f"{place}.{_sentence(inner)}"

@@ -12,8 +12,8 @@ from torch import nn
 
 from mirst.data import Fold, ImageSet, Record, batches, split_validation
 from mirst.data.images import Pixels
-from mirst.evaluation import evaluate
-from mirst.files import atomic
+from mirst.evaluation import evaluate, named_rows
+from mirst.files import atomic, write_csv
 from mirst.nn import ModelCard, build_model, load_backbone, save_model
 from mirst.study.spec import DefenseEntry, StudySpec
 from mirst.training import Epoch, FitResult, fit
@@ -65,8 +65,7 @@ def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable
         trial.entry, prepared, prepared.folds[trial.fold].train, trial.seed, folder / "state.pt", on_epoch
     )
     save_model(folder / "model.safetensors", model, model_card(trial.entry, prepared, result))
-    with atomic(folder / "history.csv") as partial:
-        _history(result).to_csv(partial, index=False)
+    write_csv(folder / "history.csv", _history(result))
     if trial.fold == 0 and trial.seed == prepared.spec.seeds[0]:
         _save_examples(folder / "examples.npz", model, prepared, test)
     rows = outcome_rows(model, prepared, test, result.threshold, trial.seed)
@@ -74,8 +73,7 @@ def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable
     rows.insert(1, "drop_max", trial.entry.drop_max)
     rows.insert(2, "fold", trial.fold)
     rows.insert(3, "seed", trial.seed)
-    with atomic(folder / "outcomes.csv") as partial:
-        rows.to_csv(partial, index=False)
+    write_csv(folder / "outcomes.csv", rows)
     (folder / "state.pt").unlink(missing_ok=True)
 
 
@@ -134,14 +132,8 @@ def outcome_rows(
     attacks = {entry.label: entry.attack for entry in prepared.spec.attacks}
     data = batches(prepared.subset(indices), EVALUATION_BATCH)
     rows = evaluate(model, data, attacks, positive=prepared.positive_index, threshold=threshold, seed=seed)
-    names = np.array(prepared.classes)
-    at = indices[rows["image"]]
-    rows["image"] = [prepared.names[i] for i in at]
-    rows["label"] = names[rows["label"]]
-    rows["prediction"] = names[rows["prediction"]]
-    rows.insert(0, "source", [prepared.records[i].source for i in at])
-    rows.insert(2, "group", [prepared.records[i].group for i in at])
-    return rows
+    records, names = zip(*((prepared.records[i], prepared.names[i]) for i in indices), strict=True)
+    return named_rows(rows, records, names, prepared.classes)
 
 
 def _history(result: FitResult) -> pd.DataFrame:

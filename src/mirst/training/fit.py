@@ -105,7 +105,12 @@ def fit(
 
 
 def _train_epoch(
-    model: nn.Module, data: Loader, defense: Defense, optimizer: torch.optim.Optimizer, settings: Training, index: int
+    model: nn.Module,
+    data: Loader,
+    defense: Defense,
+    optimizer: torch.optim.Optimizer,
+    settings: Training,
+    index: int,
 ) -> tuple[float, dict[str, float]]:
     """Means of the loss and of its terms over the batches."""
     device = next(model.parameters()).device
@@ -161,9 +166,7 @@ def _keep_best(state: State, epoch: Epoch, model: nn.Module, settings: Training)
         state.best_weights = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()}
 
 
-def _judge(
-    model: nn.Module, data: Loader, settings: Training, positive: int, seed: int, state: State
-) -> FitResult:
+def _judge(model: nn.Module, data: Loader, settings: Training, positive: int, seed: int, state: State) -> FitResult:
     with _seeded(model, seed, settings.epochs):
         logits, labels = logits_on(model, data)
     predicted, threshold = logits.argmax(1), 0.0
@@ -171,12 +174,12 @@ def _judge(
         log_odds = logits[:, positive] - logits[:, 1 - positive]
         threshold = youden_threshold(labels == positive, log_odds.numpy())
         predicted = torch.where(log_odds > threshold, positive, 1 - positive)
-    one = predicted.unique()
+    answers = set(predicted.tolist())
     return FitResult(
         history=state.history,
         epoch=state.best_epoch or settings.epochs,
         threshold=threshold,
-        collapsed=int(one) if len(one) == 1 else None,
+        collapsed=answers.pop() if len(answers) == 1 else None,
     )
 
 
@@ -184,7 +187,7 @@ def _class_counts(model: nn.Module, data: Loader, seed: int) -> list[int]:
     """Images per class; as many classes as the model has logits."""
     with _seeded(model, seed, 0):
         logits, labels = logits_on(model, data)
-    return np.bincount(labels, minlength=logits.shape[1]).tolist()
+    return [int(n) for n in np.bincount(labels, minlength=logits.shape[1])]
 
 
 @contextmanager

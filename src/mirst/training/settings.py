@@ -44,7 +44,7 @@ class Training:
             raise MirstError(f"lr is {self.lr}; it must be positive")
         if not (self.warmup >= 0 and self.ramp >= 0 and self.warmup + self.ramp < 1):
             raise MirstError(
-                f"warmup is {self.warmup} and ramp {self.ramp}; they are shares of the epochs and must leave some of them"
+                f"warmup is {self.warmup} and ramp {self.ramp}; they are shares of the epochs and must leave some"
             )
 
     @property
@@ -85,9 +85,7 @@ def with_class_weights(defense: Defense, counts: list[int]) -> Defense:
     if not has_field(defense, "class_weights") or defense.class_weights is not None:
         return defense
     if not all(counts):
-        raise MirstError(
-            f"class {counts.index(0)} has no training images; give some or set class_weights to none"
-        )
+        raise MirstError(f"class {counts.index(0)} has no training images; give some or set class_weights to none")
     return _replaced(defense, {"class_weights": tuple(sum(counts) / (len(counts) * n) for n in counts)})
 
 

@@ -66,7 +66,7 @@ def load_state(path: Path, run: str, model: nn.Module, optimizer: torch.optim.Op
         return State(history=[])
     try:
         payload: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 (a damaged file fails in many ways, all meaning the same)
+    except Exception as error:
         raise MirstError(f"training state {path} cannot be read ({error}); remove it to start afresh") from error
     if payload["run"] != run:
         raise MirstError(f"training state {path} belongs to a run with other settings; remove it or name another file")

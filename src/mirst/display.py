@@ -1,0 +1,117 @@
+"""Progress of a running study on the terminal, in plain lines where there is none."""
+
+import time
+from collections import defaultdict
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from mirst.study import Plan, Step
+
+PLAIN_EVERY = 30.0
+"""Seconds between two plain lines about epochs."""
+
+
+class StudyDisplay:
+    """Shows trials, epochs, losses and the time left."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self.clock = Clock()
+        self.overall: TaskID | None = None
+        self.tasks: dict[str, TaskID] = {}
+        self.last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+
+    def plan(self, plan: Plan) -> None:
+        self.clock.plan(plan)
+        before = f", {plan.done} done before" if plan.done else ""
+        self.console.print(
+            f"{plan.done + len(plan.pending)} trials of {plan.epochs} epochs{before}; {plan.jobs} at a time"
+        )
+        self.overall = self.bars.add_task("all epochs", total=len(plan.pending) * plan.epochs, note="")
+
+    def step(self, step: Step) -> None:
+        self.clock.step(step)
+        left = f"{_short(self.clock.left())} left"
+        if step.epoch is None:
+            self._end(step.trial, left)
+            return
+        note = f"loss {step.epoch.loss:.3f}"
+        if step.trial not in self.tasks:
+            self.tasks[step.trial] = self.bars.add_task(step.trial, total=self.clock.epochs, note=note)
+        self.bars.update(self.tasks[step.trial], completed=step.epoch.number, note=note)
+        if self.overall is not None:
+            self.bars.update(self.overall, completed=self.clock.finished(), note=left)
+        if not self.console.is_terminal and time.monotonic() - self.last_line > PLAIN_EVERY:
+            self._line(f"{step.trial}: epoch {step.epoch.number}/{self.clock.epochs}, {note}; {left}")
+
+    def _end(self, trial: str, left: str) -> None:
+        if trial in self.tasks:
+            self.bars.remove_task(self.tasks.pop(trial))
+        self._line(f"{trial}: done; {left}")
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, highlight=False)
+        self.last_line = time.monotonic()
+
+
+class Clock:
+    """Estimates the time left from the epochs seen so far of each defense."""
+
+    def plan(self, plan: Plan) -> None:
+        self.epochs, self.jobs = plan.epochs, plan.jobs
+        self.left_of = dict.fromkeys(plan.pending, plan.epochs)
+        self.defense_of = plan.pending
+        self.planned = len(plan.pending) * plan.epochs
+        self.seen: defaultdict[str, list[float]] = defaultdict(list)
+        self.last = dict.fromkeys(plan.pending, 0.0)
+
+    def step(self, step: Step) -> None:
+        now = time.monotonic()
+        if step.epoch is None:
+            self.left_of[step.trial] = 0
+            return
+        if self.last[step.trial]:
+            self.seen[self.defense_of[step.trial]].append(now - self.last[step.trial])
+        self.last[step.trial] = now
+        self.left_of[step.trial] = self.epochs - step.epoch.number
+
+    def finished(self) -> int:
+        """Epochs done, of all that were planned."""
+        return self.planned - sum(self.left_of.values())
+
+    def left(self) -> float:
+        """Seconds to the end; a defense not seen yet is taken to cost what the others do."""
+        everything = [seconds for times in self.seen.values() for seconds in times]
+        if not everything:
+            return 0.0
+        total = 0.0
+        for trial, epochs in self.left_of.items():
+            times = self.seen.get(self.defense_of[trial]) or everything
+            total += epochs * sum(times) / len(times)
+        return total / min(self.jobs, max(1, sum(epochs > 0 for epochs in self.left_of.values())))
+
+
+def _short(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

@@ -1,0 +1,92 @@
+"""Trained checkpoints on folders and single images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mirst.attacks import Attack
+from mirst.data import ImageSet, Record, assign_groups, batches, load_images, read_dataset, relative_names
+from mirst.evaluation.evaluate import decide, evaluate
+from mirst.metrics import METRICS, classification_metrics
+from mirst.nn import ModelCard, load_model
+
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    image: Path
+    answer: str
+    """The class at the model's operating threshold."""
+    probability: float
+    """Of the positive class."""
+
+
+def named_rows(
+    rows: pd.DataFrame, records: Sequence[Record], names: Sequence[str], classes: Sequence[str]
+) -> pd.DataFrame:
+    """The rows of `evaluate` with image names, class names, source and group.
+
+    Args:
+        records, names: one per image position.
+    """
+    at = rows["image"].to_numpy()
+    class_names = np.array(classes)
+    named = rows.assign(
+        image=[names[i] for i in at],
+        label=class_names[rows["label"]],
+        prediction=class_names[rows["prediction"]],
+        source=[records[i].source for i in at],
+        group=[records[i].group for i in at],
+    )
+    return named[["source", "image", "group", "label", "attack", "eps", "prediction", "score", "linf"]]
+
+
+def evaluate_checkpoint(path: Path, data: Path, attacks: Mapping[str, Attack]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Run a checkpoint of ours on every image of a data set, clean and attacked.
+
+    Returns:
+        The outcome rows (as in a study's `outcomes.csv`, without its trial columns), and one row of
+        metrics per attack.
+
+    Raises:
+        MirstError: a checkpoint or data that cannot be read, or data that lack a class of the model.
+    """
+    model, card = load_model(path)
+    records = assign_groups(read_dataset(data, card.classes))
+    images = load_images([record.path for record in records], card.size, card.channels)
+    labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
+    rows = evaluate(
+        model.to("cuda" if torch.cuda.is_available() else "cpu"),
+        batches(ImageSet(images, labels), BATCH_SIZE),
+        attacks,
+        positive=card.classes.index(card.positive),
+        threshold=card.threshold,
+    )
+    outcomes = named_rows(rows, records, relative_names(records, data), card.classes)
+    metrics = [
+        {"attack": attack, "eps": eps}
+        | classification_metrics(part["label"], part["prediction"], part["score"], card.classes, card.positive)
+        for (attack, eps), part in outcomes.groupby(["attack", "eps"], sort=False)
+    ]
+    return outcomes, pd.DataFrame(metrics, columns=["attack", "eps", *METRICS])
+
+
+def predict(path: Path, images: Sequence[Path]) -> tuple[ModelCard, list[Prediction]]:
+    """What a checkpoint of ours answers for single images.
+
+    Raises:
+        MirstError: a checkpoint or image that cannot be read.
+    """
+    model, card = load_model(path)
+    x = torch.from_numpy(load_images(images, card.size, card.channels)).float() / 255
+    with torch.no_grad():
+        score, answer = decide(model(x), card.classes.index(card.positive), card.threshold)
+    return card, [
+        Prediction(image, card.classes[a], p)
+        for image, a, p in zip(images, answer.tolist(), score.sigmoid().tolist(), strict=True)
+    ]

@@ -1,0 +1,88 @@
+"""Figures as PNG bytes."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mirst.report.tables import METRIC_NAMES, attack_titles, title
+from mirst.study import Results
+
+
+def bar_chart(results: Results, metric: str) -> bytes:
+    """The metric of every defense under every attack; whiskers are one standard deviation over the folds."""
+    headings = attack_titles(results)
+    summary = results.summary[results.summary["metric"] == metric]
+    defenses = [entry.title for entry in results.spec.defenses]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(headings)
+    for number, (attack, heading) in enumerate(headings.items()):
+        rows = summary[summary["attack"] == attack]
+        at = np.arange(len(defenses)) + (number - (len(headings) - 1) / 2) * width
+        colour = "#44546a" if number == 0 else f"C{number - 1}"
+        axes.bar(at, rows["mean"], width, yerr=rows["std"], label=heading, capsize=2, color=colour)
+    axes.set_xticks(np.arange(len(defenses)), defenses)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel(METRIC_NAMES[metric])
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=len(headings), frameon=False)
+    return _png(figure)
+
+
+def example_figure(results: Results, defense: str, drop_max: bool, count: int = 4) -> bytes | None:
+    """Clean images, attacked images and perturbations magnified, with the model's answers.
+
+    `None` where the study kept no examples of the defense.
+    """
+    name = f"{title(defense, drop_max)}-fold0-seed{results.spec.seeds[0]}"
+    path = results.folder / "trials" / name / "examples.npz"
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        images, attacks, clean, attacked = (file[key] for key in ("images", "attacks", "clean", "attacked"))
+    rows = results.outcomes
+    rows = rows[(rows["defense"] == defense) & (rows["drop_max"] == drop_max) & (rows["fold"] == 0)]
+    rows = rows[rows["seed"] == results.spec.seeds[0]].set_index(["image", "attack"])
+    eps = {entry.label: entry.attack.eps for entry in results.spec.attacks}
+    count = min(count, len(images))
+    columns = 1 + 2 * len(attacks)
+    figure = Figure(figsize=(1.55 * columns, 1.75 * count), layout="constrained")
+    grid = figure.subplots(count, columns, squeeze=False)
+    for i, image in enumerate(images[:count]):
+        _show(
+            grid[i, 0],
+            clean[i],
+            f"{rows.loc[(image, 'none'), 'label']}\n{_answer(rows.loc[(image, 'none')])}",
+        )
+        for j, attack in enumerate(attacks):
+            left, right = grid[i, 1 + 2 * j], grid[i, 2 + 2 * j]
+            _show(left, attacked[j, i], f"{attack}\n{_answer(rows.loc[(image, attack)])}")
+            _show_perturbation(right, attacked[j, i] - clean[i], eps[str(attack)])
+    return _png(figure)
+
+
+def _answer(row: "pd.Series[Any]") -> str:
+    mark = "" if row["prediction"] == row["label"] else " ✗"
+    return f"→ {row['prediction']} ({row['score']:+.2f}){mark}"
+
+
+def _show(axes: Any, image: np.ndarray[Any, Any], text: str) -> None:
+    axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
+    axes.set_title(text, fontsize=7)
+    axes.axis("off")
+
+
+def _show_perturbation(axes: Any, delta: np.ndarray[Any, Any], eps: float) -> None:
+    """The channel mean on a signed scale that ends at eps."""
+    axes.imshow(delta.mean(0), cmap="RdBu_r", vmin=-eps, vmax=eps)
+    axes.set_title(f"perturbation\n× {1 / (2 * eps):.0f}" if eps else "perturbation", fontsize=7)
+    axes.axis("off")
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

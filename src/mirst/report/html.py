@@ -1,0 +1,48 @@
+"""The report of a study: `table.md` and one self-contained `report.html`."""
+
+from base64 import b64encode
+from pathlib import Path
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from mirst.files import write_text
+from mirst.report.figures import bar_chart, example_figure
+from mirst.report.tables import METRIC_NAMES, metric_table, notes, paper_table
+from mirst.study import Results, read_results
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write `table.md` and `report.html` into the results folder of a finished study.
+
+    Returns:
+        The path of the HTML file, which opens without a network.
+
+    Raises:
+        MirstError: the folder holds no finished study.
+    """
+    results = read_results(folder)
+    write_text(results.folder / "table.md", paper_table(results))
+    page = results.folder / "report.html"
+    write_text(page, _render(results))
+    return page
+
+
+def _render(results: Results) -> str:
+    environment = Environment(
+        loader=PackageLoader("mirst.report"), autoescape=select_autoescape(["j2"]), undefined=StrictUndefined
+    )
+    examples = {entry.title: example_figure(results, entry.label, entry.drop_max) for entry in results.spec.defenses}
+    return environment.get_template("report.html.j2").render(
+        name=results.folder.name,
+        notes=notes(results),
+        tables={METRIC_NAMES[metric]: metric_table(results, metric) for metric in METRIC_NAMES},
+        charts={METRIC_NAMES[metric]: _data_uri(bar_chart(results, metric)) for metric in ("f1", "sensitivity")},
+        examples={title: _data_uri(png) for title, png in examples.items() if png is not None},
+        study=yaml.safe_dump(results.spec.resolved(), sort_keys=False),
+        run=results.run,
+    )
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{b64encode(png).decode()}"

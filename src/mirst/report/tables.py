@@ -1,0 +1,129 @@
+"""Tables in the shape of MIRST-DM's Table 1, and the sentences that must stand below them."""
+
+from itertools import product
+
+import pandas as pd
+
+from mirst.evaluation import classification_metrics
+from mirst.study import Results
+
+CLEAN = "none"
+METRIC_NAMES = {
+    "f1": "F1 score",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "auc": "AUC",
+    "accuracy": "Accuracy",
+}
+PAPER_METRICS = ("f1", "sensitivity")
+
+
+def title(defense: str, drop_max: bool) -> str:
+    """The column heading of a defense."""
+    return f"{defense}+dm" if drop_max else defense
+
+
+def attack_titles(results: Results) -> dict[str, str]:
+    """The row heading of each attack, clean first."""
+    names = {entry.label: f"{entry.label} (eps {_pixels(entry.attack.eps)})" for entry in results.spec.attacks}
+    return {CLEAN: "no attack", **names}
+
+
+def metric_table(results: Results, metric: str) -> pd.DataFrame:
+    """`mean ± std` over the folds: a row per attack, a column per defense."""
+    headings = attack_titles(results)
+    rows = results.summary[results.summary["metric"] == metric]
+    cells = {
+        (title(defense, drop_max), headings[attack]): f"{mean:.3f} ± {std:.3f}"
+        for defense, drop_max, attack, mean, std in rows[["defense", "drop_max", "attack", "mean", "std"]].itertuples(
+            index=False
+        )
+    }
+    columns = [entry.title for entry in results.spec.defenses]
+    return pd.DataFrame(
+        {column: [cells[column, heading] for heading in headings.values()] for column in columns},
+        index=list(headings.values()),
+    )
+
+
+def paper_table(results: Results) -> str:
+    """F1 and sensitivity as a Markdown table, with the notes below it."""
+    columns = [entry.title for entry in results.spec.defenses]
+    lines = [
+        "| metric | attack | " + " | ".join(columns) + " |",
+        "|---|---|" + "---|" * len(columns),
+    ]
+    for metric in PAPER_METRICS:
+        for heading, row in metric_table(results, metric).iterrows():
+            lines.append(f"| {METRIC_NAMES[metric]} | {heading} | " + " | ".join(row) + " |")
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes(results)), ""])
+
+
+def notes(results: Results) -> list[str]:
+    """What a reader must know to read the numbers."""
+    spec, data = results.spec, results.run["data"]
+    images = ", ".join(f"{count} {name}" for name, count in data["per_class"].items())
+    binary = len(results.classes) == 2
+    what = f"positive class: {results.positive}" if binary else "macro averages over the classes"
+    return [
+        f"Mean ± standard deviation over {spec.folds.count} {spec.folds.kind} folds, {len(spec.seeds)} seed(s); "
+        f"{what}. {images}; {data['groups']} groups; {spec.model.name} from {spec.model.weights} weights at "
+        f"{spec.data.size} px.",
+        *(_trivial(results) if binary else []),
+        *_leak(results),
+        *_short_attacks(results),
+        *_collapsed(results),
+    ]
+
+
+def _trivial(results: Results) -> list[str]:
+    clean = results.outcomes[results.outcomes["attack"] == CLEAN].drop_duplicates(["source", "image"])
+    constant = [results.positive] * len(clean)
+    f1 = classification_metrics(clean["label"], constant, [0.0] * len(clean), results.classes, results.positive)["f1"]
+    return [
+        f"A model that answers {results.positive} whatever it sees scores F1 {f1:.3f} and sensitivity 1.000, "
+        "clean and under any attack: read both beside specificity and AUC."
+    ]
+
+
+def _leak(results: Results) -> list[str]:
+    if results.spec.folds.kind == "group":
+        return []
+    data = results.run["data"]
+    return [
+        f"RANDOM FOLDS LEAK: images were split one by one, although {data['images']} images form {data['groups']} "
+        "groups of near-duplicates or patients; test images have siblings in training, and every number here is too high."
+    ]
+
+
+def _short_attacks(results: Results) -> list[str]:
+    sentences = []
+    for entry in results.spec.attacks:
+        steps, step_size = (getattr(entry.attack, name, None) for name in ("steps", "step_size"))
+        if steps is None or step_size is None or steps * step_size >= entry.attack.eps:
+            continue
+        sentences.append(
+            f"{entry.label} is weak by its settings: {steps} steps of {step_size:g} reach {steps * step_size:.4g}, "
+            f"inside its ball of {entry.attack.eps:.4g}."
+        )
+    return sentences
+
+
+def _collapsed(results: Results) -> list[str]:
+    clean = results.outcomes[results.outcomes["attack"] == CLEAN]
+    sentences = []
+    for entry, fold, seed in product(results.spec.defenses, range(results.spec.folds.count), results.spec.seeds):
+        trial = (clean["defense"] == entry.label) & (clean["drop_max"] == entry.drop_max)
+        answers = clean[trial & (clean["fold"] == fold) & (clean["seed"] == seed)]["prediction"].unique()
+        if len(answers) == 1:
+            sentences.append(
+                f"COLLAPSED: {entry.title} on fold {fold} with seed {seed} answers {answers[0]} for every test image; "
+                "its numbers say nothing about robustness."
+            )
+    return sentences
+
+
+def _pixels(eps: float) -> str:
+    """`5/255` where eps is a whole number of gray levels."""
+    levels = eps * 255
+    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:.4g}"

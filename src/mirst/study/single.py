@@ -1,0 +1,33 @@
+"""One model trained on a whole data set."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mirst.nn import save_model
+from mirst.study.prepare import prepare
+from mirst.study.spec import DefenseEntry, StudySpec
+from mirst.study.trial import model_card, train_model
+from mirst.training import Epoch, FitResult
+
+
+def train(
+    spec: StudySpec, entry: DefenseEntry, out: Path, on_epoch: Callable[[Epoch], None] = lambda _: None
+) -> FitResult:
+    """Train on all images of `spec.data` (some held out for validation) and write the checkpoint `out`.
+
+    The first seed of the study counts; its folds do not, apart from their kind. A training that was
+    killed goes on from `out` with `.state` added.
+
+    Raises:
+        MirstError: data that cannot be read, or settings that do not fit them.
+    """
+    torch.set_num_threads(spec.training.threads)
+    prepared = prepare(spec)
+    state = out.with_name(out.name + ".state")
+    model, result = train_model(entry, prepared, np.arange(len(prepared.records)), spec.seeds[0], state, on_epoch)
+    save_model(out, model, model_card(entry, prepared, result))
+    state.unlink(missing_ok=True)
+    return result
