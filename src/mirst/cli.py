@@ -58,7 +58,7 @@ def demo(
     typer.echo(
         "Demo: draws 240 breast phantoms, trains plain (ce), robust (rst) and multi-instance robust (mirst)\n"
         "classifiers on them, the last one also with a drop-max layer (+dm), attacks each with FGSM, PGD and CW\n"
-        f"at eps 5/255, two-fold cross-validated. It takes about five minutes on two cores and writes to {out}."
+        f"at eps 5/255, three-fold cross-validated. It takes about five minutes on two cores and writes to {out}."
     )
     _run(demo_spec(out), out / "results", jobs)
 

@@ -97,5 +97,6 @@ def _units(records: Sequence[Record], kind: FoldKind) -> NDArray[np.str_]:
 def _split(
     labels: NDArray[np.str_], units: NDArray[np.str_], count: int, kind: FoldKind, seed: int
 ) -> list[tuple[Indices, Indices]]:
-    splitter = StratifiedGroupKFold if kind == "group" else StratifiedKFold
-    return list(splitter(count, shuffle=True, random_state=seed).split(labels, labels, units))
+    if kind == "group":
+        return list(StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labels, labels, units))
+    return list(StratifiedKFold(count, shuffle=True, random_state=seed).split(labels, labels))

@@ -66,18 +66,18 @@ def _tissue(y: Map, x: Map, rng: np.random.Generator) -> tuple[Map, Map]:
 def _lesion(y: Map, x: Map, malignant: bool, rng: np.random.Generator) -> tuple[Map, Map]:
     """How far each pixel lies inside the lesion (0 to 1), and the gain of the tissue behind it."""
     centre_y, centre_x = rng.uniform(0.35, 0.6) * HEIGHT, rng.uniform(0.28, 0.72) * WIDTH
-    width = rng.uniform(9, 19)
+    width = rng.uniform(11, 20)
     height = width * (rng.uniform(0.65, 1.15) if malignant else rng.uniform(0.5, 0.85))
     dy, dx = (y - centre_y) / height, (x - centre_x) / width
     radius, angle = np.hypot(dy, dx), np.arctan2(dy, dx)
-    roughness = rng.uniform(0.06, 0.22) if malignant else rng.uniform(0.0, 0.08)
+    roughness = rng.uniform(0.08, 0.24) if malignant else rng.uniform(0.0, 0.08)
     outline = np.ones_like(angle)
     for frequency in range(2, 12):
         outline += roughness * rng.normal() / np.sqrt(frequency) * np.cos(frequency * angle + rng.uniform(0, 6.28))
     blur = rng.uniform(0.08, 0.25) if malignant else rng.uniform(0.03, 0.12)
     inside = expit((outline - radius) / (0.5 * blur))
 
-    strength = rng.uniform(-1.1, 0.1) if malignant else rng.uniform(-0.3, 0.6)
+    strength = rng.uniform(-1.4, -0.05) if malignant else rng.uniform(-0.3, 0.7)
     column = np.exp(-(np.abs(dx / 0.85) ** 4)) * (y > centre_y + 0.6 * height)
     behind = np.exp(strength * gaussian_filter1d(column, 2.5, axis=0))
     return inside, behind

@@ -1,0 +1,110 @@
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from mirst.data import Record, assign_groups, make_folds, read_dataset, split_validation
+from mirst.errors import MirstError
+
+
+def grouped_records(groups_per_class=20, seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        Record(None, label, f"{label}-{group}", "test")
+        for label in ("benign", "malignant")
+        for group in range(groups_per_class)
+        for _ in range(rng.integers(1, 5))
+    ]
+
+
+@pytest.mark.parametrize("kind", ["group", "random"])
+def test_folds_partition_the_records_and_stratify(kind):
+    records = grouped_records()
+    folds = make_folds(records, 5, kind)
+    assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(len(records)))
+    share = np.mean([r.label == "malignant" for r in records])
+    for fold in folds:
+        assert set(fold.train) | set(fold.test) == set(range(len(records)))
+        assert not set(fold.train) & set(fold.test)
+        assert np.mean([records[i].label == "malignant" for i in fold.test]) == pytest.approx(share, abs=0.12)
+
+
+def test_group_folds_keep_groups_whole_and_random_ones_do_not():
+    records = grouped_records()
+
+    def torn(kind):
+        sides = defaultdict(set)
+        for number, fold in enumerate(make_folds(records, 5, kind)):
+            for i in fold.test:
+                sides[records[i].group].add(number)
+        return sum(len(numbers) > 1 for numbers in sides.values())
+
+    assert torn("group") == 0
+    assert torn("random") > 10
+
+
+def test_the_seed_decides():
+    records = grouped_records()
+    a, b, c = (make_folds(records, 3, seed=seed)[0].test for seed in (0, 0, 1))
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_validation_split_keeps_groups_whole_inside_the_training_fold():
+    records = grouped_records()
+    train = make_folds(records, 5)[0].train
+    split = split_validation(records, train, 0.2)
+    assert set(split.train) | set(split.test) == set(train)
+    assert not {records[i].group for i in split.train} & {records[i].group for i in split.test}
+    assert len(split.test) / len(train) == pytest.approx(0.2, abs=0.08)
+    assert {records[i].label for i in split.test} == {"benign", "malignant"}
+
+
+@pytest.mark.parametrize(("kind", "what"), [("group", "groups"), ("random", "images")])
+def test_fewer_groups_or_images_than_folds_is_refused(kind, what):
+    records = [Record(None, label, f"{label}{i % 3}", "t") for label in "ab" for i in range(4)]
+    with pytest.raises(MirstError, match=rf"{what}, fewer than the 5 folds"):
+        make_folds(records, 5, kind)
+    with pytest.raises(MirstError, match="at least 2"):
+        make_folds(records, 1, kind)
+
+
+def test_a_class_of_one_group_cannot_be_validated_on():
+    records = [Record(None, "a", "g", "t")] * 4 + [Record(None, "b", f"h{i}", "t") for i in range(4)]
+    with pytest.raises(MirstError, match="val_fraction=0"):
+        split_validation(records, np.arange(8), 0.2)
+
+
+def test_near_duplicates_share_a_group_and_lie_on_one_side(phantoms, tmp_path):
+    """Copies: resized, brightened, re-compressed, and one filed under the other class."""
+    for source in sorted(phantoms.glob("*/*.png")):
+        target = tmp_path / source.relative_to(phantoms)
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    original = Image.open(phantoms / "benign" / "phantom-003.png")
+    original.resize((200, 150)).save(tmp_path / "benign" / "resized.png")
+    ImageEnhance.Brightness(original).enhance(1.2).save(tmp_path / "benign" / "bright.png")
+    original.save(tmp_path / "malignant" / "copy.jpg", quality=60)
+    records = assign_groups(read_dataset(tmp_path))
+    group = {f"{r.label}/{r.path.stem}": r.group for r in records}
+    copies = {"benign/phantom-003", "benign/resized", "benign/bright", "malignant/copy"}
+    assert {name for name, g in group.items() if g == group["benign/phantom-003"]} == copies
+    assert len(set(group.values())) == 24
+    for fold in make_folds(read_dataset(tmp_path), 3):
+        sides = [name in {f"{records[i].label}/{records[i].path.stem}" for i in fold.test} for name in copies]
+        assert all(sides) or not any(sides)
+
+
+def test_named_groups_are_kept():
+    records = grouped_records(3)
+    assert assign_groups(records) == records
+
+
+def test_real_busi_has_near_duplicates_but_busbra_cases_are_not_merged(real_data):
+    busi = assign_groups(read_dataset(real_data / "busi", ["benign", "malignant"]))
+    group = {r.path.stem: r.group for r in busi}
+    assert group["benign (136)"] == group["benign (50)"]
+    assert group["malignant (34)"] == group["malignant (92)"]
+    assert group["benign (62)"] != group["benign (80)"]
+    assert 450 < len(set(group.values())) < 560
