@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from mirst.data import write_phantoms
+from mirst.study import StudySpec, load_spec, run_study
 from tests.helpers import small_cnn
 
 torch.set_num_threads(1)
@@ -43,3 +45,33 @@ def real_data() -> Path:
     if not (folder / "busi").is_dir():
         pytest.skip(f"no real ultrasound at {folder}; set MIRST_DATA to run this test")
     return folder
+
+
+SMALL = {
+    "data": {"size": 32},
+    "training": {"epochs": 3, "batch_size": 8, "val_fraction": 0.2, "select": "best_robust"},
+    "defenses": ["ce", {"name": "mirst", "drop_max": True, "steps": 3, "instances": [3, 2], "weights": [0.6, 0.4]}],
+    "attacks": ["fgsm", {"name": "pgd", "steps": 3, "random_start": True}],
+    "folds": {"count": 2},
+    "seeds": [0, 1],
+}
+"""A study small enough for a test."""
+
+
+@pytest.fixture(scope="session")
+def small_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("spec") / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_spec(small_yaml: Path, phantoms: Path) -> StudySpec:
+    return load_spec(small_yaml, [f"data.path={phantoms}"])
+
+
+@pytest.fixture(scope="session")
+def finished(small_spec: StudySpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("results") / "small"
+    run_study(small_spec, out, jobs=2)
+    return out

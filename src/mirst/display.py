@@ -53,7 +53,8 @@ class StudyDisplay:
 
     def step(self, step: Step) -> None:
         self.clock.step(step)
-        left = f"{_short(self.clock.left())} left"
+        seconds = self.clock.left()
+        left = "time left not known yet" if seconds is None else f"{timedelta(seconds=round(seconds))} left"
         if step.epoch is None:
             self._end(step.trial, left)
             return
@@ -101,17 +102,13 @@ class Clock:
         """Epochs done, of all that were planned."""
         return self.planned - sum(self.left_of.values())
 
-    def left(self) -> float:
+    def left(self) -> float | None:
         """Seconds to the end; a defense not seen yet is taken to cost what the others do."""
         everything = [seconds for times in self.seen.values() for seconds in times]
         if not everything:
-            return 0.0
+            return None
         total = 0.0
         for trial, epochs in self.left_of.items():
             times = self.seen.get(self.defense_of[trial]) or everything
             total += epochs * sum(times) / len(times)
         return total / min(self.jobs, max(1, sum(epochs > 0 for epochs in self.left_of.values())))
-
-
-def _short(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

@@ -92,7 +92,8 @@ def _leak(results: Results) -> list[str]:
     data = results.run["data"]
     return [
         f"RANDOM FOLDS LEAK: images were split one by one, although {data['images']} images form {data['groups']} "
-        "groups of near-duplicates or patients; test images have siblings in training, which makes every number here too high."
+        "groups of near-duplicates or patients; test images have siblings in training, which makes every number "
+        "here too high."
     ]
 
 

@@ -62,8 +62,9 @@ def open_folder(out: Path, prepared: Prepared) -> None:
 
 def collect(out: Path, folders: Sequence[Path], prepared: Prepared) -> None:
     """Write `outcomes.csv` and `summary.csv` from the trials' rows."""
-    outcomes = pd.concat([_read_csv(folder / "outcomes.csv") for folder in folders], ignore_index=True)
-    write_csv(out / "outcomes.csv", outcomes)
+    texts = [pd.read_csv(folder / "outcomes.csv", dtype=str, keep_default_na=False) for folder in folders]
+    write_csv(out / "outcomes.csv", pd.concat(texts))
+    outcomes = _read_csv(out / "outcomes.csv")
     write_csv(out / "summary.csv", summarise(outcomes, prepared.classes, prepared.positive))
 
 
@@ -129,4 +130,4 @@ def _fingerprint(prepared: Prepared) -> str:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip")
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])

@@ -1,0 +1,140 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from mirst.errors import MirstError
+from mirst.nn import load_model
+from mirst.study import load_spec, read_results, run_study
+
+COLUMNS = "defense,drop_max,fold,seed,source,image,group,label,attack,eps,prediction,score,linf"
+
+
+def test_results_folder(finished, small_spec, phantoms):
+    header, *_ = (finished / "outcomes.csv").read_text().splitlines()
+    assert header == COLUMNS
+    results = read_results(finished)
+    assert len(results.outcomes) == 2 * 2 * 24 * 3  # defenses x seeds x images (each in one fold) x passes
+    per_trial = results.outcomes.groupby(["defense", "seed", "attack"])["image"].nunique()
+    assert set(per_trial) == {24}
+    assert set(results.outcomes["label"]) == {"benign", "malignant"}
+    assert results.outcomes["image"].str.match(r"(benign|malignant)/phantom-\d+\.png").all()
+    header, *_ = (finished / "summary.csv").read_text().splitlines()
+    assert header == "defense,drop_max,attack,eps,metric,mean,std,folds,seeds"
+    assert results.spec == small_spec
+    run = json.loads((finished / "run.json").read_text())
+    assert run["data"]["images"] == 24
+    assert run["seeds"] == [0, 1]
+    assert set(run["packages"]) >= {"mirst", "torch", "monai"}
+    assert yaml.safe_load((finished / "study.yaml").read_text())["data"]["path"] == str(phantoms)
+
+
+def test_each_trial_leaves_a_model_and_its_history_and_no_debris(finished):
+    trials = sorted((finished / "trials").iterdir())
+    assert len(trials) == 8
+    for trial in trials:
+        files = {p.name for p in trial.iterdir()}
+        expected = {"model.safetensors", "history.csv", "outcomes.csv"}
+        assert files == expected | ({"examples.npz"} if trial.name.endswith("fold0-seed0") else set())
+        _, card = load_model(trial / "model.safetensors")
+        assert card.drop_max == trial.name.startswith("mirst+dm")
+        assert pd.read_csv(trial / "history.csv")["number"].tolist() == [1, 2, 3]
+
+
+def test_test_folds_are_disjoint_and_groups_whole(finished):
+    rows = read_results(finished).outcomes
+    assert rows.groupby("image")["fold"].nunique().max() == 1
+    assert rows.groupby("group")["fold"].nunique().max() == 1
+
+
+def test_jobs_change_no_number(finished, small_spec, tmp_path):
+    run_study(small_spec, tmp_path / "one", jobs=1)
+    for name in ("outcomes.csv", "summary.csv"):
+        assert (tmp_path / "one" / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_a_finished_study_runs_nothing_again(finished, small_spec):
+    plans, steps = [], []
+    run_study(small_spec, finished, on_plan=plans.append, on_step=steps.append)
+    assert plans[0].pending == {}
+    assert plans[0].done == 8
+    assert steps == []
+
+
+def descendants(pid):
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    found = [int(child) for child in children.stdout.split()]
+    return found + [d for child in found for d in descendants(child)]
+
+
+def test_kill_9_and_the_same_command_again_gives_the_same_numbers(finished, small_yaml, phantoms, tmp_path):
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "mirst.cli", "run", small_yaml, "--data", phantoms, "--out", out, "--jobs", "2"]
+    kills = 0
+    for minimum in (1, 3):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while len(list(out.glob("trials/*/outcomes.csv"))) < minimum and process.poll() is None:
+            time.sleep(0.05)
+        while not list(out.glob("trials/*/state.pt")) and process.poll() is None:
+            time.sleep(0.01)
+        workers = descendants(process.pid)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        deadline = time.monotonic() + 20
+        while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not any(alive(pid) for pid in workers), "workers outlived their study"
+    assert kills == 2
+    assert not (out / "outcomes.csv").exists()
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    for name in ("outcomes.csv", "summary.csv"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes()
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+        return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_a_folder_of_another_study_or_other_data_is_refused(finished, small_yaml, phantoms, tmp_path):
+    with pytest.raises(MirstError, match="its training differ"):
+        run_study(load_spec(small_yaml, [f"data.path={phantoms}", "training.epochs=4"]), finished)
+    shutil.copytree(phantoms, tmp_path / "other")
+    image = tmp_path / "other" / "benign" / "phantom-001.png"
+    Image.open(image).rotate(90).save(image)
+    with pytest.raises(MirstError, match="on other data"):
+        run_study(load_spec(small_yaml, [f"data.path={tmp_path / 'other'}"]), finished)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("precious")
+    with pytest.raises(MirstError, match="no results folder"):
+        run_study(load_spec(small_yaml, [f"data.path={phantoms}"]), tmp_path / "full")
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis.txt"]
+
+
+def test_a_failing_trial_is_named(small_yaml, phantoms, tmp_path):
+    spec = load_spec(small_yaml, [f"data.path={phantoms}", "model.weights=nothing.pth"])
+    with pytest.raises(MirstError, match=r"trial .*-fold0-seed.*nothing\.pth does not exist"):
+        run_study(spec, tmp_path / "out", jobs=1)
+
+
+def test_bad_jobs_and_missing_data_get_a_sentence(small_yaml, phantoms, tmp_path):
+    with pytest.raises(MirstError, match="--jobs is 0"):
+        run_study(load_spec(small_yaml, [f"data.path={phantoms}"]), tmp_path, jobs=0)
+    with pytest.raises(MirstError, match=r"data\.path is not set"):
+        run_study(load_spec(small_yaml), tmp_path)
+    with pytest.raises(MirstError, match=r"lacks study\.yaml"):
+        read_results(tmp_path)

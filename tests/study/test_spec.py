@@ -1,0 +1,121 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mirst.attacks import PGD
+from mirst.defenses import MIRST, RST
+from mirst.errors import MirstError
+from mirst.study import StudySpec, load_spec, parse_attacks, parse_defense
+
+STUDIES = Path(__file__).parents[2] / "studies"
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_studies_load_and_read_back(path):
+    spec = load_spec(path)
+    assert StudySpec.model_validate(yaml.safe_load(yaml.safe_dump(spec.resolved()))) == spec
+
+
+def test_the_papers_table_1_has_the_papers_settings():
+    spec = load_spec(STUDIES / "paper-table1.yaml")
+    assert (spec.model.name, spec.data.size, spec.folds.count, spec.folds.kind) == ("resnet50", 224, 5, "random")
+    training = spec.training
+    assert (training.epochs, training.batch_size, training.lr, training.schedule) == (100, 8, 1e-4, "constant")
+    assert (training.select, training.threshold, training.warmup, training.ramp) == ("last", "argmax", 0, 0)
+    assert [entry.title for entry in spec.defenses] == ["ce", "rst", "mirst"]
+    steps = {entry.label: (entry.attack.eps, getattr(entry.attack, "steps", 1)) for entry in spec.attacks}
+    assert steps == {"fgsm": (5 / 255, 1), "pgd": (5 / 255, 20), "cw": (5 / 255, 10)}
+
+
+def test_fields_reach_the_dataclasses(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        """
+        defenses:
+          - rst
+          - {name: mirst, drop_max: true, eps: 8/255, instances: [10, 4], weights: [0.5, 0.5], label: spread}
+        attacks: [pgd, {name: pgd, label: pgd-8, eps: 8/255, steps: 40}]
+        """
+    )
+    spec = load_spec(path)
+    assert [entry.title for entry in spec.defenses] == ["rst", "spread+dm"]
+    assert spec.defenses[0].defense == RST()
+    assert spec.defenses[1].defense == MIRST(eps=8 / 255, instances=(10, 4), weights=(0.5, 0.5))
+    assert spec.attacks[1].attack == PGD(eps=8 / 255, steps=40)
+
+
+def test_overrides(small_yaml):
+    spec = load_spec(small_yaml, ["training.epochs=5", "seeds=[7]", "defenses=[ce]", "model.name=resnet18"])
+    assert (spec.training.epochs, spec.seeds, spec.model.name) == (5, (7,), "resnet18")
+    assert [entry.title for entry in spec.defenses] == ["ce"]
+    assert spec.training.batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.epoch=5", "unknown key training.epoch; did you mean epochs?"),
+        ("trainig.epochs=5", "unknown key trainig; did you mean training?"),
+        ("data.sise=64", "unknown key data.sise; did you mean size?"),
+        ("training.epochs=0", "training: epochs is 0"),
+        ("training.epochs=many", "training.epochs: "),
+        ("training.lr=-1", "lr is -1.0"),
+        ("training.val_fraction=0.9", "val_fraction is 0.9"),
+        ("training={select: best_robust, val_fraction: 0}", "need validation images"),
+        ("defenses=[{name: rst, eps: -0.1}]", "defenses.0: eps is -0.1"),
+        ("defenses=[{name: rst, epss: 0.1}]", "defenses.0: rst has no field epss; did you mean eps?"),
+        ("defenses=[{name: rst, steps: 1.5}]", "defenses.0.steps: "),
+        ("defenses=[nothing]", "defenses.0: unknown defense nothing; choose ce, rst, mirst"),
+        ("defenses=[ce, ce]", "defenses lists ce twice"),
+        ("defenses=[{name: ce, label: a/b}]", "label a/b must be letters"),
+        ("defenses=[]", "defenses: "),
+        ("defenses=ce", "defenses: "),
+        ("attacks=[pgd, {name: pgd, steps: 50}]", "attacks lists pgd twice"),
+        ("attacks=[{name: pgd, eps: 5/0}]", "attacks.0.eps: "),
+        ("attacks=[{name: pgd, label: none}]", "label none"),
+        ("folds.kind=patient", "folds.kind: "),
+        ("folds.count=1", "folds.count: "),
+        ("seeds=[]", "seeds: "),
+        ("seeds=[1, 1]", "seeds lists 1 twice"),
+        ("seeds=[-1]", "seeds.0: "),
+        ("nonsense", "--set nonsense: write it as key=value"),
+        ("defenses.0.eps=1", "set it as a whole"),
+        ("data.path=[", "no valid YAML"),
+    ],
+)
+def test_bad_values_get_one_sentence_that_names_the_key(small_yaml, override, words):
+    with pytest.raises(MirstError, match=re.escape(words)) as caught:
+        load_spec(small_yaml, [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_study_get_a_sentence(tmp_path):
+    with pytest.raises(MirstError, match=r"missing\.yaml"):
+        load_spec(tmp_path / "missing.yaml")
+    for text, words in (
+        ("- 1", "must hold keys"),
+        ("a: [", "no valid YAML"),
+        ("!!python/object:os.x {}", "no valid YAML"),
+    ):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(MirstError, match=words):
+            load_spec(tmp_path / "bad.yaml")
+    (tmp_path / "empty.yaml").write_text("")
+    assert load_spec(tmp_path / "empty.yaml") == StudySpec()
+
+
+def test_the_command_lines_short_forms():
+    entry = parse_defense("{name: rst, alpha: 2}", drop_max=True)
+    assert (entry.title, entry.defense) == ("rst+dm", RST(alpha=2.0))
+    assert parse_attacks(["pgd", "{name: pgd, steps: 5, label: short}"]) == {"pgd": PGD(), "short": PGD(steps=5)}
+    for call in (
+        lambda: parse_defense("foo"),
+        lambda: parse_defense("{name: rst, eps: -1}"),
+        lambda: parse_defense("["),
+        lambda: parse_attacks(["pgd", "pgd"]),
+        lambda: parse_attacks(["{name: pgd, steps: x}"]),
+    ):
+        with pytest.raises(MirstError):
+            call()

@@ -1,0 +1,139 @@
+import re
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from mirst.cli import main
+from mirst.data import write_phantoms
+
+
+@pytest.fixture
+def mirst(monkeypatch, capsys):
+    """Runs a command line in this process; gives exit code, output and errors."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mirst", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+def refused(result):
+    """One sentence, exit code 2, no traceback."""
+    code, _, err = result
+    assert code == 2
+    assert "Traceback" not in err
+    assert err.startswith("mirst: ")
+    assert len(err.strip().splitlines()) == 1
+    return err
+
+
+@pytest.fixture(scope="module")
+def checkpoint(phantoms, tmp_path_factory):
+    out = tmp_path_factory.mktemp("train") / "model.safetensors"
+    command = [
+        sys.executable, "-m", "mirst.cli", "train", "--data", phantoms, "--out", out,
+        "--defense", "{name: rst, steps: 3}", "--drop-max", "--set", "data.size=32", "--set", "training.epochs=2",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "epoch 2/2" in done.stdout
+    assert f"Checkpoint: {out}" in done.stdout
+    assert [p.name for p in out.parent.iterdir()] == ["model.safetensors"]
+    return out
+
+
+def test_run_says_where_the_results_are(mirst, small_yaml, phantoms, tmp_path):
+    out = tmp_path / "out"
+    overrides = ["--set", "seeds=[0]", "--set", "training.epochs=1", "--set", "defenses=[ce]"]
+    code, text, _ = mirst("run", small_yaml, "--data", phantoms, "--out", out, "--jobs", 2, *overrides)
+    assert code == 0
+    assert f"Report: {out / 'report.html'}" in text
+    assert "| F1 score | no attack |" in text
+    for name in ("study.yaml", "run.json", "outcomes.csv", "summary.csv", "table.md", "report.html"):
+        assert (out / name).is_file()
+    (out / "report.html").unlink()
+    code, text, _ = mirst("report", out)
+    assert code == 0
+    assert (out / "report.html").is_file()
+
+
+def test_evaluate_prints_metrics_and_writes_rows(mirst, checkpoint, phantoms, tmp_path):
+    rows = tmp_path / "rows.csv"
+    code, text, _ = mirst(
+        "evaluate",
+        checkpoint,
+        "--data",
+        phantoms,
+        "--attack",
+        "fgsm",
+        "--attack",
+        "{name: pgd, eps: 8/255}",
+        "--out",
+        rows,
+    )
+    assert code == 0
+    assert re.search(r"attack +eps +f1 +sensitivity +specificity +auc +accuracy", text)
+    assert [line.split()[0] for line in text.splitlines()[1:4]] == ["none", "fgsm", "pgd"]
+    assert len(rows.read_text().splitlines()) == 1 + 3 * 24
+
+
+def test_predict_answers_for_each_image(mirst, checkpoint, phantoms):
+    images = sorted(phantoms.glob("*/*.png"))[:3]
+    code, text, _ = mirst("predict", checkpoint, *images)
+    assert code == 0
+    for line, image in zip(text.splitlines(), images, strict=True):
+        assert re.fullmatch(re.escape(str(image)) + r": (benign|malignant) \(probability of malignant 0\.\d{3}\)", line)
+
+
+def test_bad_data_get_one_sentence(mirst, small_yaml, phantoms, tmp_path):
+    def run(data, *more):
+        return refused(mirst("run", small_yaml, "--data", data, "--out", tmp_path / "out", *more))
+
+    assert "does not exist" in run(tmp_path / "missing")
+    write_phantoms(tmp_path / "data", 4)
+    assert "fewer than the 5 folds" in run(tmp_path / "data", "--set", "folds.count=5")
+    (tmp_path / "data" / "cyst").mkdir()
+    assert "holds no images" in run(tmp_path / "data")
+    Image.new("L", (4, 4)).save(tmp_path / "data" / "cyst" / "x.png")
+    (tmp_path / "data" / "benign" / "broken.png").write_bytes(b"\x89PNG broken")
+    assert "broken.png" in run(tmp_path / "data")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_bad_input_gets_one_sentence(mirst, small_yaml, phantoms, checkpoint, tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").write_text("precious")
+    (tmp_path / "no.png").write_text("no image")
+    for arguments in (
+        ("run", tmp_path / "missing.yaml"),
+        ("run", small_yaml),
+        ("run", small_yaml, "--data", phantoms, "--out", tmp_path / "taken"),
+        ("run", small_yaml, "--data", phantoms, "--set", "training.epoch=3"),
+        ("run", small_yaml, "--data", phantoms, "--jobs", "0"),
+        ("train", "--data", phantoms, "--out", tmp_path / "m.safetensors", "--defense", "armour"),
+        ("evaluate", tmp_path / "none.safetensors", "--data", phantoms),
+        ("evaluate", checkpoint, "--data", phantoms, "--attack", "{name: pgd, eps: -1}"),
+        ("evaluate", checkpoint, "--data", tmp_path / "missing"),
+        ("predict", checkpoint, tmp_path / "no.png"),
+        ("predict", checkpoint, tmp_path / "missing.png"),
+        ("report", tmp_path),
+    ):
+        refused(mirst(*arguments))
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_help_needs_no_heavy_import():
+    """What makes it fast: neither torch nor MONAI nor matplotlib is imported."""
+    script = (
+        "import sys; sys.argv = ['mirst', '--help']\n"
+        "import mirst.cli\n"
+        "try:\n    mirst.cli.main()\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'monai', 'matplotlib', 'pandas', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"
