@@ -42,8 +42,7 @@ def run(
     """Cross-validate every defense of STUDY under every attack. The same command resumes a killed run."""
     from mirst.study import load_spec
 
-    extra = [f"data.path={data}"] if data else []
-    spec = load_spec(study, [*(override or []), *extra])
+    spec = load_spec(study, override or []).with_data(data)
     _run(spec, out or spec.out or Path("results") / study.stem, jobs)
 
 
@@ -77,8 +76,7 @@ def train(
     from mirst.study import load_spec, parse_defense
     from mirst.study import train as train_one
 
-    extra = [f"data.path={data}"] if data else []
-    spec = load_spec(study, [*(override or []), *extra, f"seeds=[{seed}]"])
+    spec = load_spec(study, [*(override or []), f"seeds=[{seed}]"]).with_data(data)
     entry = parse_defense(defense, drop_max)
     result = train_one(
         spec,

@@ -1,5 +1,8 @@
 """The errors that a user can cause and mend."""
 
+import difflib
+from collections.abc import Sequence
+
 
 class MirstError(ValueError):
     """Bad input, said in one sentence that names the file or key and the mend.
@@ -10,3 +13,9 @@ class MirstError(ValueError):
 
 class Diverged(MirstError):
     """Training met a loss that is not finite; the sentence names the epoch."""
+
+
+def suggestion(key: str, known: Sequence[str]) -> str:
+    """The end of a sentence about an unknown key: the known one that it resembles, else all of them."""
+    close = difflib.get_close_matches(key, known, 1)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.special import expit
 
 from mirst.data.images import Pixels
+from mirst.files import atomic
 
 HEIGHT, WIDTH = 96, 128
 Map = NDArray[np.float64]
@@ -37,7 +38,8 @@ def write_phantoms(folder: Path, count: int, seed: int = 0) -> None:
         (folder / label).mkdir(parents=True, exist_ok=True)
         for number in range(1, count + 1):
             pixels = make_phantom(label == "malignant", rng)
-            Image.fromarray(pixels).save(folder / label / f"phantom-{number:03d}.png")
+            with atomic(folder / label / f"phantom-{number:03d}.png") as partial:
+                Image.fromarray(pixels).save(partial, format="png")
 
 
 def _tissue(y: Map, x: Map, rng: np.random.Generator) -> tuple[Map, Map]:

@@ -71,8 +71,7 @@ def positive_class(classes: Sequence[str], named: str | None = None) -> str:
 
 def relative_names(records: Sequence[Record], root: str | Path) -> list[str]:
     """The images' paths below `root`, with forward slashes."""
-    base = Path(root).resolve()
-    return [record.path.resolve().relative_to(base).as_posix() for record in records]
+    return [record.path.relative_to(root).as_posix() for record in records]
 
 
 def _read_any(root: Path) -> list[Record]:

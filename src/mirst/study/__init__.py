@@ -2,9 +2,10 @@
 
 from mirst.study.demo import demo_spec
 from mirst.study.engine import Plan, Step, run_study
+from mirst.study.load import load_spec, parse_attacks, parse_defense
 from mirst.study.results import Results, read_results
 from mirst.study.single import train
-from mirst.study.spec import StudySpec, load_spec, parse_attacks, parse_defense
+from mirst.study.spec import StudySpec
 
 __all__ = [
     "Plan",

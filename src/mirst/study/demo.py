@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from mirst.data import write_phantoms
-from mirst.study.spec import StudySpec, load_spec
+from mirst.study.load import load_spec
+from mirst.study.spec import StudySpec
 
 PHANTOMS_PER_CLASS = 120
 
@@ -13,4 +14,4 @@ def demo_spec(folder: Path) -> StudySpec:
     phantoms = folder / "phantoms"
     if not (phantoms / "malignant" / f"phantom-{PHANTOMS_PER_CLASS:03d}.png").exists():
         write_phantoms(phantoms, PHANTOMS_PER_CLASS)
-    return load_spec(Path(__file__).with_name("demo.yaml"), [f"data.path={phantoms}"])
+    return load_spec(Path(__file__).with_name("demo.yaml")).with_data(phantoms)

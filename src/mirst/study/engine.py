@@ -3,9 +3,11 @@
 import multiprocessing
 import os
 import queue
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
@@ -134,6 +136,10 @@ def _raise_named(trial: Trial, future: Future[None]) -> None:
         future.result()
     except MirstError as error:
         raise MirstError(f"trial {trial.name}: {error}") from error
+    except BrokenProcessPool as error:
+        raise MirstError(
+            "a worker was killed, perhaps for memory; the same command goes on, --jobs 1 needs less"
+        ) from error
 
 
 _shared: tuple[Prepared, Any]
@@ -143,6 +149,7 @@ _shared: tuple[Prepared, Any]
 def _start_worker(prepared: Prepared, messages: Any) -> None:
     global _shared
     _shared = (prepared, messages)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the study's to handle
     torch.set_num_threads(prepared.spec.training.threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

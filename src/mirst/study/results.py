@@ -54,7 +54,7 @@ def open_folder(out: Path, prepared: Prepared) -> None:
     if run.exists():
         _require_same(out, plain, _fingerprint(prepared))
         return
-    if out.exists() and (not out.is_dir() or any(p.name not in ("study.yaml",) for p in out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(p != study and not p.name.startswith(".") for p in out.iterdir())):
         raise MirstError(f"{out} exists and is no results folder; name another with --out")
     write_text(study, yaml.safe_dump(plain, sort_keys=False))
     write_text(run, json.dumps(_description(prepared), indent=2))

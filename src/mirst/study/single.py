@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from mirst.nn import save_model
+from mirst.study.entries import DefenseEntry
 from mirst.study.prepare import prepare
-from mirst.study.spec import DefenseEntry, StudySpec
+from mirst.study.spec import StudySpec
 from mirst.study.trial import model_card, train_model
 from mirst.training import Epoch, FitResult
 

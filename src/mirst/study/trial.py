@@ -15,7 +15,8 @@ from mirst.data.images import Pixels
 from mirst.evaluation import evaluate, named_rows
 from mirst.files import atomic, write_csv
 from mirst.nn import ModelCard, build_model, load_backbone, save_model
-from mirst.study.spec import DefenseEntry, StudySpec
+from mirst.study.entries import DefenseEntry
+from mirst.study.spec import StudySpec
 from mirst.training import Epoch, FitResult, fit
 
 EVALUATION_BATCH = 64

@@ -1,0 +1,44 @@
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3.11
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@echo "make demo   install and run the main job on embedded phantoms (about five minutes)"
+	@echo "make test   install and run the tests"
+	@echo "make lint   format, lint, types, layers"
+	@echo "make bench  timings against max-pool and foolbox, as ratios"
+	@echo "make setup  install everything into $(VENV)"
+	@echo "make clean  remove what these made"
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.dev
+
+demo: $(VENV)/.base
+	$(BIN)/mirst demo --out demo
+
+test: $(VENV)/.dev
+	$(BIN)/pytest --numprocesses 2
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) demo results build dist

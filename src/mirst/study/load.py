@@ -1,0 +1,123 @@
+"""Studies from YAML files and command lines, with one sentence for whatever is wrong in them."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from mirst.attacks import Attack
+from mirst.errors import MirstError, suggestion
+from mirst.study.entries import DefenseEntry, attack_entry, defense_entry
+from mirst.study.spec import StudySpec, TrialTraining
+
+Entry = TypeVar("Entry")
+
+
+def load_spec(path: str | Path | None, overrides: Sequence[str] = ()) -> StudySpec:
+    """Read a study from YAML, `key.key=value` overrides applied.
+
+    Raises:
+        MirstError: no such file, no YAML, an unknown key, a value out of range; the sentence names
+            file and key.
+    """
+    where = "study" if path is None else str(path)
+    raw = {} if path is None else _read_yaml(Path(path))
+    for override in overrides:
+        _apply(raw, override)
+    try:
+        return StudySpec.model_validate(raw)
+    except ValidationError as error:
+        raise MirstError(f"{where}: {_sentence(error)}") from error
+
+
+def parse_defense(text: str, drop_max: bool = False) -> DefenseEntry:
+    """One defense from the command line: `rst`, or `{name: rst, alpha: 2}`.
+
+    Raises:
+        MirstError: an unknown name or field, a value out of range.
+    """
+    raw = _yaml_value(text)
+    settings = raw if isinstance(raw, dict) else {"name": raw}
+    return _one_sentence(f"defense {text}", defense_entry, settings | {"drop_max": drop_max})
+
+
+def parse_attacks(texts: Sequence[str]) -> dict[str, Attack]:
+    """Attacks from the command line, by label: `pgd`, or `{name: pgd, steps: 100, label: pgd-100}`.
+
+    Raises:
+        MirstError: an unknown name or field, a value out of range, a label twice.
+    """
+    attacks: dict[str, Attack] = {}
+    for text in texts:
+        entry = _one_sentence(f"attack {text}", attack_entry, _yaml_value(text))
+        if entry.label in attacks:
+            raise MirstError(f"attack {entry.label} is given twice; add a label, as in {{name: pgd, label: pgd-2}}")
+        attacks[entry.label] = entry.attack
+    return attacks
+
+
+def _one_sentence(what: str, parse: Callable[[object], Entry], raw: object) -> Entry:
+    try:
+        return parse(raw)
+    except ValidationError as error:
+        raise MirstError(f"{what}: {_sentence(error)}") from error
+    except ValueError as error:
+        raise MirstError(f"{what}: {error}") from error
+
+
+def _yaml_value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise MirstError(f"{text} is no valid YAML value") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MirstError(f"cannot read the study {path} ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MirstError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise MirstError(f"{path} must hold keys such as data, training and defenses")
+    return raw
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise MirstError(f"--set {override}: write it as key=value, training.epochs=5 for one")
+    *parents, last = dotted.split(".")
+    node: Any = raw
+    for key in parents:
+        node = node.setdefault(key, {}) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        raise MirstError(f"--set {override}: {'.'.join(parents)} holds no keys of its own; set it as a whole")
+    node[last] = _yaml_value(text)
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        *parents, key = first["loc"]
+        known = _keys_of([str(part) for part in parents])
+        return f"unknown key {place}{suggestion(str(key), known)}"
+    message = first["msg"].removeprefix("Value error, ")
+    given = "" if first["type"] == "value_error" else f" (it is {first['input']!r})"
+    return f"{place}: {message[0].lower()}{message[1:]}{given}" if place else message
+
+
+def _keys_of(parents: list[str]) -> list[str]:
+    if not parents:
+        return list(StudySpec.model_fields)
+    section = StudySpec.model_fields[parents[0]].annotation
+    if section is TrialTraining:
+        return [field.name for field in dataclasses.fields(TrialTraining)]
+    return list(getattr(section, "model_fields", {}))
