@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from torch import nn
 
 from mirst.errors import MirstError
 from mirst.nn import load_model
@@ -126,9 +127,39 @@ def test_a_folder_of_another_study_or_other_data_is_refused(finished, small_yaml
 
 
 def test_a_failing_trial_is_named(small_yaml, phantoms, tmp_path):
-    spec = load_spec(small_yaml, [f"data.path={phantoms}", "model.weights=nothing.pth"])
-    with pytest.raises(MirstError, match=r"trial .*-fold0-seed.*nothing\.pth does not exist"):
+    spec = load_spec(small_yaml, [f"data.path={phantoms}", "training.lr=1e30"])
+    with pytest.raises(MirstError, match=r"trial .*-fold\d-seed\d: training diverged in epoch"):
         run_study(spec, tmp_path / "out", jobs=1)
+
+
+def no_pool(in_channels, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
+
+
+def fixed_size(in_channels, num_classes):
+    return nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1024, num_classes))
+
+
+def wrong_head(in_channels, num_classes):
+    return nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.LazyLinear(7))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.weights=nothing.pth", r"nothing\.pth does not exist"),
+        ("model.name=resnet1000", "unknown model resnet1000"),
+        (f"model.name={__name__}:no_pool", "holds no nn"),
+        (f"model.name={__name__}:wrong_head", r"gives \(2, 7\)"),
+        (f"model.name={__name__}:fixed_size", "cannot take images of 32 px"),
+    ],
+)
+def test_a_model_that_does_not_work_is_refused_before_anything_is_written(
+    override, words, small_yaml, phantoms, tmp_path
+):
+    with pytest.raises(MirstError, match=words):
+        run_study(load_spec(small_yaml, [f"data.path={phantoms}", override]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_jobs_and_missing_data_get_a_sentence(small_yaml, phantoms, tmp_path):

@@ -1,25 +1,27 @@
 """From a spec to images, labels and folds in memory."""
 
 import numpy as np
+import torch
 
 from mirst.data import assign_groups, load_images, make_folds, positive_class, read_dataset, relative_names
 from mirst.errors import MirstError
 from mirst.study.spec import StudySpec
-from mirst.study.trial import Prepared
+from mirst.study.trial import Prepared, initial_model
 
 
 def prepare(spec: StudySpec) -> Prepared:
     """Read, decode, group and split the data of `spec`.
 
     Raises:
-        MirstError: no data named, unreadable data, no positive class, or too little of a class for
-            the folds.
+        MirstError: no data named, unreadable data, no positive class, too little of a class for the
+            folds, or a model that cannot be built or cannot take the images.
     """
     if spec.data.path is None:
         raise MirstError("data.path is not set; name the image folder in the YAML or with --data PATH")
     records = assign_groups(read_dataset(spec.data.path, spec.data.classes))
     classes = tuple(spec.data.classes or sorted({record.label for record in records}))
     positive = positive_class(classes, spec.data.positive)
+    _try_model(spec, len(classes))
     folds = make_folds(records, spec.folds.count, spec.folds.kind, spec.folds.seed)
     return Prepared(
         spec=spec,
@@ -31,3 +33,19 @@ def prepare(spec: StudySpec) -> Prepared:
         positive=positive,
         folds=folds,
     )
+
+
+def _try_model(spec: StudySpec, classes: int) -> None:
+    """Say before the first trial that the model does not work."""
+    x = torch.zeros(2, spec.data.channels, spec.data.size, spec.data.size)
+    for drop_max in sorted({entry.drop_max for entry in spec.defenses}):
+        model = initial_model(spec, classes, drop_max, spec.seeds[0]).eval()
+        try:
+            with torch.no_grad():
+                shape = tuple(model(x).shape)
+        except RuntimeError as error:
+            raise MirstError(f"model {spec.model.name} cannot take images of {spec.data.size} px ({error})") from error
+        if shape != (2, classes):
+            raise MirstError(
+                f"model {spec.model.name} gives {shape} for 2 images of {classes} classes; it needs (2, {classes})"
+            )

@@ -25,10 +25,15 @@ def train(
     Raises:
         MirstError: data that cannot be read, or settings that do not fit them.
     """
-    torch.set_num_threads(spec.training.threads)
     prepared = prepare(spec)
     state = out.with_name(out.name + ".state")
-    model, result = train_model(entry, prepared, np.arange(len(prepared.records)), spec.seeds[0], state, on_epoch)
+    everything = np.arange(len(prepared.records))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(spec.training.threads)
+    try:
+        model, result = train_model(entry, prepared, everything, spec.seeds[0], state, on_epoch)
+    finally:
+        torch.set_num_threads(threads)
     save_model(out, model, model_card(entry, prepared, result))
     state.unlink(missing_ok=True)
     return result

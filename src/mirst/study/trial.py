@@ -88,11 +88,7 @@ def train_model(
 ) -> tuple[nn.Module, FitResult]:
     """A model trained on the records at `indices`, some of them held out for validation."""
     spec, settings = prepared.spec, prepared.spec.training
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = build_model(spec.model.name, spec.data.channels, len(prepared.classes), entry.drop_max)
-    if spec.model.weights != "random":
-        load_backbone(model, spec.model.weights)
+    model = initial_model(spec, len(prepared.classes), entry.drop_max, seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     val = None
     if settings.val_fraction > 0:
@@ -111,6 +107,20 @@ def train_model(
         on_epoch=on_epoch,
     )
     return model, result
+
+
+def initial_model(spec: StudySpec, classes: int, drop_max: bool, seed: int) -> nn.Module:
+    """The model that training starts from: random by `seed`, its backbone from a file where one is named.
+
+    Raises:
+        MirstError: a model or weights that `build_model` or `load_backbone` refuses.
+    """
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        model = build_model(spec.model.name, spec.data.channels, classes, drop_max)
+    if spec.model.weights != "random":
+        load_backbone(model, spec.model.weights)
+    return model
 
 
 def model_card(entry: DefenseEntry, prepared: Prepared, result: FitResult) -> ModelCard:
