@@ -31,6 +31,8 @@ class Record:
     """What outputs call the image, unique within its source."""
     item: str | None = None
     """Which image of a file that holds several."""
+    scanner: str | None = None
+    """The device, where the data name it."""
 
     @property
     def file(self) -> ImageFile:

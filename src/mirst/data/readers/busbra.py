@@ -23,5 +23,6 @@ def read(root: Path) -> list[Record]:
         if not image.is_file():
             raise MirstError(f"{root / TABLE} lists {row['ID']}, but {image} is missing; restore it or remove the row")
         name = f"Images/{image.name}"
-        records.append(Record(image, row["Pathology"], f"busbra-case-{row['Case']}", "busbra", name))
+        scanner = row.get("Device") or None
+        records.append(Record(image, row["Pathology"], f"busbra-case-{row['Case']}", "busbra", name, scanner=scanner))
     return records
