@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 import sys
 
@@ -137,3 +138,17 @@ def test_help_needs_no_heavy_import():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_audit_exits_with_1_when_labels_conflict(mirst, phantoms, tmp_path):
+    code, text, _ = mirst("data", "audit", phantoms)
+    assert code == 0
+    assert "24 images form 24 groups" in text
+    shutil.copytree(phantoms, tmp_path / "data")
+    shutil.copy(tmp_path / "data" / "benign" / "phantom-001.png", tmp_path / "data" / "malignant" / "same.png")
+    code, text, _ = mirst("data", "audit", tmp_path / "data", "--out", tmp_path / "out")
+    assert code == 1
+    assert "LABEL CONFLICT: benign/phantom-001.png (benign), malignant/same.png (malignant)." in text
+    assert (tmp_path / "out" / "groups.csv").read_text().startswith("image,group,source\nbenign/phantom-001.png,")
+    assert "different classes" in (tmp_path / "out" / "audit.html").read_text()
+    refused(mirst("data", "audit", tmp_path / "missing"))

@@ -21,6 +21,9 @@ app = typer.Typer(
     help="Robust classifiers for small medical image sets: train, attack, cross-validate, report.",
 )
 
+data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
+app.add_typer(data_app, name="data")
+
 DataOption = Annotated[Path | None, typer.Option("--data", help="Image folder; replaces data.path.")]
 SetOption = Annotated[
     list[str] | None,
@@ -131,6 +134,24 @@ def report(folder: Annotated[Path, typer.Argument(help="Results folder of a fini
     from mirst.report import write_report
 
     typer.echo(f"Report: {write_report(folder)}")
+
+
+@data_app.command("audit")
+def audit_data(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Data sets.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for groups.csv and the gallery audit.html.")] = None,
+) -> None:
+    """Look for copies, label conflicts and broken images. Exit code 1 when labels conflict."""
+    from mirst.data.audit import audit, read_for_audit
+    from mirst.report import audit_summary, write_audit
+
+    findings = audit(read_for_audit(paths))
+    for sentence in audit_summary(findings):
+        typer.echo(sentence)
+    if out:
+        typer.echo(f"Gallery: {write_audit(findings, out)}")
+    if findings.conflicts:
+        raise typer.Exit(1)
 
 
 def _run(spec: "StudySpec", out: Path, jobs: int | None) -> None:

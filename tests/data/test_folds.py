@@ -1,4 +1,5 @@
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from mirst.errors import MirstError
 def grouped_records(groups_per_class=20, seed=0):
     rng = np.random.default_rng(seed)
     return [
-        Record(None, label, f"{label}-{group}", "test")
+        Record(Path(), label, f"{label}-{group}", "test")
         for label in ("benign", "malignant")
         for group in range(groups_per_class)
         for _ in range(rng.integers(1, 5))
@@ -63,7 +64,7 @@ def test_validation_split_keeps_groups_whole_inside_the_training_fold():
 
 @pytest.mark.parametrize(("kind", "what"), [("group", "groups"), ("random", "images")])
 def test_fewer_groups_or_images_than_folds_is_refused(kind, what):
-    records = [Record(None, label, f"{label}{i % 3}", "t") for label in "ab" for i in range(4)]
+    records = [Record(Path(), label, f"{label}{i % 3}", "t") for label in "ab" for i in range(4)]
     with pytest.raises(MirstError, match=rf"{what}, fewer than the 5 folds"):
         make_folds(records, 5, kind)
     with pytest.raises(MirstError, match="at least 2"):
@@ -71,7 +72,7 @@ def test_fewer_groups_or_images_than_folds_is_refused(kind, what):
 
 
 def test_a_class_of_one_group_cannot_be_validated_on():
-    records = [Record(None, "a", "g", "t")] * 4 + [Record(None, "b", f"h{i}", "t") for i in range(4)]
+    records = [Record(Path(), "a", "g", "t")] * 4 + [Record(Path(), "b", f"h{i}", "t") for i in range(4)]
     with pytest.raises(MirstError, match="val_fraction=0"):
         split_validation(records, np.arange(8), 0.2)
 

@@ -4,27 +4,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mirst.data import decode, letterbox, load_images
+from mirst.data import ImageFile, decode, letterbox, load_images
 from mirst.errors import MirstError
 
 
 def test_eight_bit_gray_is_kept(tmp_path):
     pixels = np.arange(48, dtype=np.uint8).reshape(6, 8)
     Image.fromarray(pixels).save(tmp_path / "x.png")
-    assert np.array_equal(np.asarray(decode(tmp_path / "x.png")), pixels)
+    assert np.array_equal(np.asarray(decode(ImageFile(tmp_path / "x.png"))), pixels)
 
 
 def test_sixteen_bit_is_scaled_not_clipped(tmp_path):
     pixels = (np.arange(48, dtype=np.uint16).reshape(6, 8) * 1300).astype(np.uint16)
     Image.fromarray(pixels).save(tmp_path / "x.png")
-    assert np.array_equal(np.asarray(decode(tmp_path / "x.png")), pixels // 256)
+    assert np.array_equal(np.asarray(decode(ImageFile(tmp_path / "x.png"))), pixels // 256)
 
 
 def test_transparent_pixels_are_black(tmp_path):
     image = Image.new("RGBA", (4, 4), (255, 255, 255, 255))
     image.putpixel((1, 2), (255, 255, 255, 0))
     image.save(tmp_path / "x.png")
-    gray = np.asarray(decode(tmp_path / "x.png"))
+    gray = np.asarray(decode(ImageFile(tmp_path / "x.png")))
     assert gray[2, 1] == 0
     assert (gray == 255).sum() == 15
 
@@ -33,13 +33,13 @@ def test_exif_rotation_is_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("L", (8, 4)).save(tmp_path / "x.jpg", exif=exif)
-    assert decode(tmp_path / "x.jpg").size == (4, 8)
+    assert decode(ImageFile(tmp_path / "x.jpg")).size == (4, 8)
 
 
 def test_colour(tmp_path):
     Image.new("RGB", (4, 6), (200, 10, 10)).save(tmp_path / "x.png")
-    assert load_images([tmp_path / "x.png"], 16).shape == (1, 1, 16, 16)
-    colour = load_images([tmp_path / "x.png"], 16, channels=3)
+    assert load_images([ImageFile(tmp_path / "x.png")], 16).shape == (1, 1, 16, 16)
+    colour = load_images([ImageFile(tmp_path / "x.png")], 16, channels=3)
     assert colour.shape == (1, 3, 16, 16)
     assert tuple(colour[0, :, 8, 8]) == (200, 10, 10)
 
@@ -66,7 +66,7 @@ def test_a_circle_stays_a_circle():
 def test_a_file_that_is_no_image_is_named(tmp_path, content):
     (tmp_path / "bad.png").write_bytes(content)
     with pytest.raises(MirstError, match=r"bad\.png"):
-        decode(tmp_path / "bad.png")
+        decode(ImageFile(tmp_path / "bad.png"))
 
 
 def test_a_truncated_image_is_named(tmp_path):
@@ -74,13 +74,13 @@ def test_a_truncated_image_is_named(tmp_path):
     whole = (tmp_path / "x.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(MirstError, match=r"cut\.png"):
-        decode(tmp_path / "cut.png")
+        decode(ImageFile(tmp_path / "cut.png"))
     with pytest.raises(MirstError, match=r"missing\.png"):
-        decode(tmp_path / "missing.png")
+        decode(ImageFile(tmp_path / "missing.png"))
 
 
 def test_an_image_too_large_to_be_safe_is_named(tmp_path, monkeypatch):
     Image.new("L", (64, 64)).save(tmp_path / "big.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(MirstError, match=r"big\.png"):
-        decode(tmp_path / "big.png")
+        decode(ImageFile(tmp_path / "big.png"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mirst.data import positive_class, read_dataset, relative_names
+from mirst.data import positive_class, read_dataset
 from mirst.errors import MirstError
 
 
@@ -86,7 +86,7 @@ def test_class_folders(tmp_path):
         ("2.JPG", "b"),
     ]
     assert {r.source for r in records} == {tmp_path.name}
-    assert relative_names(records, tmp_path)[0] == "a/x.tif"
+    assert records[0].name == "a/x.tif"
 
 
 def test_what_is_no_data_set_gets_a_sentence(tmp_path):

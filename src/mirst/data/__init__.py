@@ -1,14 +1,19 @@
 """From files on disk to folds of images."""
 
 from mirst.data.batches import ImageSet, batches
+from mirst.data.cache import PreparedImages, prepare_images
 from mirst.data.folds import Fold, assign_groups, make_folds, split_validation
 from mirst.data.images import decode, letterbox, load_images
 from mirst.data.phantom import make_phantom, write_phantoms
-from mirst.data.readers import Record, positive_class, read_dataset, relative_names
+from mirst.data.readers import READERS, read_dataset, read_datasets
+from mirst.data.record import ImageFile, Record, positive_class
 
 __all__ = [
+    "READERS",
     "Fold",
+    "ImageFile",
     "ImageSet",
+    "PreparedImages",
     "Record",
     "assign_groups",
     "batches",
@@ -18,8 +23,9 @@ __all__ = [
     "make_folds",
     "make_phantom",
     "positive_class",
+    "prepare_images",
     "read_dataset",
-    "relative_names",
+    "read_datasets",
     "split_validation",
     "write_phantoms",
 ]

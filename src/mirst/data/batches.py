@@ -27,7 +27,7 @@ class ImageSet(Dataset[Batch]):
         return len(self.images)
 
     def __getitem__(self, indices: list[int]) -> Batch:
-        x = torch.from_numpy(self.images[indices]).float().div_(255)
+        x = torch.from_numpy(np.asarray(self.images[indices])).float().div_(255)
         return (flip_and_shift(x) if self.augment else x), torch.from_numpy(self.labels[indices])
 
 

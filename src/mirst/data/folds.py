@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from mirst.data.duplicates import near_duplicates
-from mirst.data.readers import Record
+from mirst.data.duplicates import near_duplicates, perceptual_hash
+from mirst.data.images import decode
+from mirst.data.record import Record
 from mirst.errors import MirstError
 
 Indices = NDArray[np.int64]
@@ -24,21 +26,28 @@ class Fold:
     test: Indices
 
 
-def assign_groups(records: Sequence[Record]) -> list[Record]:
+def assign_groups(records: Sequence[Record], hashes: NDArray[np.bool_] | None = None) -> list[Record]:
     """The records, each with a group.
 
     Where a record names none, the images among those without a group are compared by a perceptual
     hash; near-duplicates share a group, named after the first of them.
 
+    Args:
+        hashes: of the images, where they are known (`PreparedImages.hashes`).
+
     Raises:
         MirstError: an image cannot be read.
     """
     nameless = [i for i, record in enumerate(records) if record.group is None]
-    first_of = near_duplicates([records[i].path for i in nameless])
+    if hashes is None:
+        own = [perceptual_hash(decode(records[i].file)) for i in nameless]
+        first_of = near_duplicates(np.array(own, dtype=bool))
+    else:
+        first_of = near_duplicates(hashes[nameless])
     grouped = list(records)
     for i, first in zip(nameless, first_of, strict=True):
         head = records[nameless[first]]
-        grouped[i] = replace(records[i], group=f"{head.source}-{head.label}-{head.path.stem}")
+        grouped[i] = replace(records[i], group=f"{head.source}-{PurePosixPath(head.name).with_suffix('')}")
     return grouped
 
 

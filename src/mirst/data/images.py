@@ -7,19 +7,33 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from mirst.data.dicom import decode_dicom, is_dicom
+from mirst.data.npz import npz_array
+from mirst.data.record import ImageFile
 from mirst.errors import MirstError
 
 Pixels = NDArray[np.uint8]
 
 
-def decode(path: str | Path, channels: int = 1) -> Image.Image:
+def decode(file: ImageFile, channels: int = 1) -> Image.Image:
     """The image as 8-bit gray (`channels=1`) or RGB (3), upright.
 
-    16-bit images are scaled down, transparent pixels are black, EXIF rotation is applied.
+    16-bit images are scaled down, transparent pixels are black, EXIF rotation is applied. DICOM
+    files are shown as their window says and cropped to the tissue region.
 
     Raises:
         MirstError: the file is missing, truncated, too large to be safe, or no image.
     """
+    if file.path.suffix.lower() == ".npz":
+        image = _decode_npz(file)
+    elif is_dicom(file.path):
+        image = decode_dicom(file.path, file.item)
+    else:
+        image = _decode_picture(file.path)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _decode_picture(path: Path) -> Image.Image:
     try:
         with Image.open(path) as file:
             image: Image.Image = ImageOps.exif_transpose(file)
@@ -30,7 +44,15 @@ def decode(path: str | Path, channels: int = 1) -> Image.Image:
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
-    return image.convert("L" if channels == 1 else "RGB")
+    return image
+
+
+def _decode_npz(file: ImageFile) -> Image.Image:
+    split, _, number = (file.item or "").partition("/")
+    images = npz_array(file.path, f"{split}_images")
+    if images.dtype != np.uint8 or images.shape[3:] not in ((), (1,), (3,)):
+        raise MirstError(f"{file.path} holds {images.dtype} images {images.shape}; 8-bit gray or RGB ones are read")
+    return Image.fromarray(images[int(number)].squeeze())
 
 
 def letterbox(image: Image.Image, size: int) -> Image.Image:
@@ -41,11 +63,11 @@ def letterbox(image: Image.Image, size: int) -> Image.Image:
     return square.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def load_images(paths: Iterable[Path], size: int, channels: int = 1) -> Pixels:
+def load_images(files: Iterable[ImageFile], size: int, channels: int = 1) -> Pixels:
     """Decoded, letterboxed images, `(N, channels, size, size)`, 0 to 255.
 
     Raises:
         MirstError: a file cannot be read as an image.
     """
-    images = [np.atleast_3d(np.asarray(letterbox(decode(path, channels), size))) for path in paths]
+    images = [np.atleast_3d(np.asarray(letterbox(decode(file, channels), size))) for file in files]
     return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from mirst.attacks import Attack
-from mirst.data import ImageSet, Record, assign_groups, batches, load_images, read_dataset, relative_names
+from mirst.data import ImageFile, ImageSet, Record, assign_groups, batches, load_images, prepare_images, read_dataset
 from mirst.evaluation.evaluate import decide, evaluate
 from mirst.metrics import METRICS, classification_metrics
 from mirst.nn import ModelCard, load_model
@@ -26,18 +26,12 @@ class Prediction:
     """Of the positive class."""
 
 
-def named_rows(
-    rows: pd.DataFrame, records: Sequence[Record], names: Sequence[str], classes: Sequence[str]
-) -> pd.DataFrame:
-    """The rows of `evaluate` with image names, class names, source and group.
-
-    Args:
-        records, names: one per image position.
-    """
+def named_rows(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
+    """The rows of `evaluate` with image names, class names, source and group; one record per image position."""
     at = rows["image"].to_numpy()
     class_names = np.array(classes)
     named = rows.assign(
-        image=[names[i] for i in at],
+        image=[records[i].name for i in at],
         label=class_names[rows["label"]],
         prediction=class_names[rows["prediction"]],
         source=[records[i].source for i in at],
@@ -57,17 +51,18 @@ def evaluate_checkpoint(path: Path, data: Path, attacks: Mapping[str, Attack]) -
         MirstError: a checkpoint or data that cannot be read, or data that lack a class of the model.
     """
     model, card = load_model(path)
-    records = assign_groups(read_dataset(data, card.classes))
-    images = load_images([record.path for record in records], card.size, card.channels)
+    records = read_dataset(data, card.classes)
+    images = prepare_images([record.file for record in records], card.size, card.channels)
+    records = assign_groups(records, images.hashes)
     labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
     rows = evaluate(
         model.to("cuda" if torch.cuda.is_available() else "cpu"),
-        batches(ImageSet(images, labels), BATCH_SIZE),
+        batches(ImageSet(images.pixels, labels), BATCH_SIZE),
         attacks,
         positive=card.classes.index(card.positive),
         threshold=card.threshold,
     )
-    outcomes = named_rows(rows, records, relative_names(records, data), card.classes)
+    outcomes = named_rows(rows, records, card.classes)
     metrics = [
         {"attack": attack, "eps": eps}
         | classification_metrics(part["label"], part["prediction"], part["score"], card.classes, card.positive)
@@ -83,7 +78,7 @@ def predict(path: Path, images: Sequence[Path]) -> tuple[ModelCard, list[Predict
         MirstError: a checkpoint or image that cannot be read.
     """
     model, card = load_model(path)
-    x = torch.from_numpy(load_images(images, card.size, card.channels)).float() / 255
+    x = torch.from_numpy(load_images([ImageFile(image) for image in images], card.size, card.channels)).float() / 255
     with torch.no_grad():
         score, answer = decide(model(x), card.classes.index(card.positive), card.threshold)
     return card, [

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mirst.data import assign_groups, load_images, make_folds, positive_class, read_dataset, relative_names
+from mirst.data import Record, assign_groups, make_folds, positive_class, prepare_images, read_dataset, read_datasets
 from mirst.errors import MirstError
 from mirst.study.spec import StudySpec
 from mirst.study.trial import Prepared, initial_model
@@ -16,23 +16,31 @@ def prepare(spec: StudySpec) -> Prepared:
         MirstError: no data named, unreadable data, no positive class, too little of a class for the
             folds, or a model that cannot be built or cannot take the images.
     """
-    if spec.data.path is None:
-        raise MirstError("data.path is not set; name the image folder in the YAML or with --data PATH")
-    records = assign_groups(read_dataset(spec.data.path, spec.data.classes))
+    records = _read(spec)
     classes = tuple(spec.data.classes or sorted({record.label for record in records}))
     positive = positive_class(classes, spec.data.positive)
     _try_model(spec, len(classes))
+    images = prepare_images([record.file for record in records], spec.data.size, spec.data.channels)
+    records = assign_groups(records, images.hashes)
     folds = make_folds(records, spec.folds.count, spec.folds.kind, spec.folds.seed)
     return Prepared(
         spec=spec,
         records=records,
-        names=relative_names(records, spec.data.path),
-        images=load_images([record.path for record in records], spec.data.size, spec.data.channels),
+        images=images,
         labels=np.array([classes.index(record.label) for record in records], dtype=np.int64),
         classes=classes,
         positive=positive,
         folds=folds,
     )
+
+
+def _read(spec: StudySpec) -> list[Record]:
+    if spec.data.path is not None:
+        return read_dataset(spec.data.path, spec.data.classes)
+    if not spec.data.sources:
+        raise MirstError("data.path is not set; name the image folder in the YAML or with --data PATH")
+    sources = [read_dataset(one.path, labels=one.labels, source=one.source) for one in spec.data.sources]
+    return read_datasets(sources, spec.data.classes)
 
 
 def _try_model(spec: StudySpec, classes: int) -> None:

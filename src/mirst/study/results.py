@@ -99,7 +99,7 @@ def _comparable(section: str, value: Any) -> Any:
     if section == "out":
         return None
     if section == "data":
-        return {key: setting for key, setting in value.items() if key != "path"}
+        return {key: setting for key, setting in value.items() if key not in ("path", "sources")}
     return json.loads(json.dumps(value))
 
 
@@ -123,9 +123,9 @@ def _description(prepared: Prepared) -> dict[str, Any]:
 
 def _fingerprint(prepared: Prepared) -> str:
     """Of names, labels, groups and prepared pixels."""
-    digest = hashlib.sha256(prepared.images.tobytes())
-    for name, record in zip(prepared.names, prepared.records, strict=True):
-        digest.update(json.dumps([name, record.label, record.group, record.source]).encode())
+    digest = hashlib.sha256(prepared.images.pixels.data)
+    for record in prepared.records:
+        digest.update(json.dumps([record.name, record.label, record.group, record.source]).encode())
     return digest.hexdigest()
 
 

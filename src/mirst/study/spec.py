@@ -15,9 +15,21 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class SourceSpec(_Section):
+    """One of several data sets."""
+
+    path: Path
+    labels: dict[str, str | None] | None = None
+    """New names of its classes, all of them mentioned; null leaves a class out."""
+    source: str | None = None
+    """Its name in outputs, instead of the reader's."""
+
+
 class DataSpec(_Section):
     path: Path | None = None
-    """Folder that `mirst.data.read_dataset` recognises."""
+    """Data set that `mirst.data.read_dataset` recognises."""
+    sources: tuple[SourceSpec, ...] = ()
+    """Several data sets to be merged, instead of `path`."""
     size: int = Field(64, ge=16, le=2048)
     """Side of the letterboxed images."""
     channels: Literal[1, 3] = 1
@@ -26,6 +38,12 @@ class DataSpec(_Section):
     """Classes to keep; all by default."""
     positive: str | None = None
     """Class that sensitivity counts; "malignant" by default."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.path is not None and self.sources:
+            raise ValueError("give path or sources, not both")
+        return self
 
 
 class ModelSpec(_Section):
@@ -102,7 +120,7 @@ class StudySpec(_Section):
         """This study on the image folder `path`; unchanged for `None`."""
         if path is None:
             return self
-        return self.model_copy(update={"data": self.data.model_copy(update={"path": path})})
+        return self.model_copy(update={"data": self.data.model_copy(update={"path": path, "sources": ()})})
 
     def resolved(self) -> dict[str, Any]:
         """Plain values, defaults filled in; `StudySpec.model_validate` reads them back."""

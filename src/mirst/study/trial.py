@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mirst.data import Fold, ImageSet, Record, batches, split_validation
-from mirst.data.images import Pixels
+from mirst.data import Fold, ImageSet, PreparedImages, Record, batches, split_validation
 from mirst.evaluation import evaluate, named_rows
 from mirst.files import atomic, write_csv
 from mirst.nn import ModelCard, build_model, load_backbone, save_model
@@ -39,9 +38,7 @@ class Prepared:
 
     spec: StudySpec
     records: list[Record]
-    names: list[str]
-    """Of the images, relative to the data folder."""
-    images: Pixels
+    images: PreparedImages
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     positive: str
@@ -52,7 +49,7 @@ class Prepared:
         return self.classes.index(self.positive)
 
     def subset(self, indices: NDArray[np.int64], augment: bool = False) -> ImageSet:
-        return ImageSet(self.images[indices], self.labels[indices], augment)
+        return ImageSet(self.images.pixels[indices], self.labels[indices], augment)
 
 
 def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable[[Epoch], None]) -> None:
@@ -143,8 +140,7 @@ def outcome_rows(
     attacks = {entry.label: entry.attack for entry in prepared.spec.attacks}
     data = batches(prepared.subset(indices), EVALUATION_BATCH)
     rows = evaluate(model, data, attacks, positive=prepared.positive_index, threshold=threshold, seed=seed)
-    records, names = zip(*((prepared.records[i], prepared.names[i]) for i in indices), strict=True)
-    return named_rows(rows, records, names, prepared.classes)
+    return named_rows(rows, [prepared.records[i] for i in indices], prepared.classes)
 
 
 def _history(result: FitResult) -> pd.DataFrame:
@@ -165,7 +161,7 @@ def _save_examples(path: Path, model: nn.Module, prepared: Prepared, test: NDArr
     with atomic(path) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,
-            images=np.array([prepared.names[i] for i in chosen]),
+            images=np.array([prepared.records[i].name for i in chosen]),
             attacks=np.array([entry.label for entry in prepared.spec.attacks]),
             clean=x.numpy(),
             attacked=torch.stack(attacked).numpy(),

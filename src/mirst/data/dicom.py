@@ -1,0 +1,121 @@
+"""DICOM ultrasound as 8-bit frames."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mirst.errors import MirstError
+
+SUFFIXES = frozenset({".dcm", ".dicom"})
+TISSUE = 1
+"""Region Data Type of B-mode tissue (DICOM PS3.3, C.8.5.5)."""
+
+
+def is_dicom(path: Path) -> bool:
+    """By suffix; a file without one by its magic number."""
+    if path.suffix:
+        return path.suffix.lower() in SUFFIXES
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def frame_count(path: Path) -> int:
+    return len(_frames(path))
+
+
+def patient_of(path: Path) -> str | None:
+    """The PatientID, for grouping inside this process alone; `None` where there is none."""
+    patient = str(getattr(_dataset(path), "PatientID", "") or "").strip()
+    return patient or None
+
+
+def decode_dicom(path: Path, frame: str | None) -> Image.Image:
+    """One frame, cropped to its tissue region.
+
+    Raises:
+        MirstError: no readable DICOM image, or no such frame, or several and none named.
+    """
+    frames = _frames(path)
+    if frame is None and len(frames) > 1:
+        raise MirstError(f"{path} holds {len(frames)} frames; a data set takes each as an image")
+    number = int(frame or 0)
+    if not 0 <= number < len(frames):
+        raise MirstError(f"{path} has no frame {number}; it holds {len(frames)}")
+    return Image.fromarray(frames[number])
+
+
+@lru_cache(maxsize=2)
+def _frames(path: Path) -> NDArray[np.uint8]:
+    """`(F, H, W)` or `(F, H, W, 3)`, as shown to a reader: rescaled, windowed, dark background."""
+    dataset = _dataset(path)
+    try:
+        return _cropped(dataset, _eight_bit(dataset))
+    except MirstError:
+        raise
+    except Exception as error:
+        raise MirstError(f"cannot read {path} as a DICOM image ({error}); repair or remove it") from error
+
+
+@lru_cache(maxsize=2)
+def _dataset(path: Path) -> Any:
+    try:
+        import pydicom
+    except ImportError as error:
+        raise MirstError(f"{path} is a DICOM file; install mirst[dicom] to read it") from error
+    try:
+        return pydicom.dcmread(path)
+    except Exception as error:
+        raise MirstError(f"cannot read {path} as a DICOM file ({error}); repair or remove it") from error
+
+
+def _eight_bit(dataset: Any) -> NDArray[np.uint8]:
+    from pydicom.pixels import apply_color_lut, pixel_array
+
+    pixels = pixel_array(dataset)
+    photometric = str(dataset.PhotometricInterpretation)
+    colour = int(dataset.SamplesPerPixel) == 3
+    if photometric == "PALETTE COLOR":
+        pixels, colour = apply_color_lut(pixels, dataset), True
+    shape = pixels.shape if int(getattr(dataset, "NumberOfFrames", 1) or 1) > 1 else (1, *pixels.shape)
+    if colour:
+        scale = 1 if pixels.dtype == np.uint8 else 257
+        return np.asarray(pixels.reshape(shape) // scale, dtype=np.uint8)
+    gray = _shown(dataset, pixels)
+    if photometric == "MONOCHROME1":
+        gray = 1 - gray
+    return np.asarray(np.round(gray.clip(0, 1) * 255).reshape(shape), dtype=np.uint8)
+
+
+def _shown(dataset: Any, pixels: NDArray[Any]) -> NDArray[np.float64]:
+    """Gray values in [0, 1]: through rescale and window where given (PS3.3, C.11.2.1.2.1), else the stored range."""
+    from pydicom.pixels import apply_modality_lut, apply_voi
+
+    if "VOILUTSequence" in dataset:
+        depth = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
+        return np.asarray(apply_voi(apply_modality_lut(pixels, dataset), dataset) / (2.0**depth - 1), dtype=np.float64)
+    if "WindowWidth" in dataset and "WindowCenter" in dataset:
+        centre, width = (float(np.atleast_1d(dataset[key].value)[0]) for key in ("WindowCenter", "WindowWidth"))
+        values = np.asarray(apply_modality_lut(pixels, dataset), dtype=np.float64)
+        return (values - (centre - 0.5)) / max(width - 1, 1e-12) + 0.5
+    bits, signed = int(dataset.BitsStored), int(getattr(dataset, "PixelRepresentation", 0))
+    return (pixels.astype(np.float64) + signed * 2.0 ** (bits - 1)) / (2.0**bits - 1)
+
+
+def _cropped(dataset: Any, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The first tissue region of the ultrasound calibration; the whole frame where there is none."""
+    for region in getattr(dataset, "SequenceOfUltrasoundRegions", None) or []:
+        if int(getattr(region, "RegionDataType", 0)) != TISSUE:
+            continue
+        x0, y0 = int(region.RegionLocationMinX0), int(region.RegionLocationMinY0)
+        x1, y1 = int(region.RegionLocationMaxX1), int(region.RegionLocationMaxY1)
+        height, width = frames.shape[1:3]
+        if 0 <= x0 < x1 < width and 0 <= y0 < y1 < height:
+            return frames[:, y0 : y1 + 1, x0 : x1 + 1]
+    return frames

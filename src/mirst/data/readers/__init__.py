@@ -1,0 +1,110 @@
+"""Data sets as records. `READERS` are asked in turn whether they know a path."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from mirst.data.readers import breast, busbra, busi, class_folders, manifest, medmnist
+from mirst.data.record import Record
+from mirst.errors import MirstError
+
+
+class Reader(NamedTuple):
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path], list[Record]]
+
+
+READERS: dict[str, Reader] = {
+    "manifest": Reader(manifest.recognises, manifest.read),
+    "medmnist": Reader(medmnist.recognises, medmnist.read),
+    "busbra": Reader(busbra.recognises, busbra.read),
+    "breast": Reader(breast.recognises, breast.read),
+    "busi": Reader(busi.recognises, busi.read),
+    "class folders": Reader(class_folders.recognises, class_folders.read),
+}
+
+
+def read_dataset(
+    path: str | Path,
+    classes: Sequence[str] | None = None,
+    labels: Mapping[str, str | None] | None = None,
+    source: str | None = None,
+) -> list[Record]:
+    """The records of a data set, sorted by class and name.
+
+    Recognised are BUSI in its published layout (masks are not images), BUS-BRA in its (`Case` is
+    the group), BrEaST in its (labels in a spreadsheet or CSV, the case is the group), MedMNIST
+    `.npz` files, a CSV manifest with the columns `path,label` and, where known, `group,source`, and
+    plain class folders with images or DICOM files (the patient is the group).
+
+    Args:
+        classes: keep these only; `None` keeps all.
+        labels: new names of the classes, every one of them mentioned; those mapped to `None` are
+            left out.
+        source: name of the data set, instead of the reader's.
+
+    Raises:
+        MirstError: nothing there that is a data set, a class without images, fewer than two
+            classes, a class of `classes` or `labels` that is not there, a label that `labels`
+            forgets, a listed image that is missing.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise MirstError(f"data folder {root} does not exist; name the folder that holds the images")
+    reader = next((reader for reader in READERS.values() if reader.recognises(root)), None)
+    if reader is None:
+        raise MirstError(
+            f"{root} holds no class folders and is no data set known to mirst; "
+            "put the images of each class into a folder of its name, or write a CSV with path,label"
+        )
+    records = reader.read(root)
+    if source is not None:
+        records = [replace(record, source=source) for record in records]
+    if labels is not None:
+        records = _relabelled(records, labels, root)
+    return _selected(records, classes, root)
+
+
+def read_datasets(sources: Sequence[list[Record]], classes: Sequence[str] | None = None) -> list[Record]:
+    """Several data sets as one.
+
+    Raises:
+        MirstError: two sources of one name, or fewer than two classes.
+    """
+    names = [{record.source for record in records} for records in sources]
+    for number, own in enumerate(names):
+        twice = own & set().union(*names[:number])
+        if twice:
+            raise MirstError(f"two data sets are called {', '.join(twice)}; give one another name with source")
+    merged = [record for records in sources for record in records]
+    return _selected(merged, classes, Path("the merged data"))
+
+
+def _relabelled(records: list[Record], labels: Mapping[str, str | None], root: Path) -> list[Record]:
+    found = {record.label for record in records}
+    for label in found - labels.keys():
+        raise MirstError(f"data.labels forgets {label} of {root}; map it to a class, or to null to leave it out")
+    for label in labels.keys() - found:
+        raise MirstError(f"data.labels: {root} has no class {label}; it has {', '.join(sorted(found))}")
+    mapped = [(record, labels[record.label]) for record in records]
+    return [replace(record, label=label) for record, label in mapped if label is not None]
+
+
+def _selected(records: list[Record], classes: Sequence[str] | None, root: Path) -> list[Record]:
+    found = {record.label for record in records}
+    if classes is not None:
+        for name in classes:
+            if name not in found:
+                raise MirstError(f"{root} has no class {name}; it has {', '.join(sorted(found))}")
+        records = [record for record in records if record.label in classes]
+        found = set(classes)
+    if len(found) < 2:
+        raise MirstError(f"{root} holds one class only ({', '.join(found)}); a classifier needs at least two")
+    return sorted(records, key=lambda record: (record.source, record.label, _natural(record.name)))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts `benign (2).png` before `benign (10).png`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,39 @@
+"""BrEaST [Pawlowska et al. 2024]: one image per case, labels in a spreadsheet or CSV beside them."""
+
+from pathlib import Path
+
+from mirst.data.readers.table import has_columns, read_table
+from mirst.data.record import Record
+from mirst.errors import MirstError
+
+COLUMNS = ("CaseID", "Image_filename", "Classification")
+
+
+def recognises(root: Path) -> bool:
+    return root.is_dir() and _table(root) is not None
+
+
+def read(root: Path) -> list[Record]:
+    """The image of each row; masks (`_tumor`, `_other`) are not listed there and so are no images.
+
+    Raises:
+        MirstError: a listed image is in none of the folders below `root`.
+    """
+    table = _table(root)
+    assert table is not None  # recognises() said so
+    places = {p.name: p for p in sorted(root.rglob("*.png"))}
+    records = []
+    for row in read_table(table, COLUMNS):
+        image = places.get(Path(row["Image_filename"]).name)
+        if image is None:
+            raise MirstError(f"{table} lists {row['Image_filename']}, which is not below {root}; restore it")
+        group = f"breast-case-{row['CaseID']}"
+        records.append(
+            Record(image, row["Classification"].lower(), group, "breast", image.relative_to(root).as_posix())
+        )
+    return records
+
+
+def _table(root: Path) -> Path | None:
+    candidates = sorted([*root.glob("*.csv"), *root.glob("*.xlsx")])
+    return next((p for p in candidates if has_columns(p, COLUMNS)), None)

@@ -1,0 +1,33 @@
+"""MedMNIST `.npz` files [Yang et al. 2023], BreastMNIST among them."""
+
+from pathlib import Path
+
+from mirst.data.npz import npz_array
+from mirst.data.record import Record
+from mirst.errors import MirstError
+
+CLASS_NAMES = {"breastmnist": {"0": "malignant", "1": "normal, benign"}}
+"""As MedMNIST publishes them; the classes of its other sets are called by their numbers."""
+
+
+def recognises(root: Path) -> bool:
+    return root.is_file() and root.suffix.lower() == ".npz"
+
+
+def read(path: Path) -> list[Record]:
+    """All images of the three published splits; the folds of a study are its own.
+
+    Raises:
+        MirstError: the file is no npz, or its arrays do not have MedMNIST's names and shapes.
+    """
+    source = path.stem.lower()
+    names = next((names for key, names in CLASS_NAMES.items() if source.startswith(key)), {})
+    records = []
+    for split in ("train", "val", "test"):
+        images, labels = npz_array(path, f"{split}_images"), npz_array(path, f"{split}_labels")
+        if images.ndim not in (3, 4) or labels.reshape(len(labels), -1).shape != (len(images), 1):
+            raise MirstError(f"{path}: {split} has images {images.shape} but labels {labels.shape}; each needs one")
+        for number, label in enumerate(labels.reshape(-1)):
+            item = f"{split}/{number}"
+            records.append(Record(path, names.get(str(label), str(label)), None, source, item, item))
+    return records

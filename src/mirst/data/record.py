@@ -1,0 +1,54 @@
+"""One labelled image of a data set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from mirst.errors import MirstError
+
+
+class ImageFile(NamedTuple):
+    """Where an image lies."""
+
+    path: Path
+    item: str | None = None
+    """Which image of a file that holds several: the frame of a DICOM file, `train/17` of an npz."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One labelled image."""
+
+    path: Path
+    label: str
+    """Name of the class."""
+    group: str | None
+    """Images of one group (a patient, say) never part between training and test; `None`: not named."""
+    source: str
+    """The data set that the image comes from."""
+    name: str = ""
+    """What outputs call the image, unique within its source."""
+    item: str | None = None
+    """Which image of a file that holds several."""
+    scanner: str | None = None
+    """The device, where the data name it."""
+
+    @property
+    def file(self) -> ImageFile:
+        return ImageFile(self.path, self.item)
+
+
+def positive_class(classes: Sequence[str], named: str | None = None) -> str:
+    """The class that sensitivity counts: the one `named`, else "malignant".
+
+    Raises:
+        MirstError: it is not among `classes`.
+    """
+    positive = named or "malignant"
+    if positive not in classes:
+        known = ", ".join(classes)
+        if named:
+            raise MirstError(f"data.positive: {named} is not a class; the classes are {known}")
+        raise MirstError(f"no class is called malignant; name the positive one with data.positive ({known})")
+    return positive

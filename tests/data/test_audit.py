@@ -1,0 +1,58 @@
+import shutil
+
+import pytest
+from PIL import Image
+
+from mirst.data import read_dataset
+from mirst.data.audit import audit, read_for_audit
+
+
+@pytest.fixture
+def folder(phantoms, tmp_path):
+    """Phantoms with one copy of everything that an audit must find."""
+    root = tmp_path / "data"
+    shutil.copytree(phantoms, root)
+    original = root / "benign" / "phantom-001.png"
+    shutil.copy(original, root / "benign" / "copy.png")
+    Image.open(original).resize((100, 75)).save(root / "malignant" / "conflict.png")
+    (root / "benign" / "broken.png").write_bytes(b"broken")
+    Image.new("L", (100, 80), 7).save(root / "benign" / "blank.png")
+    Image.open(root / "malignant" / "phantom-002.png").resize((24, 18)).save(root / "malignant" / "tiny.png")
+    return root
+
+
+def test_everything_planted_is_found(folder):
+    records = read_dataset(folder)
+    found = audit(records)
+    name = [record.name for record in records]
+    assert [name[i] for i in found.unreadable] == ["benign/broken.png"]
+    assert [name[i] for i in found.blank] == ["benign/blank.png"]
+    assert [name[i] for i in found.tiny] == ["malignant/tiny.png"]
+    assert [{name[i] for i in same} for same in found.exact] == [{"benign/copy.png", "benign/phantom-001.png"}]
+    copies = {"benign/copy.png", "benign/phantom-001.png", "malignant/conflict.png"}
+    assert [{name[i] for i in group} for group in found.conflicts] == [copies]
+    group = dict(zip(name, found.groups, strict=True))
+    assert len({group[n] for n in copies}) == 1
+    assert group["benign/phantom-002.png"] != group["benign/phantom-003.png"]
+    (counts,) = found.balance().values()
+    assert counts == {"benign": 15, "malignant": 14}
+
+
+def test_overlap_between_data_sets_and_named_groups(phantoms, tmp_path):
+    shutil.copytree(phantoms, tmp_path / "again")
+    records = read_for_audit([phantoms, tmp_path / "again", phantoms])
+    assert len({record.source for record in records}) == 3
+    found = audit(records)
+    assert len(found.overlaps) == 3 * 24
+    assert len(set(found.groups)) == 24
+    assert found.conflicts == []
+
+
+def test_real_busi_files_lesions_under_two_classes(real_data):
+    """Seen by eye; docs/results/audit.md shows them."""
+    records = read_dataset(real_data / "busi")
+    found = audit(records)
+    conflicts = [{records[i].path.stem for i in group} for group in found.conflicts]
+    assert {"benign (433)", "malignant (145)"} in conflicts
+    assert {"benign (42)", "benign (131)", "malignant (51)"} in conflicts
+    assert len(conflicts) == 8

@@ -1,0 +1,268 @@
+"""Manifest, MedMNIST, BrEaST and DICOM, and several data sets as one."""
+
+import csv
+
+import numpy as np
+import openpyxl
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
+
+from mirst.data import ImageFile, assign_groups, decode, load_images, read_dataset, read_datasets
+from mirst.errors import MirstError
+
+
+def save(path, value=0, size=(12, 9), mode="L"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value).save(path)
+
+
+def write_csv(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    for name in ("one.png", "deep/two.png", "three.png"):
+        save(tmp_path / "listed" / name)
+    rows = [
+        ("path", "label", "group", "source"),
+        ("one.png", "a", "p1", "x"),
+        ("deep/two.png", "b", "p1", "x"),
+        ("three.png", "b", "", ""),
+    ]
+    return write_csv(tmp_path / "listed" / "list.csv", rows)
+
+
+def test_manifest(manifest):
+    records = read_dataset(manifest)
+    assert [(r.name, r.label, r.group, r.source) for r in records] == [
+        ("three.png", "b", None, "listed"),
+        ("one.png", "a", "p1", "x"),
+        ("deep/two.png", "b", "p1", "x"),
+    ]
+    assert load_images([r.file for r in records], 16).shape == (3, 1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([("path", "class"), ("one.png", "a")], "lacks the column label"),
+        ([("path", "label"), ("missing.png", "a")], "line 2 of .*missing.png is no file"),
+        ([("path", "label"), ("one.png", "a"), ("one.png", "b")], "line 3 of .* a second time"),
+        ([("path", "label"), ("one.png", "")], "line 2 of .* has no label"),
+        ([("path", "label")], "has no rows"),
+        ([("path", "label"), ("one.png", "a")], "one class only"),
+    ],
+)
+def test_a_bad_manifest_gets_a_sentence(manifest, rows, words):
+    write_csv(manifest, rows)
+    with pytest.raises(MirstError, match=words):
+        read_dataset(manifest)
+
+
+def write_medmnist(path, side=28, channels=(), labels=(0, 1, 1)):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split in ("train", "val", "test"):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (len(labels), side, side, *channels), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.array(labels, dtype=np.uint8)[:, None]
+    np.savez(path, **arrays)
+    return arrays
+
+
+def test_breastmnist_calls_0_malignant(tmp_path):
+    arrays = write_medmnist(tmp_path / "breastmnist_64.npz", 64)
+    records = read_dataset(
+        tmp_path / "breastmnist_64.npz", labels={"malignant": "malignant", "normal, benign": "benign"}
+    )
+    assert [r.label for r in records] == ["benign"] * 6 + ["malignant"] * 3
+    malignant = next(r for r in records if r.name == "test/0")
+    assert malignant.label == "malignant"
+    assert np.array_equal(np.asarray(decode(malignant.file)), arrays["test_images"][0])
+
+
+def test_another_medmnist_set_keeps_its_numbers_and_colours(tmp_path):
+    arrays = write_medmnist(tmp_path / "pathmnist.npz", channels=(3,), labels=(0, 1, 2))
+    records = read_dataset(tmp_path / "pathmnist.npz")
+    assert {r.label for r in records} == {"0", "1", "2"}
+    colour = load_images([records[0].file], 28, channels=3)
+    assert np.array_equal(colour[0].transpose(1, 2, 0), arrays["test_images"][0])
+
+
+def test_a_bad_npz_gets_a_sentence(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"no archive")
+    np.savez(tmp_path / "b.npz", images=np.zeros(3))
+    np.savez(tmp_path / "c.npz", train_images=np.array([object()], dtype=object), train_labels=np.zeros(1))
+    for name, words in (("a.npz", "cannot read"), ("b.npz", "no array train_images"), ("c.npz", "cannot read")):
+        with pytest.raises(MirstError, match=words):
+            read_dataset(tmp_path / name)
+
+
+@pytest.fixture(params=["csv", "xlsx"])
+def breast(request, tmp_path):
+    rows = [
+        ("CaseID", "Image_filename", "Mask_tumor_filename", "Classification"),
+        (1, "case001.png", "case001_tumor.png", "benign"),
+        (2, "case002.png", "case002_tumor.png", "malignant"),
+        (7, "case007.png", "", "normal"),
+    ]
+    folder = tmp_path / "breast" / "BrEaST-Lesions_USG-images_and_masks"
+    for _, name, mask, _ in rows[1:]:
+        save(folder / name, (255, 255, 255, 255), mode="RGBA")
+        if mask:
+            save(folder / mask)
+    if request.param == "csv":
+        write_csv(tmp_path / "breast" / "clinical.csv", rows)
+    else:
+        book = openpyxl.Workbook()
+        for row in rows:
+            book.active.append(row)
+        book.save(tmp_path / "breast" / "clinical.xlsx")
+    return tmp_path / "breast"
+
+
+def test_breast_takes_labels_and_cases_from_its_table(breast):
+    records = read_dataset(breast)
+    assert [(r.path.name, r.label, r.group, r.source) for r in records] == [
+        ("case001.png", "benign", "breast-case-1", "breast"),
+        ("case002.png", "malignant", "breast-case-2", "breast"),
+        ("case007.png", "normal", "breast-case-7", "breast"),
+    ]
+
+
+def test_breasts_hidden_pixels_are_black(breast):
+    records = read_dataset(breast)
+    image = Image.open(records[0].path)
+    image.putpixel((3, 4), (255, 255, 255, 0))
+    image.save(records[0].path)
+    gray = np.asarray(decode(records[0].file))
+    assert gray[4, 3] == 0
+    assert gray[0, 0] == 255
+
+
+def test_a_listed_image_that_is_missing_is_named(breast):
+    next(breast.rglob("case002.png")).unlink()
+    with pytest.raises(MirstError, match=r"lists case002\.png"):
+        read_dataset(breast)
+
+
+def write_dicom(path, pixels, patient="Jane^Doe^4711", photometric="MONOCHROME2", bits=8, **fields):
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UltrasoundImageStorage
+    meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    if patient:
+        dataset.PatientID = patient
+    colour = photometric == "RGB"
+    frames = pixels.ndim - (3 if colour else 2)
+    if frames:
+        dataset.NumberOfFrames = len(pixels)
+    dataset.Rows, dataset.Columns = pixels.shape[frames : frames + 2]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = (3 if colour else 1), photometric
+    if colour:
+        dataset.PlanarConfiguration = 0
+    dataset.BitsAllocated = 8 if pixels.dtype == np.uint8 else 16
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, 0
+    for name, value in fields.items():
+        setattr(dataset, name, value)
+    dataset.PixelData = pixels.tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path)
+
+
+RAMP = np.arange(96, dtype=np.uint8).reshape(8, 12) * 2
+
+
+def gray_of(path, frame=None):
+    return np.asarray(decode(ImageFile(path, frame)))
+
+
+def test_dicom_gray_values(tmp_path):
+    write_dicom(tmp_path / "a.dcm", RAMP)
+    assert np.array_equal(gray_of(tmp_path / "a.dcm"), RAMP)
+    write_dicom(tmp_path / "inverted.dcm", RAMP, photometric="MONOCHROME1")
+    assert np.array_equal(gray_of(tmp_path / "inverted.dcm"), 255 - RAMP)
+    write_dicom(tmp_path / "deep.dcm", RAMP.astype(np.uint16) * 16, bits=12)
+    assert np.abs(gray_of(tmp_path / "deep.dcm").astype(int) - RAMP * 16.0 / 4095 * 255).max() <= 0.5
+
+
+def test_dicom_rescale_and_window(tmp_path):
+    """Stored v means 2v - 100; the window 0 to 200 shows it, clipped (PS3.3, C.11.2.1.2.1)."""
+    write_dicom(tmp_path / "w.dcm", RAMP, RescaleSlope=2, RescaleIntercept=-100, WindowCenter=100.5, WindowWidth=201)
+    expected = ((2.0 * RAMP - 100) / 200).clip(0, 1) * 255
+    assert np.abs(gray_of(tmp_path / "w.dcm") - expected).max() <= 0.51
+
+
+def test_dicom_colour_and_region(tmp_path):
+    region = Dataset()
+    region.RegionDataType = 1
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 2, 1
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 9, 6
+    write_dicom(tmp_path / "r.dcm", RAMP, SequenceOfUltrasoundRegions=[region])
+    assert np.array_equal(gray_of(tmp_path / "r.dcm"), RAMP[1:7, 2:10])
+    write_dicom(tmp_path / "rgb.dcm", np.stack([RAMP, RAMP // 2, RAMP // 4], -1), photometric="RGB")
+    assert np.array_equal(np.asarray(decode(ImageFile(tmp_path / "rgb.dcm"), 3))[..., 1], RAMP // 2)
+
+
+def test_dicom_frames_are_images_and_patients_are_pseudonyms(tmp_path):
+    rng = np.random.default_rng(0)
+    clip = rng.integers(0, 256, (3, 8, 12), dtype=np.uint8)
+    write_dicom(tmp_path / "benign" / "clip.dcm", clip)
+    write_dicom(tmp_path / "malignant" / "still", RAMP)
+    write_dicom(tmp_path / "malignant" / "other.dcm", RAMP, patient="Roe^4712")
+    write_dicom(tmp_path / "malignant" / "unnamed.dcm", RAMP, patient=None)
+    records = assign_groups(read_dataset(tmp_path))
+    assert [(r.name, r.group.removeprefix(f"{tmp_path.name}-")) for r in records] == [
+        ("benign/clip.dcm#0", "patient-1"),
+        ("benign/clip.dcm#1", "patient-1"),
+        ("benign/clip.dcm#2", "patient-1"),
+        ("malignant/other.dcm", "patient-2"),
+        ("malignant/still", "patient-1"),
+        ("malignant/unnamed.dcm", "malignant/unnamed.dcm"),
+    ]
+    assert "4711" not in repr(records)
+    assert np.array_equal(np.asarray(decode(records[1].file)), clip[1])
+    with pytest.raises(MirstError, match="3 frames"):
+        decode(ImageFile(tmp_path / "benign" / "clip.dcm"))
+
+
+def test_a_bad_dicom_gets_a_sentence(tmp_path):
+    write_dicom(tmp_path / "whole.dcm", RAMP)
+    whole = (tmp_path / "whole.dcm").read_bytes()
+    (tmp_path / "cut.dcm").write_bytes(whole[: len(whole) - 60])
+    (tmp_path / "not.dcm").write_bytes(b"no DICOM")
+    for name in ("cut.dcm", "not.dcm", "missing.dcm"):
+        with pytest.raises(MirstError, match=name.replace(".", r"\.")):
+            decode(ImageFile(tmp_path / name))
+
+
+def test_labels_are_mapped_and_classes_left_out(breast):
+    records = read_dataset(breast, labels={"benign": "harmless", "malignant": "malignant", "normal": None})
+    assert [r.label for r in records] == ["harmless", "malignant"]
+    with pytest.raises(MirstError, match="forgets normal"):
+        read_dataset(breast, labels={"benign": "benign", "malignant": "malignant"})
+    with pytest.raises(MirstError, match="no class cyst"):
+        read_dataset(breast, labels={"benign": "a", "malignant": "b", "normal": "c", "cyst": "d"})
+
+
+def test_several_data_sets_become_one(breast, tmp_path):
+    write_medmnist(tmp_path / "breastmnist.npz")
+    first = read_dataset(breast, labels={"benign": "benign", "malignant": "malignant", "normal": None})
+    second = read_dataset(tmp_path / "breastmnist.npz", labels={"malignant": "malignant", "normal, benign": "benign"})
+    merged = read_datasets([first, second])
+    assert len(merged) == 2 + 9
+    assert {r.source for r in merged} == {"breast", "breastmnist"}
+    with pytest.raises(MirstError, match="two data sets are called breast"):
+        read_datasets([first, first])
+    renamed = read_dataset(
+        breast, source="again", labels={"benign": "benign", "malignant": "malignant", "normal": None}
+    )
+    assert len(read_datasets([first, renamed])) == 4
