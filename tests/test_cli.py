@@ -64,7 +64,7 @@ def test_run_says_where_the_results_are(mirst, small_yaml, phantoms, tmp_path):
 
 
 def test_evaluate_prints_metrics_and_writes_rows(mirst, checkpoint, phantoms, tmp_path):
-    rows = tmp_path / "rows.csv"
+    out = tmp_path / "rows"
     code, text, _ = mirst(
         "evaluate",
         checkpoint,
@@ -75,12 +75,19 @@ def test_evaluate_prints_metrics_and_writes_rows(mirst, checkpoint, phantoms, tm
         "--attack",
         "{name: pgd, eps: 8/255}",
         "--out",
-        rows,
+        out,
     )
     assert code == 0
     assert re.search(r"attack +eps +f1 +sensitivity +specificity +auc +accuracy", text)
     assert [line.split()[0] for line in text.splitlines()[1:4]] == ["none", "fgsm", "pgd"]
-    assert len(rows.read_text().splitlines()) == 1 + 3 * 24
+    assert len((out / "outcomes.csv").read_text().splitlines()) == 1 + 3 * 24
+
+
+def test_evaluate_under_corruptions(mirst, checkpoint, phantoms, tmp_path):
+    code, text, _ = mirst("evaluate", checkpoint, "--data", phantoms, "--suite", "corruptions", "--out", tmp_path)
+    assert code == 0
+    assert "reverberation" in text
+    assert (tmp_path / "corruptions.csv").read_text().startswith("corruption,severity,f1,sensitivity")
 
 
 def test_predict_answers_for_each_image(mirst, checkpoint, phantoms):
@@ -120,6 +127,9 @@ def test_other_bad_input_gets_one_sentence(mirst, small_yaml, phantoms, checkpoi
         ("evaluate", tmp_path / "none.safetensors", "--data", phantoms),
         ("evaluate", checkpoint, "--data", phantoms, "--attack", "{name: pgd, eps: -1}"),
         ("evaluate", checkpoint, "--data", tmp_path / "missing"),
+        ("evaluate", checkpoint),
+        ("evaluate", tmp_path, "--suite", "corruptions"),
+        ("evaluate", tmp_path),
         ("predict", checkpoint, tmp_path / "no.png"),
         ("predict", checkpoint, tmp_path / "missing.png"),
         ("report", tmp_path),

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,12 @@ app = typer.Typer(
 
 data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
 app.add_typer(data_app, name="data")
+
+
+class Suite(StrEnum):
+    paper = "paper"
+    corruptions = "corruptions"
+
 
 DataOption = Annotated[Path | None, typer.Option("--data", help="Image folder; replaces data.path.")]
 SetOption = Annotated[
@@ -93,24 +100,38 @@ def train(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
-    data: Annotated[Path, typer.Option("--data", help="Image folder, with images the model was not trained on.")],
+    model: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote, or a study's results folder.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Images that the model was not trained on.")] = None,
+    suite: Annotated[Suite, typer.Option("--suite", help="The paper's attacks, or natural corruptions.")] = Suite.paper,
     attack: Annotated[
         list[str] | None,
-        typer.Option("--attack", help="fgsm, pgd, cw, or {name: pgd, steps: 100}; repeatable."),
+        typer.Option("--attack", help="Instead of the suite: fgsm, pgd, cw, or {name: pgd, steps: 100}; repeatable."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="CSV file for the outcome rows.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for outcomes.csv or corruptions.csv.")] = None,
 ) -> None:
-    """Attack a checkpoint on every image of a data set and print its metrics."""
-    from mirst.evaluation import evaluate_checkpoint
+    """Attack or corrupt a checkpoint on every image of a data set. Corrupts a whole study on its test folds."""
+    from mirst.evaluation import corrupt_checkpoint, evaluate_checkpoint
     from mirst.files import write_csv
-    from mirst.study import parse_attacks
+    from mirst.report import write_report
+    from mirst.study import corrupt_study, parse_attacks
 
-    rows, metrics = evaluate_checkpoint(checkpoint, data, parse_attacks(attack or ["fgsm", "pgd", "cw"]))
-    _print_table(metrics)
+    if model.is_dir():
+        if suite is not Suite.corruptions:
+            raise MirstError(f"{model} is a study, which has its attacks already; add --suite corruptions")
+        typer.echo(f"Corruptions: {corrupt_study(model, data, lambda name: typer.echo(f'{name}: done'))}")
+        typer.echo(f"Report: {write_report(model)}")
+        return
+    if data is None:
+        raise MirstError("name the images to evaluate on with --data PATH")
+    if suite is Suite.corruptions and not attack:
+        table = rows = corrupt_checkpoint(model, data)
+    else:
+        rows, table = evaluate_checkpoint(model, data, parse_attacks(attack or ["fgsm", "pgd", "cw"]))
+    _print_table(table)
     if out:
-        write_csv(out, rows)
-        typer.echo(f"Outcome rows: {out}")
+        path = out / ("corruptions.csv" if rows is table else "outcomes.csv")
+        write_csv(path, rows)
+        typer.echo(f"Rows: {path}")
 
 
 @app.command()

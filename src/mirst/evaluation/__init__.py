@@ -1,16 +1,22 @@
 """Attacks run on a model, every claim re-checked, one row per image and attack."""
 
-from mirst.evaluation.checkpoint import Prediction, evaluate_checkpoint, named_rows, predict
+from mirst.evaluation.checkpoint import Prediction, corrupt_checkpoint, evaluate_checkpoint, named_rows, predict
+from mirst.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, evaluate_corruptions
 from mirst.evaluation.evaluate import evaluate
 from mirst.evaluation.summary import summarise
 from mirst.metrics import METRICS, classification_metrics
 
 __all__ = [
+    "CORRUPTIONS",
     "METRICS",
+    "SEVERITIES",
     "Prediction",
     "classification_metrics",
+    "corrupt",
+    "corrupt_checkpoint",
     "evaluate",
     "evaluate_checkpoint",
+    "evaluate_corruptions",
     "named_rows",
     "predict",
     "summarise",

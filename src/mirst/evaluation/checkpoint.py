@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from mirst.attacks import Attack
 from mirst.data import ImageFile, ImageSet, Record, assign_groups, batches, load_images, prepare_images, read_dataset
+from mirst.evaluation.corruptions import evaluate_corruptions
 from mirst.evaluation.evaluate import decide, evaluate
 from mirst.metrics import METRICS, classification_metrics
 from mirst.nn import ModelCard, load_model
@@ -50,18 +52,10 @@ def evaluate_checkpoint(path: Path, data: Path, attacks: Mapping[str, Attack]) -
     Raises:
         MirstError: a checkpoint or data that cannot be read, or data that lack a class of the model.
     """
-    model, card = load_model(path)
-    records = read_dataset(data, card.classes)
-    images = prepare_images([record.file for record in records], card.size, card.channels)
-    records = assign_groups(records, images.hashes)
-    labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
-    rows = evaluate(
-        model.to("cuda" if torch.cuda.is_available() else "cpu"),
-        batches(ImageSet(images.pixels, labels), BATCH_SIZE),
-        attacks,
-        positive=card.classes.index(card.positive),
-        threshold=card.threshold,
-    )
+    model, card = _on_device(path)
+    records, data_set = _data(card, data)
+    positive = card.classes.index(card.positive)
+    rows = evaluate(model, batches(data_set, BATCH_SIZE), attacks, positive=positive, threshold=card.threshold)
     outcomes = named_rows(rows, records, card.classes)
     metrics = [
         {"attack": attack, "eps": eps}
@@ -69,6 +63,31 @@ def evaluate_checkpoint(path: Path, data: Path, attacks: Mapping[str, Attack]) -
         for (attack, eps), part in outcomes.groupby(["attack", "eps"], sort=False)
     ]
     return outcomes, pd.DataFrame(metrics, columns=["attack", "eps", *METRICS])
+
+
+def corrupt_checkpoint(path: Path, data: Path) -> pd.DataFrame:
+    """Metrics of a checkpoint of ours on a data set under every natural corruption and severity.
+
+    Raises:
+        MirstError: as `evaluate_checkpoint`.
+    """
+    model, card = _on_device(path)
+    _, data_set = _data(card, data)
+    return evaluate_corruptions(
+        model, batches(data_set, BATCH_SIZE), card.classes, card.positive, threshold=card.threshold
+    )
+
+
+def _on_device(path: Path) -> tuple[nn.Module, ModelCard]:
+    model, card = load_model(path)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), card
+
+
+def _data(card: ModelCard, path: Path) -> tuple[list[Record], ImageSet]:
+    records = read_dataset(path, card.classes)
+    images = prepare_images([record.file for record in records], card.size, card.channels)
+    labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
+    return assign_groups(records, images.hashes), ImageSet(images.pixels, labels)
 
 
 def predict(path: Path, images: Sequence[Path]) -> tuple[ModelCard, list[Prediction]]:

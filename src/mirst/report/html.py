@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from mirst.files import write_text
 from mirst.report.figures import bar_chart, example_figure
-from mirst.report.tables import METRIC_NAMES, metric_table, notes, paper_table
+from mirst.report.tables import METRIC_NAMES, corruption_grid, metric_table, notes, paper_table
 from mirst.study import Results, read_results
 
 
@@ -39,6 +39,7 @@ def _render(results: Results) -> str:
         tables={METRIC_NAMES[metric]: metric_table(results, metric) for metric in METRIC_NAMES},
         charts={METRIC_NAMES[metric]: _data_uri(bar_chart(results, metric)) for metric in ("f1", "sensitivity")},
         examples={title: _data_uri(png) for title, png in examples.items() if png is not None},
+        corruptions=corruption_grid(results, "f1"),
         study=yaml.safe_dump(results.spec.resolved(), sort_keys=False),
         run=results.run,
     )

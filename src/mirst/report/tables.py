@@ -46,6 +46,20 @@ def metric_table(results: Results, metric: str) -> pd.DataFrame:
     )
 
 
+def corruption_grid(results: Results, metric: str) -> pd.DataFrame | None:
+    """The metric averaged over folds and seeds: a row per corruption and severity, a column per defense.
+
+    `None` where the study was not run under corruptions.
+    """
+    path = results.folder / "corruptions.csv"
+    if not path.exists():
+        return None
+    rows = pd.read_csv(path)
+    rows["column"] = [title(d, m) for d, m in zip(rows["defense"], rows["drop_max"], strict=True)]
+    grid = rows.pivot_table(index=["corruption", "severity"], columns="column", values=metric, sort=False)
+    return grid[[entry.title for entry in results.spec.defenses]]
+
+
 def paper_table(results: Results) -> str:
     """F1 and sensitivity as a Markdown table, with the notes below it."""
     columns = [entry.title for entry in results.spec.defenses]

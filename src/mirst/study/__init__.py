@@ -1,5 +1,6 @@
 """Defenses x folds x seeds, from one YAML file to one results folder."""
 
+from mirst.study.corrupted import corrupt_study
 from mirst.study.demo import demo_spec
 from mirst.study.engine import Plan, Step, run_study
 from mirst.study.load import load_spec, parse_attacks, parse_defense
@@ -12,6 +13,7 @@ __all__ = [
     "Results",
     "Step",
     "StudySpec",
+    "corrupt_study",
     "demo_spec",
     "load_spec",
     "parse_attacks",

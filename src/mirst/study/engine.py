@@ -69,7 +69,7 @@ def run_study(
     prepared = prepare(spec)
     open_folder(out, prepared)
     trials = all_trials(spec)
-    pending = [trial for trial in trials if not (_folder(out, trial) / "outcomes.csv").exists()]
+    pending = [trial for trial in trials if not (trial_folder(out, trial) / "outcomes.csv").exists()]
     pending.sort(key=lambda trial: trial.fold)  # every defense early: the time left is known sooner
     jobs = jobs or _default_jobs(spec)
     if on_plan is not None:
@@ -77,7 +77,7 @@ def run_study(
         on_plan(Plan(titles, len(trials) - len(pending), spec.training.epochs, jobs))
     if pending:
         _run_pending(pending, prepared, out, min(jobs, len(pending)), on_step or (lambda _: None))
-    collect(out, [_folder(out, trial) for trial in trials], prepared)
+    collect(out, [trial_folder(out, trial) for trial in trials], prepared)
 
 
 def all_trials(spec: StudySpec) -> list[Trial]:
@@ -87,7 +87,8 @@ def all_trials(spec: StudySpec) -> list[Trial]:
     ]
 
 
-def _folder(out: Path, trial: Trial) -> Path:
+def trial_folder(out: Path, trial: Trial) -> Path:
+    """Where `out` keeps the files of a trial."""
     return out / "trials" / trial.name
 
 
@@ -106,7 +107,7 @@ def _run_pending(
         jobs, mp_context=context, initializer=_start_worker, initargs=(prepared, messages)
     ) as pool:
         running: dict[Future[None], Trial] = {
-            pool.submit(_work, trial, _folder(out, trial)): trial for trial in pending
+            pool.submit(_work, trial, trial_folder(out, trial)): trial for trial in pending
         }
         try:
             while running:

@@ -31,6 +31,15 @@ class Trial:
     def name(self) -> str:
         return f"{self.entry.title}-fold{self.fold}-seed{self.seed}"
 
+    def key(self) -> dict[str, str | bool | int]:
+        """The columns that tell one trial's rows from another's."""
+        return {
+            "defense": self.entry.label,
+            "drop_max": self.entry.drop_max,
+            "fold": self.fold,
+            "seed": self.seed,
+        }
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -67,10 +76,8 @@ def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable
     if trial.fold == 0 and trial.seed == prepared.spec.seeds[0]:
         _save_examples(folder / "examples.npz", model, prepared, test)
     rows = outcome_rows(model, prepared, test, result.threshold, trial.seed)
-    rows.insert(0, "defense", trial.entry.label)
-    rows.insert(1, "drop_max", trial.entry.drop_max)
-    rows.insert(2, "fold", trial.fold)
-    rows.insert(3, "seed", trial.seed)
+    for place, (name, value) in enumerate(trial.key().items()):
+        rows.insert(place, name, value)
     write_csv(folder / "outcomes.csv", rows)
     (folder / "state.pt").unlink(missing_ok=True)
 

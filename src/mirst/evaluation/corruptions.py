@@ -1,0 +1,216 @@
+"""Natural corruptions of B-mode images, five severities each.
+
+Gray levels of a B-mode image are logarithms of the echo, so a change of gain is an offset and speckle
+is additive. The black border of a letterboxed image stays black. docs/corruptions.md shows them all.
+"""
+
+import io
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from mirst.errors import MirstError
+from mirst.evaluation.evaluate import evaluate
+from mirst.metrics import classification_metrics
+
+SEVERITIES = (1, 2, 3, 4, 5)
+Corruption = Callable[[Tensor, float, torch.Generator], Tensor]
+"""From images `(N, C, H, W)` in [0, 1], a strength and a generator to images that may leave [0, 1]."""
+
+
+def corrupt(x: Tensor, name: str, severity: int, generator: torch.Generator) -> Tensor:
+    """Images `(N, C, H, W)` in [0, 1] under the corruption `name` of `CORRUPTIONS`.
+
+    Args:
+        severity: 1 to 5; 0 gives the images back.
+        generator: of what is random in a corruption; one draw per image.
+
+    Raises:
+        MirstError: an unknown name or severity.
+    """
+    if name not in CORRUPTIONS:
+        raise MirstError(f"unknown corruption {name}; choose {', '.join(CORRUPTIONS)}")
+    if severity not in (0, *SEVERITIES):
+        raise MirstError(f"severity is {severity}; it must be 0 to 5")
+    if severity == 0:
+        return x
+    function, strengths = CORRUPTIONS[name]
+    return function(x, strengths[severity - 1], generator).clamp(0, 1)
+
+
+def evaluate_corruptions(
+    model: nn.Module,
+    data: Iterable[tuple[Tensor, Tensor]],
+    classes: Sequence[str],
+    positive: str,
+    *,
+    threshold: float = 0.0,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Metrics of `model` under every corruption and severity, and clean (`none`, 0).
+
+    Args:
+        data: batches `(x, y)`, the same in each pass.
+
+    Returns:
+        One row per corruption and severity: `corruption, severity` and the metrics.
+    """
+    batches = list(data)
+    names = np.array(classes)
+    rows = []
+    for name, severity in [("none", 0), *((name, s) for name in CORRUPTIONS for s in SEVERITIES)]:
+        generator = torch.Generator().manual_seed(seed)
+        corrupted = [(corrupt(x, name, severity, generator) if severity else x, y) for x, y in batches]
+        found = evaluate(model, corrupted, {}, positive=classes.index(positive), threshold=threshold)
+        metrics = classification_metrics(
+            names[found["label"]], names[found["prediction"]], found["score"], classes, positive
+        )
+        rows.append({"corruption": name, "severity": severity, **metrics})
+    return pd.DataFrame(rows)
+
+
+def _content(x: Tensor) -> Tensor:
+    """`(N, 1, H, W)`: inside the rows and columns that hold more than black."""
+    lit = (x > 0).any(1, keepdim=True)
+    return lit.any(3, keepdim=True) & lit.any(2, keepdim=True)
+
+
+def _added(x: Tensor, change: Tensor | float) -> Tensor:
+    """`x + change` on the image, not on its letterbox."""
+    return torch.where(_content(x), x + change, x)
+
+
+def _uniform(x: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """One draw per image, `(N, 1, 1, 1)`."""
+    return low + (high - low) * torch.rand(len(x), 1, 1, 1, generator=generator)
+
+
+def _depth(x: Tensor) -> Tensor:
+    return torch.linspace(0, 1, x.shape[2]).view(1, 1, -1, 1)
+
+
+def _lateral(x: Tensor) -> Tensor:
+    return torch.linspace(0, 1, x.shape[3]).view(1, 1, 1, -1)
+
+
+def speckle(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Log-Rayleigh noise with a grain of about a pixel in 64, `strength` of full contrast at 20 dB."""
+    real, imaginary = (
+        _blurred(torch.randn(x.shape[0], 1, *x.shape[2:], generator=generator), 0.6, 0.9) for _ in range(2)
+    )
+    amplitude = torch.hypot(real, imaginary)
+    amplitude = amplitude / amplitude.mean((2, 3), keepdim=True)
+    return _added(x, strength * torch.log10(amplitude.clamp(min=0.05)))
+
+
+def gain(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Overall gain up (positive) or down, an offset of `strength`."""
+    return _added(x, strength)
+
+
+def time_gain(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Gain that grows or falls with depth, by `strength` from top to bottom."""
+    sign = torch.sign(_uniform(x, -1, 1, generator))
+    return _added(x, sign * strength * (_depth(x) - 0.5))
+
+
+def blur_axial(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Gaussian along the beam, sigma `strength` pixels of a 64-pixel image."""
+    return _blurred(x, strength, 0)
+
+
+def blur_lateral(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Gaussian across the beam, sigma `strength` pixels of a 64-pixel image."""
+    return _blurred(x, 0, strength)
+
+
+def shadow(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """A column below a random point, 10 to 25 % of the width, darkened by `strength`."""
+    centre, half, top = (_uniform(x, *r, generator) for r in ((0.2, 0.8), (0.05, 0.125), (0.1, 0.5)))
+    across = torch.sigmoid((half - (_lateral(x) - centre).abs()) / 0.015)
+    below = torch.sigmoid((_depth(x) - top) / 0.02)
+    return x * (1 - strength * across * below)
+
+
+def reverberation(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Bright horizontal lines at equal distances, fading with depth, the first one `strength` bright."""
+    spacing, width = _uniform(x, 0.08, 0.14, generator), 0.008
+    number = torch.round(_depth(x) / spacing).clamp(min=1)
+    line = torch.exp(-(((_depth(x) - number * spacing) / width) ** 2) / 2)
+    return _added(x, strength * line * 0.75 ** (number - 1))
+
+
+def jpeg(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """JPEG at quality `strength`."""
+    decoded = []
+    for image in (x * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy():
+        buffer = io.BytesIO()
+        Image.fromarray(image.squeeze()).save(buffer, format="jpeg", quality=int(strength))
+        decoded.append(np.atleast_3d(np.asarray(Image.open(buffer))))
+    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).to(x) / 255
+
+
+def pixelation(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Averaged over blocks `strength` pixels wide, then enlarged without smoothing."""
+    size = [max(1, round(side / strength)) for side in x.shape[2:]]
+    return F.interpolate(F.interpolate(x, size=size, mode="area"), size=x.shape[2:], mode="nearest-exact")
+
+
+def contrast(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Contrast reduced to `strength` around the mean of the content."""
+    inside = _content(x).float()
+    mean = (x * inside).sum((1, 2, 3), keepdim=True) / (inside.sum((1, 2, 3), keepdim=True) * x.shape[1]).clamp(min=1)
+    return _added(x, (1 - strength) * (mean - x))
+
+
+def rotation(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Turned by `strength` degrees, either way."""
+    angle = torch.sign(_uniform(x, -1, 1, generator)).view(-1) * math.radians(strength)
+    zero = torch.zeros_like(angle)
+    matrix = torch.stack([angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero], 1).view(-1, 2, 3)
+    grid = F.affine_grid(matrix.to(x), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="zeros", align_corners=False)
+
+
+def clipping(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """The darkest and the brightest `strength` of the gray scale saturate."""
+    return (x - strength) / (1 - 2 * strength)
+
+
+def _blurred(x: Tensor, axial: float, lateral: float) -> Tensor:
+    """Gaussian of sigmas in pixels of a 64-pixel image."""
+    for sigma, side, axis in ((axial, x.shape[2], 2), (lateral, x.shape[3], 3)):
+        scaled = sigma * side / 64
+        if scaled <= 0:
+            continue
+        reach = min(math.ceil(3 * scaled), side - 1)
+        taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / scaled) ** 2)
+        kernel = (taps / taps.sum()).to(x).view(1, 1, *((-1, 1) if axis == 2 else (1, -1)))
+        padding = (0, 0, reach, reach) if axis == 2 else (reach, reach, 0, 0)
+        padded = F.pad(x, padding, mode="reflect")
+        x = F.conv2d(padded, kernel.expand(x.shape[1], 1, *kernel.shape[2:]), groups=x.shape[1])
+    return x
+
+
+CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, ...]]] = {
+    "speckle": (speckle, (0.05, 0.1, 0.16, 0.24, 0.35)),
+    "gain up": (gain, (0.06, 0.12, 0.18, 0.25, 0.35)),
+    "gain down": (gain, (-0.06, -0.12, -0.18, -0.25, -0.35)),
+    "time gain": (time_gain, (0.1, 0.2, 0.3, 0.45, 0.6)),
+    "blur axial": (blur_axial, (0.5, 0.8, 1.2, 1.7, 2.4)),
+    "blur lateral": (blur_lateral, (0.5, 0.8, 1.2, 1.7, 2.4)),
+    "shadow": (shadow, (0.2, 0.4, 0.6, 0.8, 0.95)),
+    "reverberation": (reverberation, (0.08, 0.15, 0.25, 0.35, 0.5)),
+    "jpeg": (jpeg, (50, 30, 18, 10, 5)),
+    "pixelation": (pixelation, (1.6, 2.0, 2.7, 4.0, 6.4)),
+    "contrast": (contrast, (0.8, 0.65, 0.5, 0.35, 0.2)),
+    "rotation": (rotation, (2, 4, 7, 11, 16)),
+    "clipping": (clipping, (0.05, 0.1, 0.15, 0.2, 0.27)),
+}
+"""By name, with the strengths of the five severities."""

@@ -1,0 +1,51 @@
+"""The models of a finished study under natural corruptions of their own test folds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from mirst.data import batches
+from mirst.evaluation import evaluate_corruptions
+from mirst.files import write_csv
+from mirst.nn import load_model
+from mirst.study.engine import all_trials, trial_folder
+from mirst.study.prepare import prepare
+from mirst.study.results import open_folder, read_results
+from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial
+
+
+def corrupt_study(folder: Path, data: Path | None = None, on_trial: Callable[[str], None] = lambda _: None) -> Path:
+    """Write `corruptions.csv`: metrics per trial, corruption and severity.
+
+    Trials that an earlier call has finished are not run again.
+
+    Args:
+        folder: results folder of a finished study.
+        data: where its images lie now; where they lay then, by default.
+
+    Raises:
+        MirstError: no finished study, or other images.
+    """
+    prepared = prepare(read_results(folder).spec.with_data(data))
+    open_folder(folder, prepared)
+    tables = []
+    for trial in all_trials(prepared.spec):
+        path = trial_folder(folder, trial) / "corruptions.csv"
+        if not path.exists():
+            write_csv(path, _trial_table(trial, trial_folder(folder, trial), prepared))
+        on_trial(trial.name)
+        tables.append(pd.read_csv(path))
+    write_csv(folder / "corruptions.csv", pd.concat(tables))
+    return folder / "corruptions.csv"
+
+
+def _trial_table(trial: Trial, folder: Path, prepared: Prepared) -> pd.DataFrame:
+    model, card = load_model(folder / "model.safetensors")
+    test = batches(prepared.subset(prepared.folds[trial.fold].test), EVALUATION_BATCH)
+    table = evaluate_corruptions(
+        model, test, prepared.classes, prepared.positive, threshold=card.threshold, seed=trial.seed
+    )
+    for place, (name, value) in enumerate(trial.key().items()):
+        table.insert(place, name, value)
+    return table

@@ -1,0 +1,43 @@
+import shutil
+
+import pandas as pd
+import pytest
+
+from mirst.errors import MirstError
+from mirst.evaluation import CORRUPTIONS
+from mirst.report import write_report
+from mirst.study import corrupt_study, read_results
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "study")
+    return tmp_path / "study"
+
+
+def test_every_trial_under_every_corruption(study):
+    seen = []
+    table = pd.read_csv(corrupt_study(study, on_trial=seen.append))
+    assert len(seen) == 8
+    assert len(table) == 8 * (1 + 5 * len(CORRUPTIONS))
+    clean = table[table["corruption"] == "none"].groupby(["defense", "drop_max"])["f1"].mean()
+    summary = read_results(study).summary
+    known = summary[(summary["attack"] == "none") & (summary["metric"] == "f1")].set_index(["defense", "drop_max"])
+    for key, value in clean.items():
+        assert value == pytest.approx(known.loc[key, "mean"])
+    assert "Natural corruptions" in write_report(study).read_text()
+
+
+def test_finished_trials_are_not_run_again(study):
+    first = corrupt_study(study).read_bytes()
+    (study / "trials" / "ce-fold0-seed0" / "model.safetensors").unlink()
+    assert corrupt_study(study).read_bytes() == first
+
+
+def test_no_study_or_other_images_get_a_sentence(study, tmp_path, phantoms):
+    with pytest.raises(MirstError, match="no finished study"):
+        corrupt_study(tmp_path)
+    shutil.copytree(phantoms, tmp_path / "other")
+    (tmp_path / "other" / "benign" / "phantom-001.png").unlink()
+    with pytest.raises(MirstError, match="other data"):
+        corrupt_study(study, tmp_path / "other")
