@@ -8,6 +8,7 @@ from PIL import Image
 
 from mirst.cli import main
 from mirst.data import write_phantoms
+from mirst.data.fetch import SOURCES, Source
 
 
 @pytest.fixture
@@ -162,3 +163,14 @@ def test_audit_exits_with_1_when_labels_conflict(mirst, phantoms, tmp_path):
     assert (tmp_path / "out" / "groups.csv").read_text().startswith("image,group,source\nbenign/phantom-001.png,")
     assert "different classes" in (tmp_path / "out" / "audit.html").read_text()
     refused(mirst("data", "audit", tmp_path / "missing"))
+
+
+def test_fetch_shows_the_licence_and_names_what_is_wrong(mirst, tmp_path, monkeypatch):
+    monkeypatch.setenv("MIRST_CACHE", str(tmp_path / "cache"))
+    offline = Source(url="http://127.0.0.1:9/x.zip", licence="CC BY 4.0", citation="Someone 2020", checksum=None)
+    monkeypatch.setitem(SOURCES, "busi", offline)
+    code, text, err = mirst("data", "fetch", "busi", "--out", tmp_path / "data")
+    assert code == 2
+    assert text.startswith("Licence: CC BY 4.0\nCite: Someone 2020")
+    assert "cannot reach http://127.0.0.1:9/x.zip" in err
+    refused(mirst("data", "fetch", "cifar"))

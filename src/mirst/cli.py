@@ -175,6 +175,21 @@ def audit_data(
         raise typer.Exit(1)
 
 
+@data_app.command("fetch")
+def fetch_data(
+    name: Annotated[str, typer.Argument(help="busi, busbra or breastmnist.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to put it into.")] = Path("data"),
+) -> None:
+    """Download a public data set from its home, its licence shown first. The same command resumes."""
+    from mirst.data.fetch import SOURCES, fetch
+    from mirst.display import ByteLines
+
+    if name in SOURCES:
+        source = SOURCES[name]
+        typer.echo(f"Licence: {source.licence}\nCite: {source.citation}\nFrom: {source.url}")
+    typer.echo(f"Data: {fetch(name, out, ByteLines(typer.echo))}")
+
+
 def _run(spec: "StudySpec", out: Path, jobs: int | None) -> None:
     from rich.console import Console
     from rich.markdown import Markdown

@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -75,6 +76,21 @@ class StudyDisplay:
     def _line(self, text: str) -> None:
         self.console.print(text, highlight=False)
         self.last_line = time.monotonic()
+
+
+class ByteLines:
+    """A line for every tenth of a download, or every 10 MB of one of unknown size."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self.write = write
+        self.told = 0
+
+    def __call__(self, there: int, total: int | None) -> None:
+        if there - self.told < (total or 10**8) / 10:
+            return
+        self.told = there
+        whole = "" if total is None else f" of {total / 1e6:.1f}"
+        self.write(f"{there / 1e6:.1f}{whole} MB")
 
 
 class Clock:

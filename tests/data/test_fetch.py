@@ -1,0 +1,183 @@
+"""Against a server on this machine that can cut connections, lie and be missing."""
+
+import hashlib
+import io
+import stat
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mirst.data.fetch
+from mirst.data import read_dataset
+from mirst.data.fetch import Source, fetch, unpack
+from mirst.errors import MirstError
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `content`; closes the connection after `cut` bytes where that is set."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.cut, self.requests = b"", None, []
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        asked = self.headers.get("Range")
+        self.server.requests.append(asked)
+        if "missing" in self.path:
+            self.send_error(404)
+            return
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        body = self.server.content[start:]
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body if self.server.cut is None else body[: self.server.cut])
+
+    def log_message(self, *arguments):
+        pass
+
+
+def busi_zip():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for label in ("benign", "malignant"):
+            for name in ("1", "1_mask", "2"):
+                picture = io.BytesIO()
+                Image.fromarray(np.random.default_rng(0).integers(0, 255, (199, 199), dtype=np.uint8)).save(
+                    picture, "png"
+                )
+                archive.writestr(f"Dataset_BUSI_with_GT/{label}/{label} ({name[0]}){name[1:]}.png", picture.getvalue())
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    monkeypatch.setenv("MIRST_CACHE", str(tmp_path / "cache"))
+    server = Server()
+    server.content = busi_zip()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    publish(monkeypatch, f"{server.url}/Dataset_BUSI.zip", None)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def publish(monkeypatch, url, checksum):
+    source = Source(url=url, licence="test", citation="test", checksum=checksum)
+    monkeypatch.setitem(mirst.data.fetch.SOURCES, "busi", source)
+
+
+def md5(content):
+    return f"md5:{hashlib.md5(content, usedforsecurity=False).hexdigest()}"
+
+
+def test_a_data_set_is_fetched_unpacked_and_read(server, tmp_path):
+    seen = []
+    path = fetch("busi", tmp_path / "data", lambda there, total: seen.append((there, total)))
+    assert len(read_dataset(path)) == 4
+    assert seen[-1] == (len(server.content), len(server.content))
+    assert fetch("busi", tmp_path / "data") == path
+    assert fetch("busi", tmp_path / "elsewhere") != path
+    assert server.requests == [None]
+
+
+def test_a_cut_connection_is_one_sentence_and_the_next_try_goes_on(server, tmp_path):
+    server.cut = 50_000
+    for _ in range(2):
+        with pytest.raises(MirstError, match="cannot reach"):
+            fetch("busi", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+    server.cut = None
+    assert len(read_dataset(fetch("busi", tmp_path / "data"))) == 4
+    first, *later = server.requests
+    assert first is None
+    offsets = [int(asked.removeprefix("bytes=").rstrip("-")) for asked in later]
+    assert 0 < offsets[0] <= 50_000 < offsets[1] <= 100_000
+
+
+def test_a_wrong_checksum_leaves_nothing(server, tmp_path, monkeypatch):
+    publish(monkeypatch, f"{server.url}/Dataset_BUSI.zip", md5(b"something else"))
+    with pytest.raises(MirstError, match="does not have the checksum"):
+        fetch("busi", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+    publish(monkeypatch, f"{server.url}/Dataset_BUSI.zip", md5(server.content))
+    assert fetch("busi", tmp_path / "data").is_dir()
+
+
+def test_without_a_published_checksum_the_first_fetch_is_the_measure(server, tmp_path):
+    fetch("busi", tmp_path / "data")
+    archive = tmp_path / "cache" / "downloads" / "busi" / "Dataset_BUSI.zip"
+    archive.unlink()
+    server.content += b"changed"
+    with pytest.raises(MirstError, match="does not have the checksum sha256:"):
+        fetch("busi", tmp_path / "again")
+
+
+def test_offline_and_moved_are_one_sentence(server, tmp_path, monkeypatch):
+    publish(monkeypatch, f"{server.url}/missing.zip", None)
+    with pytest.raises(MirstError, match=r"404 .*may have moved"):
+        fetch("busi", tmp_path / "data")
+    publish(monkeypatch, "http://127.0.0.1:9/Dataset_BUSI.zip", None)
+    with pytest.raises(MirstError, match=r"cannot reach .* check the network"):
+        fetch("busi", tmp_path / "data")
+    with pytest.raises(MirstError, match="unknown data set mnist"):
+        fetch("mnist", tmp_path / "data")
+
+
+def member(name, mode=0o644, content=b"x"):
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    return info, content
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [member("../outside.png")],
+        [member("fine.png"), member("deep/../../outside.png")],
+        [member("/absolute.png")],
+        [member("C:\\outside.png")],
+        [member("..\\outside.png")],
+        [member("link.png", stat.S_IFLNK | 0o777, b"/etc/passwd")],
+    ],
+)
+def test_no_path_leaves_the_folder(members, tmp_path):
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        for info, content in members:
+            archive.writestr(info, content)
+    with pytest.raises(MirstError, match="leaves the folder"):
+        unpack(tmp_path / "evil.zip", tmp_path / "home" / "target")
+    assert {p.name for p in tmp_path.rglob("*")} <= {"evil.zip", "home"}
+
+
+def test_count_and_size_are_bounded(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", b"\0" * 10_000)
+        archive.writestr("b.png", b"")
+    for name, value in (("MAX_FILES", 1), ("MAX_BYTES", 9_999)):
+        with monkeypatch.context() as patch:
+            patch.setattr(mirst.data.fetch, name, value)
+            with pytest.raises(MirstError, match="holds more than"):
+                unpack(tmp_path / "bomb.zip", tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_damaged_archive_gets_a_sentence(tmp_path):
+    (tmp_path / "cut.zip").write_bytes(busi_zip()[:-300])
+    flipped = bytearray(busi_zip())
+    flipped[2000] ^= 0xFF
+    (tmp_path / "flipped.zip").write_bytes(flipped)
+    for name in ("cut.zip", "flipped.zip"):
+        with pytest.raises(MirstError, match="no sound zip file"):
+            unpack(tmp_path / name, tmp_path / "target")
+        assert not (tmp_path / "target").exists()
