@@ -10,6 +10,9 @@ class MirstError(ValueError):
     The command line prints the sentence and exits with code 2.
     """
 
+    def __init__(self, sentence: str) -> None:
+        super().__init__(" ".join(sentence.split()))  # quoted material may hold line breaks
+
 
 class Diverged(MirstError):
     """Training met a loss that is not finite; the sentence names the epoch."""

@@ -84,3 +84,9 @@ def test_an_image_too_large_to_be_safe_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(MirstError, match=r"big\.png"):
         decode(ImageFile(tmp_path / "big.png"))
+
+
+def test_a_strip_that_would_fill_the_memory_when_squared_is_named(tmp_path):
+    Image.new("L", (2, 20_000)).save(tmp_path / "strip.png")
+    with pytest.raises(MirstError, match=r"strip\.png is 2 x 20000"):
+        decode(ImageFile(tmp_path / "strip.png"))

@@ -1,6 +1,8 @@
 """Manifest, MedMNIST, BrEaST and DICOM, and several data sets as one."""
 
 import csv
+import io
+import zipfile
 
 import numpy as np
 import openpyxl
@@ -266,3 +268,24 @@ def test_several_data_sets_become_one(breast, tmp_path):
         breast, source="again", labels={"benign": "benign", "malignant": "malignant", "normal": None}
     )
     assert len(read_datasets([first, renamed])) == 4
+
+
+def test_headers_that_promise_the_moon_are_refused_before_anything_is_allocated(tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (2**40,)})
+        for split in ("train", "val", "test"):
+            archive.writestr(f"{split}_images.npy", header.getvalue())
+            archive.writestr(f"{split}_labels.npy", header.getvalue())
+    with pytest.raises(MirstError, match="declares 1099511627776 bytes"):
+        read_dataset(tmp_path / "set.npz")
+    write_dicom(tmp_path / "huge.dcm", RAMP, NumberOfFrames=2**30)
+    with pytest.raises(MirstError, match="declares"):
+        decode(ImageFile(tmp_path / "huge.dcm"))
+
+
+def test_a_file_that_changes_is_read_anew(tmp_path):
+    write_dicom(tmp_path / "a.dcm", RAMP)
+    assert gray_of(tmp_path / "a.dcm").max() == RAMP.max()
+    write_dicom(tmp_path / "a.dcm", RAMP // 2)
+    assert gray_of(tmp_path / "a.dcm").max() == RAMP.max() // 2

@@ -1,5 +1,8 @@
 """DICOM ultrasound as 8-bit frames."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -8,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mirst.data.record import Stamp, file_stamp
 from mirst.errors import MirstError
 
 SUFFIXES = frozenset({".dcm", ".dicom"})
+MAX_PIXELS = 2**29
 TISSUE = 1
 """Region Data Type of B-mode tissue (DICOM PS3.3, C.8.5.5)."""
 
@@ -32,7 +37,9 @@ def frame_count(path: Path) -> int:
 
 def patient_of(path: Path) -> str | None:
     """The PatientID, for grouping inside this process alone; `None` where there is none."""
-    patient = str(getattr(_dataset(path), "PatientID", "") or "").strip()
+    dataset = _dataset(path)
+    with _reading(path):
+        patient = str(getattr(dataset, "PatientID", "") or "").strip()
     return patient or None
 
 
@@ -51,33 +58,50 @@ def decode_dicom(path: Path, frame: str | None) -> Image.Image:
     return Image.fromarray(frames[number])
 
 
-@lru_cache(maxsize=2)
 def _frames(path: Path) -> NDArray[np.uint8]:
     """`(F, H, W)` or `(F, H, W, 3)`, as shown to a reader: rescaled, windowed, dark background."""
-    dataset = _dataset(path)
-    try:
-        return _cropped(dataset, _eight_bit(dataset))
-    except MirstError:
-        raise
-    except Exception as error:
-        raise MirstError(f"cannot read {path} as a DICOM image ({error}); repair or remove it") from error
+    return _read_frames(path, file_stamp(path))
+
+
+def _dataset(path: Path) -> Any:
+    return _read_dataset(path, file_stamp(path))
 
 
 @lru_cache(maxsize=2)
-def _dataset(path: Path) -> Any:
+def _read_frames(path: Path, stamp: Stamp) -> NDArray[np.uint8]:
+    dataset = _read_dataset(path, stamp)
+    with _reading(path):
+        frames = _eight_bit(dataset)
+        if frames.shape[3:] not in ((), (3,)):
+            raise ValueError(f"its pixels have the shape {frames.shape}")
+        return _cropped(dataset, frames)
+
+
+@lru_cache(maxsize=2)
+def _read_dataset(path: Path, _stamp: Stamp) -> Any:
     try:
         import pydicom
     except ImportError as error:
         raise MirstError(f"{path} is a DICOM file; install mirst[dicom] to read it") from error
-    try:
+    with _reading(path):
         return pydicom.dcmread(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Damaged files fail in many ways, all meaning the same; damaged metadata alone are no reason to stop."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
     except Exception as error:
-        raise MirstError(f"cannot read {path} as a DICOM file ({error}); repair or remove it") from error
+        raise MirstError(f"cannot read {path} as a DICOM image ({error}); repair or remove it") from error
 
 
 def _eight_bit(dataset: Any) -> NDArray[np.uint8]:
     from pydicom.pixels import apply_color_lut, pixel_array
 
+    _require_bounded(dataset)
     pixels = pixel_array(dataset)
     photometric = str(dataset.PhotometricInterpretation)
     colour = int(dataset.SamplesPerPixel) == 3
@@ -91,6 +115,13 @@ def _eight_bit(dataset: Any) -> NDArray[np.uint8]:
     if photometric == "MONOCHROME1":
         gray = 1 - gray
     return np.asarray(np.round(gray.clip(0, 1) * 255).reshape(shape), dtype=np.uint8)
+
+
+def _require_bounded(dataset: Any) -> None:
+    frames = int(getattr(dataset, "NumberOfFrames", 1) or 1)
+    pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel) * frames
+    if pixels > MAX_PIXELS:
+        raise ValueError(f"it declares {pixels} values, more than the {MAX_PIXELS} that are read")
 
 
 def _shown(dataset: Any, pixels: NDArray[Any]) -> NDArray[np.float64]:

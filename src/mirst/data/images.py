@@ -1,5 +1,7 @@
 """Decoding and letterboxing."""
 
+import struct
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +15,20 @@ from mirst.data.record import ImageFile
 from mirst.errors import MirstError
 
 Pixels = NDArray[np.uint8]
+MAX_SIDE = 2**14
+"""A letterboxed strip takes the square of its length."""
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    MemoryError,
+    EOFError,
+    struct.error,
+)
+"""What Pillow raises on damaged files."""
 
 
 def decode(file: ImageFile, channels: int = 1) -> Image.Image:
@@ -30,16 +46,22 @@ def decode(file: ImageFile, channels: int = 1) -> Image.Image:
         image = decode_dicom(file.path, file.item)
     else:
         image = _decode_picture(file.path)
+    if max(image.size) > MAX_SIDE:
+        raise MirstError(f"{file.path} is {image.width} x {image.height}; sides of at most {MAX_SIDE} pixels are read")
     return image.convert("L" if channels == 1 else "RGB")
 
 
 def _decode_picture(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as file:
-            image: Image.Image = ImageOps.exif_transpose(file)
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise MirstError(f"cannot read {path} as an image ({error}); repair or remove it") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # damaged metadata are no reason to stop
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as file:
+                image: Image.Image = ImageOps.exif_transpose(file)
+                image.load()
+    except (*UNREADABLE, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        reason = " ".join(str(error).split())
+        raise MirstError(f"cannot read {path} as an image ({reason}); repair or remove it") from error
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:

@@ -16,6 +16,18 @@ class ImageFile(NamedTuple):
     """Which image of a file that holds several: the frame of a DICOM file, `train/17` of an npz."""
 
 
+Stamp = tuple[int, int] | None
+
+
+def file_stamp(path: Path) -> Stamp:
+    """What changes when a file does, for caches of its content; `None` where there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
 @dataclass(frozen=True)
 class Record:
     """One labelled image."""
