@@ -3,6 +3,7 @@
 from mirst.evaluation.checkpoint import Prediction, corrupt_checkpoint, evaluate_checkpoint, named_rows, predict
 from mirst.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, evaluate_corruptions
 from mirst.evaluation.evaluate import evaluate
+from mirst.evaluation.intervals import Difference, paired_difference
 from mirst.evaluation.summary import summarise
 from mirst.metrics import METRICS, classification_metrics
 
@@ -10,6 +11,7 @@ __all__ = [
     "CORRUPTIONS",
     "METRICS",
     "SEVERITIES",
+    "Difference",
     "Prediction",
     "classification_metrics",
     "corrupt",
@@ -18,6 +20,7 @@ __all__ = [
     "evaluate_checkpoint",
     "evaluate_corruptions",
     "named_rows",
+    "paired_difference",
     "predict",
     "summarise",
 ]
