@@ -49,7 +49,7 @@ def paired_difference(
     both = first.merge(second[[*keys, "label", "prediction"]], on=keys, suffixes=("", "_second"), validate="1:1")
     if not len(both) == len(first) == len(second) or not (both["label"] == both["label_second"]).all():
         raise MirstError("a paired difference needs the same images with the same labels on both sides")
-    group = both.groupby("group", sort=True).ngroup().to_numpy(dtype=np.int64)
+    group: NDArray[np.int64] = np.asarray(both.groupby("group", sort=True).ngroup(), dtype=np.int64)
     truth = (both["label"] == positive).to_numpy()
     cells = [
         _cells(group, truth, (both[column] == positive).to_numpy()) for column in ("prediction", "prediction_second")

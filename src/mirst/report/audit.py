@@ -51,7 +51,7 @@ def audit_summary(audit: Audit) -> list[str]:
     return [
         *sentences,
         f"{len(records)} images form {len(set(audit.groups))} groups; {len(audit.pairs)} pairs show the same, "
-        f"{copies} images are exact copies of another.",
+        f"{copies} exact copies among them.",
         f"{len(audit.conflicts)} groups of look-alikes are filed under more than one class.",
         f"{len(audit.overlaps)} pairs lie across data sets, {len(audit.across_groups)} across named groups.",
         f"{len(audit.unreadable)} files are unreadable, {len(audit.blank)} images blank, {len(audit.tiny)} tiny.",
