@@ -8,36 +8,17 @@ from torch import nn
 
 from mirst.defenses import MIRST, RST
 from mirst.errors import MirstError
+from tests.defenses.oracle import ascend, assert_same_loss_and_gradients, cross_entropy
 from tests.helpers import small_cnn
-
-
-def log_softmax_loss(logits, y):
-    """Cross-entropy of one image, written out."""
-    return torch.log(torch.exp(logits).sum()) - logits[y]
-
-
-def slow_iterates(model, image, label, eps, step, steps):
-    """Eq. 3 for one image: x_0 is the image, then signed steps, clipped pixel by pixel."""
-    sequence, current = [], image.clone()
-    for _ in range(steps):
-        current.requires_grad_(True)
-        gradient = torch.autograd.grad(log_softmax_loss(model(current[None])[0], label), current)[0]
-        moved = current.detach() + step * torch.sign(gradient)
-        moved = torch.max(torch.min(moved, image + eps), image - eps)
-        current = torch.max(torch.min(moved, torch.ones_like(moved)), torch.zeros_like(moved))
-        sequence.append(current.clone())
-    return sequence
 
 
 def slow_loss(model, x, y, eps, step, steps, alpha, betas):
     """Eq. 2, image by image; `betas` maps an iterate's number to its weight."""
     total = 0.0
     for image, label in zip(x, y, strict=True):
-        sequence = slow_iterates(model, image, label, eps, step, steps)
-        adversarial = sum(
-            beta * log_softmax_loss(model(sequence[number - 1][None])[0], label) for number, beta in betas.items()
-        )
-        total = total + log_softmax_loss(model(image[None])[0], label) + alpha * adversarial
+        sequence = ascend(lambda z, label=label: cross_entropy(model, z, label), image, image, eps, step, steps)
+        adversarial = sum(beta * cross_entropy(model, sequence[number - 1], label) for number, beta in betas.items())
+        total = total + cross_entropy(model, image, label) + alpha * adversarial
     return total / len(x)
 
 
@@ -60,11 +41,7 @@ def test_loss_and_gradients_equal_a_slow_transcription(defense, fields, betas, j
     ours, theirs = (small_cnn().double().eval() for _ in range(2))
     total = defense(**fields, eps=0.02, step_size=step, joint_batch=joint_batch)(ours, x, y).total
     expected = slow_loss(theirs, x, y, 0.02, step, fields.get("steps", 10), fields.get("alpha", 1.0), betas)
-    torch.testing.assert_close(total, expected)
-    total.backward()
-    expected.backward()
-    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
+    assert_same_loss_and_gradients(ours, total, theirs, expected)
 
 
 def test_crafting_in_train_mode_uses_batch_statistics(batch):

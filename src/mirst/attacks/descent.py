@@ -10,34 +10,35 @@ from torch import Tensor, nn
 from mirst.attacks.base import PAPER_EPS, frozen, require_fields, require_images
 from mirst.attacks.losses import cross_entropy, margin
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-
 
 def iterates(
-    model: nn.Module,
+    objective: Callable[[Tensor], Tensor],
     x: Tensor,
-    y: Tensor,
-    loss: Loss,
     *,
     eps: float,
     step_size: float,
     steps: int,
     start: Tensor | None = None,
 ) -> Iterator[Tensor]:
-    """Yield x_1 to x_T of `x_t = Proj(x_{t-1} + step_size * sign(grad loss))` (MIRST-DM, Eq. 3).
+    """Yield x_1 to x_T of `x_t = Proj(x_{t-1} + step_size * sign(grad objective))` (MIRST-DM, Eq. 3).
 
-    The projection is onto the ball of radius `eps` around `x` and onto [0, 1]. A gradient that is
-    not a number moves nothing. `start` defaults to `x`; a negative `step_size` descends. The
-    caller sets the model's mode (`frozen`).
+    `objective` gives one value per image, `(N,)`. The projection is onto the ball of radius `eps`
+    around `x` and onto [0, 1]. A gradient that is not a number moves nothing. `start` defaults to
+    `x`; a negative `step_size` descends. The caller sets the model's mode (`frozen`).
     """
     low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
     current = x if start is None else start
     for _ in range(steps):
         current = current.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(loss(model(current), y).sum(), current)
+        (gradient,) = torch.autograd.grad(objective(current).sum(), current)
         step = gradient.sign().nan_to_num_(0.0).mul_(step_size)
         current = (current.detach() + step).clamp(low, high)
         yield current
+
+
+def last(run: Iterator[Tensor]) -> Tensor:
+    """Where the run ends."""
+    return deque(run, maxlen=1).pop()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +84,11 @@ class SignDescent:
     ) -> Tensor:
         start = random_point(x, self.eps, generator) if random_start else None
         step_size = -self.step_size if self.targeted else self.step_size
-        run = iterates(model, x, y, self._loss, eps=self.eps, step_size=step_size, steps=self.steps, start=start)
-        return deque(run, maxlen=1).pop()
+
+        def objective(images: Tensor) -> Tensor:
+            return self._loss(model(images), y)
+
+        return last(iterates(objective, x, eps=self.eps, step_size=step_size, steps=self.steps, start=start))
 
     def _better(self, model: nn.Module, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
         with torch.no_grad():

@@ -1,10 +1,22 @@
 """Training objectives. `DEFENSES` names them for YAML and the command line."""
 
+from mirst.defenses.at import AT
 from mirst.defenses.base import Defense, LossTerms
 from mirst.defenses.ce import CE
+from mirst.defenses.gr import GR
+from mirst.defenses.llr import LLR, llr_penalty
 from mirst.defenses.mirst import MIRST
 from mirst.defenses.rst import RST
+from mirst.defenses.trades import TRADES
 
-DEFENSES: dict[str, type[Defense]] = {"ce": CE, "rst": RST, "mirst": MIRST}
+DEFENSES: dict[str, type[Defense]] = {
+    "ce": CE,
+    "gr": GR,
+    "at": AT,
+    "llr": LLR,
+    "trades": TRADES,
+    "rst": RST,
+    "mirst": MIRST,
+}
 
-__all__ = ["CE", "DEFENSES", "MIRST", "RST", "Defense", "LossTerms"]
+__all__ = ["AT", "CE", "DEFENSES", "GR", "LLR", "MIRST", "RST", "TRADES", "Defense", "LossTerms", "llr_penalty"]

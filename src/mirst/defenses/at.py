@@ -1,0 +1,34 @@
+"""Adversarial training."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mirst.attacks.base import require_images
+from mirst.attacks.descent import iterates, last
+from mirst.attacks.losses import cross_entropy
+from mirst.defenses.base import LossTerms, weighted_cross_entropy
+from mirst.defenses.crafting import Crafting
+
+
+@dataclass(frozen=True, kw_only=True)
+class AT(Crafting):
+    """`CE(f(x_T), y)` with `x_T` the last PGD iterate, and nothing else (Madry et al. 2018).
+
+    Raises:
+        MirstError: a field out of range, on construction; images outside [0, 1], on call.
+    """
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
+    ) -> LossTerms:
+        require_images(x, y)
+
+        def objective(images: Tensor) -> Tensor:
+            return cross_entropy(model(images), y)
+
+        with self._crafting(model):
+            attacked = last(iterates(objective, x, eps=self.eps, step_size=self._step_size, steps=self.steps))
+        loss = weighted_cross_entropy(model(attacked), y, self.class_weights)
+        return LossTerms(loss, {"adversarial": loss.item()})

@@ -1,0 +1,57 @@
+"""Crafting inside a defense: the common floor of AT, TRADES, LLR, RST and MIRST."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mirst.attacks.base import PAPER_EPS, frozen, require_fields
+from mirst.errors import MirstError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crafting:
+    """The fields of every defense that moves images inside the L-infinity ball.
+
+    Raises:
+        MirstError: a field out of range, on construction.
+    """
+
+    eps: float = PAPER_EPS
+    """Radius of the L-infinity ball, in units of the [0, 1] pixel range."""
+    steps: int = 10
+    """Steps of the ascent, T in the paper."""
+    step_size: float | None = None
+    """Length of one step; `None` is `2 * eps / steps`, which reaches the edge with half the steps."""
+    craft_mode: Literal["eval", "train"] = "eval"
+    """Mode of the model while crafting: eval, or as the training loop has it ("train")."""
+    class_weights: tuple[float, ...] | None = None
+    """Weight of each class in every cross-entropy; `None` weighs all alike."""
+
+    def __post_init__(self) -> None:
+        require_fields(eps=self.eps, steps=self.steps, step_size=1.0 if self.step_size is None else self.step_size)
+        if self.craft_mode not in ("eval", "train"):
+            raise MirstError(f"craft_mode is {self.craft_mode}; choose eval or train")
+
+    @property
+    def _step_size(self) -> float:
+        return 2 * self.eps / self.steps if self.step_size is None else self.step_size
+
+    def _crafting(self, model: nn.Module) -> AbstractContextManager[None]:
+        return frozen(model, training=False if self.craft_mode == "eval" else None)
+
+
+def require_weight(name: str, value: float) -> None:
+    """Raise `MirstError` unless `value` is a weight."""
+    if not value >= 0:
+        raise MirstError(f"{name} is {value}; it must not be negative")
+
+
+def logits_of(model: nn.Module, batches: Sequence[Tensor], joint: bool) -> tuple[Tensor, ...]:
+    """The logits of each batch; `joint` batches pass as one and so share batch-norm statistics."""
+    if joint:
+        return tuple(model(torch.cat(list(batches))).chunk(len(batches)))
+    return tuple(model(batch) for batch in batches)

@@ -1,0 +1,42 @@
+"""Gradient regularisation."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mirst.attacks.base import require_images
+from mirst.attacks.losses import cross_entropy
+from mirst.defenses.base import LossTerms, weighted_cross_entropy
+from mirst.defenses.crafting import require_weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class GR:
+    """`CE(f(x), y) + weight * mean_i ||grad_x l_i||^2`, `l_i` the cross-entropy of image i (Ross and Doshi-Velez 2018).
+
+    Raises:
+        MirstError: a negative weight, on construction; images outside [0, 1], on call.
+    """
+
+    weight: float = 1.0
+    """Of the squared length of the gradient with respect to the [0, 1] pixels."""
+    class_weights: tuple[float, ...] | None = None
+    """Weight of each class in the cross-entropy that is trained on; `None` weighs all alike."""
+
+    def __post_init__(self) -> None:
+        require_weight("weight", self.weight)
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
+    ) -> LossTerms:
+        require_images(x, y)
+        pixels = x.detach().requires_grad_(self.weight > 0)
+        logits = model(pixels)
+        clean = weighted_cross_entropy(logits, y, self.class_weights)
+        if self.weight == 0:
+            return LossTerms(clean, {"clean": clean.item()})
+        # of the sum: the gradient of a mean would shrink with the square of the batch size
+        (gradient,) = torch.autograd.grad(cross_entropy(logits, y).sum(), pixels, create_graph=True)
+        penalty = gradient.flatten(1).square().sum(1).mean()
+        return LossTerms(clean + self.weight * penalty, {"clean": clean.item(), "gradient": penalty.item()})

@@ -1,0 +1,90 @@
+"""Local linearity regularisation."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mirst.attacks.base import require_images
+from mirst.attacks.descent import iterates, last, random_point
+from mirst.attacks.losses import cross_entropy
+from mirst.defenses.base import LossTerms, weighted_cross_entropy
+from mirst.defenses.crafting import Crafting, logits_of, require_weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class LLR(Crafting):
+    """`CE(f(x), y) + linearity_weight * g(d*) + gradient_weight * |d* . grad_x l(x)|` (Qin et al. 2019).
+
+    `g(d) = |l(x + d) - l(x) - d . grad_x l(x)|` is how far the loss is from linear, and `d*`, found
+    by signed steps from a random start, is where in the ball it is farthest. `d*` is a constant in
+    the penalty, the gradient at `x` is trained.
+
+    Raises:
+        MirstError: a field out of range, on construction; images outside [0, 1], on call.
+    """
+
+    linearity_weight: float = 3.0
+    """lambda in the source."""
+    gradient_weight: float = 4.0
+    """mu in the source."""
+    joint_batch: bool = True
+    """Clean and moved images pass the model as one batch and so share batch-norm statistics."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_weight("linearity_weight", self.linearity_weight)
+        require_weight("gradient_weight", self.gradient_weight)
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
+    ) -> LossTerms:
+        require_images(x, y)
+        if self.linearity_weight == self.gradient_weight == 0:
+            clean = weighted_cross_entropy(model(x), y, self.class_weights)
+            return LossTerms(clean, {"clean": clean.item()})
+        delta = self._search(model, x, y, generator)
+        logits, gap, slope = _around(model, x, y, delta, self.joint_batch)
+        clean = weighted_cross_entropy(logits, y, self.class_weights)
+        total = clean + self.linearity_weight * gap + self.gradient_weight * slope
+        return LossTerms(total, {"clean": clean.item(), "nonlinearity": gap.item(), "slope": slope.item()})
+
+    def _search(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
+        with self._crafting(model):
+            pixels = x.detach().requires_grad_(True)
+            loss = cross_entropy(model(pixels), y)
+            (gradient,) = torch.autograd.grad(loss.sum(), pixels)
+            loss = loss.detach()
+
+            def nonlinearity(images: Tensor) -> Tensor:
+                return (cross_entropy(model(images), y) - loss - _dot(images - x, gradient)).abs()
+
+            start = random_point(x, self.eps, generator)
+            run = iterates(nonlinearity, x, eps=self.eps, step_size=self._step_size, steps=self.steps, start=start)
+            return last(run) - x
+
+
+def llr_penalty(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean `|l(x + delta) - l(x) - delta . grad_x l(x)|` and mean `|delta . grad_x l(x)|`, scalars to train on.
+
+    Args:
+        x: `(N, C, H, W)` in [0, 1].
+        delta: of the same shape; held constant.
+    """
+    _, gap, slope = _around(model, x, y, delta, joint=True)
+    return gap, slope
+
+
+def _around(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, joint: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The logits at `x`, and the two parts of `llr_penalty`."""
+    pixels = x.detach().requires_grad_(True)
+    logits, moved = logits_of(model, [pixels, x.detach() + delta], joint)
+    loss = cross_entropy(logits, y)
+    (gradient,) = torch.autograd.grad(loss.sum(), pixels, create_graph=True)
+    slope = _dot(delta, gradient)
+    return logits, (cross_entropy(moved, y) - loss - slope).abs().mean(), slope.abs().mean()
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Per image, `(N,)`."""
+    return (a * b).flatten(1).sum(1)

@@ -1,0 +1,66 @@
+"""TRADES."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mirst.attacks.base import require_images
+from mirst.attacks.descent import iterates, last
+from mirst.defenses.base import LossTerms, weighted_cross_entropy
+from mirst.defenses.crafting import Crafting, logits_of, require_weight
+
+START_NOISE = 0.001
+"""Standard deviation: at the clean image itself the divergence has no gradient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TRADES(Crafting):
+    """`CE(f(x), y) + weight * KL(p(x) || p(x'))`, `x'` of largest divergence in the ball (Zhang et al. 2019).
+
+    The search starts at `x` with a little Gaussian noise; `p(x)` is trained in both terms.
+
+    Raises:
+        MirstError: a field out of range, on construction; images outside [0, 1], on call.
+    """
+
+    weight: float = 1.0
+    """Of the divergence, beta in the source."""
+    joint_batch: bool = True
+    """Clean and adversarial images pass the model as one batch and so share batch-norm statistics."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_weight("weight", self.weight)
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
+    ) -> LossTerms:
+        require_images(x, y)
+        if self.weight == 0:
+            clean = weighted_cross_entropy(model(x), y, self.class_weights)
+            return LossTerms(clean, {"clean": clean.item()})
+        logits, attacked = logits_of(model, [x, self._craft(model, x, generator)], self.joint_batch)
+        clean = weighted_cross_entropy(logits, y, self.class_weights)
+        gap = divergence(logits, attacked).mean()
+        return LossTerms(clean + self.weight * gap, {"clean": clean.item(), "divergence": gap.item()})
+
+    def _craft(self, model: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        device = x.device if generator is None else generator.device
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
+        start = (x + START_NOISE * noise).clamp(0, 1)
+        with self._crafting(model):
+            with torch.no_grad():
+                clean = model(x)
+
+            def objective(images: Tensor) -> Tensor:
+                return divergence(clean, model(images))
+
+            return last(iterates(objective, x, eps=self.eps, step_size=self._step_size, steps=self.steps, start=start))
+
+
+def divergence(logits: Tensor, others: Tensor) -> Tensor:
+    """`KL(softmax(logits) || softmax(others))` per image, `(N,)`."""
+    log_p, log_q = F.log_softmax(logits, 1), F.log_softmax(others, 1)
+    return (log_p.exp() * (log_p - log_q)).sum(1)
