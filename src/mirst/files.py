@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise MirstError(f"cannot write {target} ({error.strerror or error})") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing could be written there is nothing to remove
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
