@@ -131,6 +131,8 @@ def test_other_bad_input_gets_one_sentence(mirst, small_yaml, phantoms, checkpoi
         ("evaluate", checkpoint),
         ("evaluate", tmp_path, "--suite", "corruptions"),
         ("evaluate", tmp_path),
+        ("evaluate", tmp_path, "--suite", "corruptions", "--attack", "pgd"),
+        ("evaluate", checkpoint, "--data", phantoms, "--suite", "corruptions", "--attack", "pgd"),
         ("predict", checkpoint, tmp_path / "no.png"),
         ("predict", checkpoint, tmp_path / "missing.png"),
         ("report", tmp_path),
@@ -149,6 +151,23 @@ def test_help_needs_no_heavy_import():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_pretrain_and_probe(mirst, phantoms, tmp_path):
+    out, size = tmp_path / "backbone.safetensors", ["--set", "data.size=32"]
+    epochs = ["--set", "training.epochs=2", *size]
+    code, text, _ = mirst("pretrain", "simclr", "--data", phantoms, "--data", phantoms, "--out", out, *epochs)
+    assert code == 0
+    assert "epoch 2/2: loss" in text
+    assert f"start from it with --set model.weights={out}" in text
+    code, text, _ = mirst("probe", "--data", phantoms, "--set", f"model.weights={out}", "--set", "folds.count=2", *size)
+    assert code == 0
+    assert "random" in text
+    assert str(out) in text
+    supervised = ("pretrain", "supervised", "--out", tmp_path / "s.safetensors", "--data")
+    assert mirst(*supervised, phantoms, *epochs)[0] == 0
+    refused(mirst(*supervised, tmp_path / "missing"))
+    refused(mirst("probe", "--data", phantoms, "--set", "model.weights=nothing.pth"))
 
 
 def test_audit_exits_with_1_when_labels_conflict(mirst, phantoms, tmp_path):

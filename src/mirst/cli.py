@@ -13,7 +13,7 @@ from mirst.errors import MirstError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mirst.study import StudySpec
+    from mirst.study import Method, StudySpec
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +24,8 @@ app = typer.Typer(
 
 data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
 app.add_typer(data_app, name="data")
+pretrain_app = typer.Typer(no_args_is_help=True, help="Train a backbone on other images, to start from.")
+app.add_typer(pretrain_app, name="pretrain")
 
 
 class Suite(StrEnum):
@@ -98,6 +100,37 @@ def train(
     typer.echo(f"Checkpoint: {out}")
 
 
+SourcesOption = Annotated[list[Path], typer.Option("--data", help="Data set; repeatable.")]
+BackboneOption = Annotated[Path, typer.Option("--out", help="Backbone to write, for model.weights.")]
+
+
+@pretrain_app.command("simclr")
+def pretrain_simclr(data: SourcesOption, out: BackboneOption, override: SetOption = None) -> None:
+    """Contrastive, without labels. 100 epochs in batches of 128 unless --set says otherwise."""
+    _pretrain("simclr", data, out, ["training.epochs=100", "training.batch_size=128", *(override or [])])
+
+
+@pretrain_app.command("supervised")
+def pretrain_supervised(data: SourcesOption, out: BackboneOption, override: SetOption = None) -> None:
+    """Plain training on the labels of all data sets."""
+    _pretrain("supervised", data, out, override or [])
+
+
+@app.command()
+def probe(
+    data: DataOption = None,
+    study: Annotated[Path | None, typer.Argument(help="A study whose data, folds and model to use.")] = None,
+    override: SetOption = None,
+) -> None:
+    """Compare a frozen backbone with a random one: a linear classifier on their features, cross-validated."""
+    from mirst.study import load_spec
+    from mirst.study import probe as probe_backbone
+
+    table = probe_backbone(load_spec(study, override or []).with_data(data))
+    means = table.groupby("weights", sort=False)[["f1", "sensitivity", "auc"]].agg(["mean", "std"])
+    typer.echo(means.to_string(float_format=lambda value: f"{value:.4f}"))
+
+
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote, or a study's results folder.")],
@@ -118,12 +151,18 @@ def evaluate(
     if model.is_dir():
         if suite is not Suite.corruptions:
             raise MirstError(f"{model} is a study, which has its attacks already; add --suite corruptions")
+        if attack or out:
+            raise MirstError(
+                f"{model} is a study: its corruptions.csv is written into it; leave out --attack and --out"
+            )
         typer.echo(f"Corruptions: {corrupt_study(model, data, lambda name: typer.echo(f'{name}: done'))}")
         typer.echo(f"Report: {write_report(model)}")
         return
     if data is None:
         raise MirstError("name the images to evaluate on with --data PATH")
-    if suite is Suite.corruptions and not attack:
+    if suite is Suite.corruptions and attack:
+        raise MirstError("--attack and --suite corruptions exclude each other; leave one out")
+    if suite is Suite.corruptions:
         table = rows = corrupt_checkpoint(model, data)
     else:
         rows, table = evaluate_checkpoint(model, data, parse_attacks(attack or ["fgsm", "pgd", "cw"]))
@@ -157,6 +196,29 @@ def report(folder: Annotated[Path, typer.Argument(help="Results folder of a fini
     typer.echo(f"Report: {write_report(folder)}")
 
 
+@app.command()
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RESULTS...", help="Studies of the paper's Tables 1, 2 and 3, in order.")
+    ],
+    paper: Annotated[bool, typer.Option("--paper", help="Judge the claims of MIRST-DM by them.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Markdown file to write instead.")] = None,
+) -> None:
+    """Print the paper's numbers beside measured ones, and a verdict on each of its claims."""
+    from mirst.files import write_text
+    from mirst.report import paper_comparison
+    from mirst.study import read_results
+
+    if not paper or len(folders) > 3:
+        raise MirstError("compare judges the paper's three tables: add --paper and give at most three results folders")
+    text = paper_comparison({number: read_results(folder) for number, folder in enumerate(folders, start=1)})
+    if out is None:
+        typer.echo(text)
+    else:
+        write_text(out, text)
+        typer.echo(f"Comparison: {out}")
+
+
 @data_app.command("audit")
 def audit_data(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Data sets.")],
@@ -164,10 +226,10 @@ def audit_data(
 ) -> None:
     """Look for copies, label conflicts and broken images. Exit code 1 when labels conflict."""
     from mirst.data.audit import audit, read_for_audit
-    from mirst.report import audit_summary, write_audit
+    from mirst.report import write_audit
 
     findings = audit(read_for_audit(paths))
-    for sentence in audit_summary(findings):
+    for sentence in findings.summary():
         typer.echo(sentence)
     if out:
         typer.echo(f"Gallery: {write_audit(findings, out)}")
@@ -188,6 +250,20 @@ def fetch_data(
         source = SOURCES[name]
         typer.echo(f"Licence: {source.licence}\nCite: {source.citation}\nFrom: {source.url}")
     typer.echo(f"Data: {fetch(name, out, ByteLines(typer.echo))}")
+
+
+def _pretrain(method: "Method", data: list[Path], out: Path, overrides: list[str]) -> None:
+    from mirst.study import load_spec, pretrain
+
+    spec = load_spec(None, overrides)
+    pretrain(
+        method,
+        data,
+        spec,
+        out,
+        lambda epoch: typer.echo(f"epoch {epoch.number}/{spec.training.epochs}: loss {epoch.loss:.4f}"),
+    )
+    typer.echo(f"Backbone: {out}; start from it with --set model.weights={out}")
 
 
 def _run(spec: "StudySpec", out: Path, jobs: int | None) -> None:

@@ -47,9 +47,12 @@ class StudyDisplay:
     def plan(self, plan: Plan) -> None:
         self.clock.plan(plan)
         before = f", {plan.done} done before" if plan.done else ""
+        before += f" ({plan.reused} reused)" if plan.reused else ""
         self.console.print(
             f"{plan.done + len(plan.pending)} trials of {plan.epochs} epochs{before}; {plan.jobs} at a time"
         )
+        if plan.weights is not None:
+            self.console.print(f"Weights: {plan.weights}", highlight=False)
         self.overall = self.bars.add_task("all epochs", total=len(plan.pending) * plan.epochs, note="")
 
     def step(self, step: Step) -> None:
@@ -57,7 +60,7 @@ class StudyDisplay:
         seconds = self.clock.left()
         left = "time left not known yet" if seconds is None else f"{timedelta(seconds=round(seconds))} left"
         if step.epoch is None:
-            self._end(step.trial, left)
+            self._end(step.trial, step.diverged or "done", left)
             return
         note = f"loss {step.epoch.loss:.3f}"
         if step.trial not in self.tasks:
@@ -68,10 +71,10 @@ class StudyDisplay:
         if not self.console.is_terminal and time.monotonic() - self.last_line > PLAIN_EVERY:
             self._line(f"{step.trial}: epoch {step.epoch.number}/{self.clock.epochs}, {note}; {left}")
 
-    def _end(self, trial: str, left: str) -> None:
+    def _end(self, trial: str, how: str, left: str) -> None:
         if trial in self.tasks:
             self.bars.remove_task(self.tasks.pop(trial))
-        self._line(f"{trial}: done; {left}")
+        self._line(f"{trial}: {how}; {left}")
 
     def _line(self, text: str) -> None:
         self.console.print(text, highlight=False)

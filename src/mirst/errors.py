@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from typing import Any
 
 
 class MirstError(ValueError):
@@ -15,7 +16,14 @@ class MirstError(ValueError):
 
 
 class Diverged(MirstError):
-    """Training met a loss that is not finite; the sentence names the epoch."""
+    """Training met a loss or weights beyond all bounds; the sentence names the epoch.
+
+    `history` holds the epochs before it.
+    """
+
+    def __init__(self, sentence: str, history: Sequence[Any] = ()) -> None:
+        super().__init__(sentence)
+        self.history = list(history)
 
 
 def suggestion(key: str, known: Sequence[str]) -> str:

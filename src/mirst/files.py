@@ -32,6 +32,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def cache_folder() -> Path:
+    """`$MIRST_CACHE`, else `mirst` in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("MIRST_CACHE") or Path(home) / "mirst")
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` as a whole."""
     with atomic(path) as partial:

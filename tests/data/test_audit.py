@@ -25,10 +25,10 @@ def test_everything_planted_is_found(folder):
     records = read_dataset(folder)
     found = audit(records)
     name = [record.name for record in records]
-    assert [name[i] for i in found.unreadable] == ["benign/broken.png"]
-    assert [name[i] for i in found.blank] == ["benign/blank.png"]
-    assert [name[i] for i in found.tiny] == ["malignant/tiny.png"]
-    assert [{name[i] for i in same} for same in found.exact] == [{"benign/copy.png", "benign/phantom-001.png"}]
+    assert [name[i] for i in found.found.unreadable] == ["benign/broken.png"]
+    assert [name[i] for i in found.found.blank] == ["benign/blank.png"]
+    assert [name[i] for i in found.found.tiny] == ["malignant/tiny.png"]
+    assert [{name[i] for i in same} for same in found.found.exact] == [{"benign/copy.png", "benign/phantom-001.png"}]
     copies = {"benign/copy.png", "benign/phantom-001.png", "malignant/conflict.png"}
     assert [{name[i] for i in group} for group in found.conflicts] == [copies]
     group = dict(zip(name, found.groups, strict=True))

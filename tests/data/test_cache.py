@@ -25,7 +25,7 @@ def test_the_cache_holds_what_decoding_gives(files):
 
 def test_the_second_start_decodes_nothing(files, monkeypatch):
     first = prepare_images(files, 32)
-    monkeypatch.setattr(mirst.data.cache, "decode", None)
+    monkeypatch.setattr(mirst.data.cache, "load_image", None)
     assert prepare_images(files, 32).folder == first.folder
     moved = [ImageFile(file.path.rename(file.path.with_stem(f"x{n}")), None) for n, file in enumerate(files)]
     assert prepare_images(moved, 32).folder == first.folder

@@ -3,9 +3,7 @@
 import hashlib
 import io
 import stat
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -15,36 +13,7 @@ import mirst.data.fetch
 from mirst.data import read_dataset
 from mirst.data.fetch import Source, fetch, unpack
 from mirst.errors import MirstError
-
-
-class Server(ThreadingHTTPServer):
-    """Serves `content`; closes the connection after `cut` bytes where that is set."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.cut, self.requests = b"", None, []
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        asked = self.headers.get("Range")
-        self.server.requests.append(asked)
-        if "missing" in self.path:
-            self.send_error(404)
-            return
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        body = self.server.content[start:]
-        self.send_response(206 if asked else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body if self.server.cut is None else body[: self.server.cut])
-
-    def log_message(self, *arguments):
-        pass
+from tests.server import serving
 
 
 def busi_zip():
@@ -63,13 +32,9 @@ def busi_zip():
 @pytest.fixture
 def server(monkeypatch, tmp_path):
     monkeypatch.setenv("MIRST_CACHE", str(tmp_path / "cache"))
-    server = Server()
-    server.content = busi_zip()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    publish(monkeypatch, f"{server.url}/Dataset_BUSI.zip", None)
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(busi_zip()) as server:
+        publish(monkeypatch, f"{server.url}/Dataset_BUSI.zip", None)
+        yield server
 
 
 def publish(monkeypatch, url, checksum):

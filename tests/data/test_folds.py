@@ -3,9 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
 
-from mirst.data import Record, assign_groups, make_folds, read_dataset, split_validation
+from mirst.data import Record, make_folds, split_validation
 from mirst.errors import MirstError
 
 
@@ -75,37 +74,3 @@ def test_a_class_of_one_group_cannot_be_validated_on():
     records = [Record(Path(), "a", "g", "t")] * 4 + [Record(Path(), "b", f"h{i}", "t") for i in range(4)]
     with pytest.raises(MirstError, match="val_fraction=0"):
         split_validation(records, np.arange(8), 0.2)
-
-
-def test_near_duplicates_share_a_group_and_lie_on_one_side(phantoms, tmp_path):
-    """Copies: resized, brightened, re-compressed, and one filed under the other class."""
-    for source in sorted(phantoms.glob("*/*.png")):
-        target = tmp_path / source.relative_to(phantoms)
-        target.parent.mkdir(exist_ok=True)
-        target.write_bytes(source.read_bytes())
-    original = Image.open(phantoms / "benign" / "phantom-003.png")
-    original.resize((200, 150)).save(tmp_path / "benign" / "resized.png")
-    ImageEnhance.Brightness(original).enhance(1.2).save(tmp_path / "benign" / "bright.png")
-    original.save(tmp_path / "malignant" / "copy.jpg", quality=60)
-    records = assign_groups(read_dataset(tmp_path))
-    group = {f"{r.label}/{r.path.stem}": r.group for r in records}
-    copies = {"benign/phantom-003", "benign/resized", "benign/bright", "malignant/copy"}
-    assert {name for name, g in group.items() if g == group["benign/phantom-003"]} == copies
-    assert len(set(group.values())) == 24
-    for fold in make_folds(read_dataset(tmp_path), 3):
-        sides = [name in {f"{records[i].label}/{records[i].path.stem}" for i in fold.test} for name in copies]
-        assert all(sides) or not any(sides)
-
-
-def test_named_groups_are_kept():
-    records = grouped_records(3)
-    assert assign_groups(records) == records
-
-
-def test_real_busi_has_near_duplicates_but_busbra_cases_are_not_merged(real_data):
-    busi = assign_groups(read_dataset(real_data / "busi", ["benign", "malignant"]))
-    group = {r.path.stem: r.group for r in busi}
-    assert group["benign (136)"] == group["benign (50)"]
-    assert group["malignant (34)"] == group["malignant (92)"]
-    assert group["benign (62)"] != group["benign (80)"]
-    assert 450 < len(set(group.values())) < 560

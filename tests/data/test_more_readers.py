@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
 
-from mirst.data import ImageFile, assign_groups, decode, load_images, read_dataset, read_datasets
+from mirst.data import ImageFile, decode, load_images, read_dataset, read_datasets
 from mirst.errors import MirstError
 
 
@@ -221,7 +221,7 @@ def test_dicom_frames_are_images_and_patients_are_pseudonyms(tmp_path):
     write_dicom(tmp_path / "malignant" / "still", RAMP)
     write_dicom(tmp_path / "malignant" / "other.dcm", RAMP, patient="Roe^4712")
     write_dicom(tmp_path / "malignant" / "unnamed.dcm", RAMP, patient=None)
-    records = assign_groups(read_dataset(tmp_path))
+    records = read_dataset(tmp_path)
     assert [(r.name, r.group.removeprefix(f"{tmp_path.name}-")) for r in records] == [
         ("benign/clip.dcm#0", "patient-1"),
         ("benign/clip.dcm#1", "patient-1"),

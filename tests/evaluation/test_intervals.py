@@ -15,6 +15,7 @@ def rows(n=200, groups=None, accuracy=0.7, seed=0):
         {
             "source": "s",
             "image": [f"{i}.png" for i in range(n)],
+            "seed": 0,
             "group": [f"g{i % (groups or n)}" for i in range(n)],
             "label": names[labels],
             "prediction": names[np.where(wrong, 1 - labels, labels)],

@@ -1,5 +1,6 @@
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from mirst.errors import MirstError
 from mirst.report import notes, paper_table, write_report
 from mirst.report.figures import example_figure
-from mirst.study import read_results
+from mirst.study import corrupt_study, read_results, run_study
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def results(finished, tmp_path):
 def changed(results, change):
     """The results with other outcome rows."""
     rows = change(results.outcomes.copy())
-    return type(results)(results.folder, results.spec, results.run, rows, results.summary)
+    return replace(results, outcomes=rows)
 
 
 def test_the_table_has_the_papers_shape_and_the_summarys_numbers(results):
@@ -72,9 +73,29 @@ def test_a_collapsed_trial_is_named(results):
 
 def test_random_folds_are_called_leaking(results):
     spec = results.spec.model_copy(update={"folds": results.spec.folds.model_copy(update={"kind": "random"})})
-    leaking = type(results)(results.folder, spec, results.run, results.outcomes, results.summary)
-    assert any("RANDOM FOLDS LEAK" in note for note in notes(leaking))
-    assert not any("LEAK" in note for note in notes(results))
+    siblings = results.run | {"data": results.run["data"] | {"groups": 20}}
+    leaking = replace(results, spec=spec, run=siblings)
+    assert any(
+        "RANDOM FOLDS LEAK: images were split one by one, although 24 images form 20" in n for n in notes(leaking)
+    )
+    lonely = replace(results, spec=spec)
+    assert not any("LEAK" in note for note in notes(results) + notes(lonely))
+
+
+@pytest.mark.parametrize(("rule", "fate"), [("keep", "kept as filed"), ("drop", "left out")])
+def test_label_conflicts_and_their_fate_are_named(results, rule, fate):
+    conflicts = [{"s/benign/1.png": "benign", "s/malignant/2.png": "malignant"}]
+    run = results.run | {"data": results.run["data"] | {"conflicts": conflicts}}
+    data = results.spec.data.model_copy(update={"conflicts": rule, "relabel": {"benign/3.png": "malignant"}})
+    spec = results.spec.model_copy(update={"data": data})
+    found = notes(replace(results, spec=spec, run=run))
+    assert any(n.startswith("LABEL CONFLICTS: 2 images in 1 groups") and fate in n for n in found)
+    assert any("1 image(s) were filed anew" in n for n in found)
+    assert not any("LABEL" in note for note in notes(results))
+
+
+def test_the_page_holds_the_audit(results):
+    assert "24 images form 24 groups; 0 pairs show the same" in write_report(results.folder).read_text()
 
 
 def test_an_attack_that_cannot_reach_its_edge_is_called_weak(results):
@@ -98,3 +119,25 @@ def test_names_are_escaped(results):
 def test_a_folder_without_results_gets_a_sentence(tmp_path):
     with pytest.raises(MirstError, match="no finished study"):
         write_report(tmp_path)
+
+
+def test_a_defense_that_diverged_has_dashes_and_a_footnote(small_spec, tmp_path):
+    """A penalty beyond all bounds: its trials end alone, the study does not."""
+    defenses = ({"name": "ce"}, {"name": "gr", "weight": 1e12})
+    spec = small_spec.model_validate(small_spec.resolved() | {"defenses": defenses, "seeds": [0]})
+    steps = []
+    run_study(spec, tmp_path / "out", on_step=steps.append)
+    ends = {step.trial: step.diverged for step in steps if step.epoch is None}
+    assert ends["ce-fold0-seed0"] is None
+    assert re.fullmatch(r"training diverged in epoch 1: the loss is .*; lower training\.lr", ends["gr-fold1-seed0"])
+    results = read_results(tmp_path / "out")
+    assert set(results.outcomes["defense"]) == {"ce"}
+    assert list(results.diverged["fold"]) == [0, 1]
+    assert {line.split("|")[4].strip() for line in paper_table(results).splitlines()[2:8]} == {"-"}
+    assert sum(note.startswith("DIVERGED: gr on fold") for note in notes(results)) == 2
+    assert "DIVERGED" in write_report(results.folder).read_text()
+    corrupt_study(results.folder)
+    assert "Natural corruptions" in write_report(results.folder).read_text()
+    plans = []
+    run_study(spec, tmp_path / "out", on_plan=plans.append)
+    assert plans[0].pending == {}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -50,6 +51,21 @@ def test_each_trial_leaves_a_model_and_its_history_and_no_debris(finished):
         assert pd.read_csv(trial / "history.csv")["number"].tolist() == [1, 2, 3]
 
 
+def test_examples_are_images_that_the_clean_model_answers_rightly(finished):
+    rows = read_results(finished).outcomes
+    for path in finished.glob("trials/*/examples.npz"):
+        defense = path.parent.name.split("-")[0].removesuffix("+dm")
+        trial = rows[(rows["defense"] == defense) & (rows["fold"] == 0) & (rows["seed"] == 0)]
+        clean = trial[trial["attack"] == "none"].set_index("image")
+        right = clean["label"] == clean["prediction"]
+        shown = [str(name) for name in np.load(path)["images"]]
+        assert len(shown) == 4
+        for label in ("benign", "malignant"):
+            of_class = [name for name in shown if clean.loc[name, "label"] == label]
+            there = (right & (clean["label"] == label)).sum()
+            assert right[of_class].sum() == min(2, there)
+
+
 def test_test_folds_are_disjoint_and_groups_whole(finished):
     rows = read_results(finished).outcomes
     assert rows.groupby("image")["fold"].nunique().max() == 1
@@ -91,15 +107,40 @@ def test_kill_9_and_the_same_command_again_gives_the_same_numbers(finished, smal
             process.send_signal(signal.SIGKILL)
             kills += 1
         process.wait()
-        deadline = time.monotonic() + 20
-        while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not any(alive(pid) for pid in workers), "workers outlived their study"
+        assert gone(workers)
     assert kills == 2
     assert not (out / "outcomes.csv").exists()
     assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
     for name in ("outcomes.csv", "summary.csv"):
         assert (out / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_an_interrupt_ends_with_130_and_one_sentence(small_yaml, phantoms, tmp_path):
+    """Through a shell's Ctrl-C, which reaches the whole process group."""
+    out = tmp_path / "stopped"
+    script = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import mirst.cli; mirst.cli.main()"
+    )
+    command = [sys.executable, "-c", script, "run", small_yaml, "--data", phantoms, "--out", out]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not list(out.glob("trials/*/state.pt")) and process.poll() is None:
+        time.sleep(0.02)
+    workers = descendants(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.strip() == "Stopped; the same command goes on from here."
+    assert gone(workers)
+
+
+def gone(workers):
+    """Whether they end within 20 seconds of their study."""
+    deadline = time.monotonic() + 20
+    while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not any(alive(pid) for pid in workers)
 
 
 def alive(pid):
@@ -126,10 +167,28 @@ def test_a_folder_of_another_study_or_other_data_is_refused(finished, small_yaml
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis.txt"]
 
 
-def test_a_failing_trial_is_named(small_yaml, phantoms, tmp_path):
-    spec = load_spec(small_yaml, [f"data.path={phantoms}", "training.lr=1e30"])
-    with pytest.raises(MirstError, match=r"trial .*-fold\d-seed\d: training diverged in epoch"):
+def test_a_study_of_which_every_trial_diverges_says_so(small_yaml, phantoms, tmp_path):
+    spec = load_spec(small_yaml, [f"data.path={phantoms}", "training.lr=1e30", "seeds=[0]"])
+    with pytest.raises(MirstError, match=r"every trial diverged; the first: training diverged in epoch \d"):
         run_study(spec, tmp_path / "out", jobs=1)
+    assert not (tmp_path / "out" / "outcomes.csv").exists()
+
+
+def test_a_failing_trial_is_named(small_yaml, phantoms, tmp_path):
+    spec = load_spec(small_yaml, [f"data.path={phantoms}", f"model.name={__name__}:two_images_only"])
+    with pytest.raises(MirstError, match=r"trial .*-fold\d-seed\d: it takes two images"):
+        run_study(spec, tmp_path / "out", jobs=1)
+
+
+class TwoImagesOnly(nn.Sequential):
+    def forward(self, x):
+        if len(x) > 2:
+            raise MirstError("it takes two images")
+        return super().forward(x)
+
+
+def two_images_only(in_channels, num_classes):
+    return TwoImagesOnly(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(256, num_classes))
 
 
 def no_pool(in_channels, num_classes):

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from mirst.attacks import PGD
-from mirst.defenses import MIRST, RST
+from mirst.defenses import AT, CE, GR, MIRST, RST, TRADES
 from mirst.errors import MirstError
 from mirst.study import StudySpec, load_spec, parse_attacks, parse_defense
 
@@ -18,15 +18,38 @@ def test_shipped_studies_load_and_read_back(path):
     assert StudySpec.model_validate(yaml.safe_load(yaml.safe_dump(spec.resolved()))) == spec
 
 
-def test_the_papers_table_1_has_the_papers_settings():
-    spec = load_spec(STUDIES / "paper-table1.yaml")
+PAPER_COLUMNS = {
+    1: ["ce", "rst", "mirst"],
+    2: ["ce", "gr", "at", "llr", "trades", "rst", "mirst"],
+    3: ["rst", "rst+dm", "mirst", "mirst+dm"],
+}
+
+
+@pytest.mark.parametrize("table", PAPER_COLUMNS)
+def test_the_papers_tables_have_the_papers_settings(table):
+    spec = load_spec(STUDIES / f"paper-table{table}.yaml")
     assert (spec.model.name, spec.data.size, spec.folds.count, spec.folds.kind) == ("resnet50", 224, 5, "random")
     training = spec.training
     assert (training.epochs, training.batch_size, training.lr, training.schedule) == (100, 8, 1e-4, "constant")
     assert (training.select, training.threshold, training.warmup, training.ramp) == ("last", "argmax", 0, 0)
-    assert [entry.title for entry in spec.defenses] == ["ce", "rst", "mirst"]
+    assert spec.model.weights == ("imagenet" if table == 1 else "simclr-imagenet")
+    assert [entry.title for entry in spec.defenses] == PAPER_COLUMNS[table]
+    weights = {entry.label: entry.defense for entry in spec.defenses}
+    for name, own in weights.items():
+        assert own == {"ce": CE(), "gr": GR(weight=1), "at": AT(), "trades": TRADES(weight=1)}.get(name, own)
+        assert getattr(own, "alpha", 1) == 1
+        assert (getattr(own, "linearity_weight", 3), getattr(own, "gradient_weight", 4)) == (3, 4)
     steps = {entry.label: (entry.attack.eps, getattr(entry.attack, "steps", 1)) for entry in spec.attacks}
     assert steps == {"fgsm": (5 / 255, 1), "pgd": (5 / 255, 20), "cw": (5 / 255, 10)}
+
+
+@pytest.mark.parametrize("table", PAPER_COLUMNS)
+def test_the_small_tables_have_the_papers_columns_on_group_folds(table):
+    spec = load_spec(STUDIES / f"small-table{table}.yaml")
+    assert [entry.title for entry in spec.defenses] == PAPER_COLUMNS[table]
+    assert spec.folds.kind == "group"
+    assert len(spec.seeds) >= 2
+    assert spec.attacks == load_spec(STUDIES / f"paper-table{table}.yaml").attacks
 
 
 def test_fields_reach_the_dataclasses(tmp_path):
@@ -67,7 +90,7 @@ def test_overrides(small_yaml):
         ("defenses=[{name: rst, eps: -0.1}]", "defenses.0: eps is -0.1"),
         ("defenses=[{name: rst, epss: 0.1}]", "defenses.0: rst has no field epss; did you mean eps?"),
         ("defenses=[{name: rst, steps: 1.5}]", "defenses.0.steps: "),
-        ("defenses=[nothing]", "defenses.0: unknown defense nothing; choose ce, rst, mirst"),
+        ("defenses=[nothing]", "defenses.0: unknown defense nothing; choose ce, gr, at, llr, trades, rst, mirst"),
         ("defenses=[ce, ce]", "defenses lists ce twice"),
         ("defenses=[{name: ce, label: a/b}]", "label a/b must be letters"),
         ("defenses=[]", "defenses: "),

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mirst.defenses import CE, MIRST, RST
+from mirst.defenses import CE, LLR, MIRST, RST, LossTerms
 from mirst.errors import Diverged, MirstError
 from mirst.training import Training, fit
 from tests.helpers import small_cnn
@@ -213,8 +214,32 @@ def test_a_collapsed_model_is_named():
 def test_a_loss_that_is_not_finite_ends_the_training():
     model = small_cnn()
     model[-1].weight.data.fill_(torch.nan)
-    with pytest.raises(Diverged, match="diverged in epoch 1"):
+    with pytest.raises(Diverged, match="diverged in epoch 1: the loss is nan"):
         fit(model, loader(), CE(), settings=QUICK)
+
+
+def test_an_exploding_loss_ends_the_training_and_keeps_the_history():
+    settings = Training(epochs=10, warmup=0.5, ramp=0.0)
+    with pytest.raises(Diverged, match=r"diverged in epoch 6: the loss is \d.*e\+") as caught:
+        fit(small_cnn(), loader(), LLR(linearity_weight=1e12), settings=settings)
+    assert [epoch.number for epoch in caught.value.history] == [1, 2, 3, 4, 5]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cliff:
+    """A loss of 0 whose gradient is infinite."""
+
+    class_weights: tuple[float, ...] | None = None
+
+    def __call__(self, model, x, y, *, generator=None):
+        weight = model[-1].bias
+        return LossTerms((weight - weight.detach()).sqrt().sum(), {})
+
+
+def test_weights_that_are_not_finite_end_the_training():
+    one_batch = [(torch.rand(4, 1, 16, 16), torch.tensor([0, 1, 0, 1]))]
+    with pytest.raises(Diverged, match="diverged in epoch 1: the weights are not finite"):
+        fit(small_cnn(), one_batch, Cliff(), settings=Training(epochs=1))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """From files on disk to folds of images."""
 
+from mirst.data.audit import Audit, audit, read_for_audit
 from mirst.data.batches import ImageSet, batches
 from mirst.data.cache import PreparedImages, prepare_images
-from mirst.data.folds import Fold, assign_groups, make_folds, split_validation
+from mirst.data.curate import ConflictRule, assign_groups, relabel, settle
+from mirst.data.folds import Fold, make_folds, split_validation
 from mirst.data.images import decode, letterbox, load_images
 from mirst.data.phantom import make_phantom, write_phantoms
 from mirst.data.readers import READERS, read_dataset, read_datasets
@@ -10,12 +12,15 @@ from mirst.data.record import ImageFile, Record, positive_class
 
 __all__ = [
     "READERS",
+    "Audit",
+    "ConflictRule",
     "Fold",
     "ImageFile",
     "ImageSet",
     "PreparedImages",
     "Record",
     "assign_groups",
+    "audit",
     "batches",
     "decode",
     "letterbox",
@@ -26,6 +31,9 @@ __all__ = [
     "prepare_images",
     "read_dataset",
     "read_datasets",
+    "read_for_audit",
+    "relabel",
+    "settle",
     "split_validation",
     "write_phantoms",
 ]

@@ -1,27 +1,18 @@
 """What is wrong with a data set before anything is trained on it."""
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from mirst.data.images import decode
+from mirst.data.inspection import Inspection, inspect_images
 from mirst.data.readers import read_dataset
 from mirst.data.record import Record
-from mirst.data.similarity import Pair, describe_all, find_pairs
-from mirst.errors import MirstError
-
-WORKING_SIDE = 320
-"""Longest side at which images are compared; larger ones are reduced to it."""
-SMALLEST_SIDE = 32
-BLANK_DEVIATION = 2.0
-"""Gray levels of standard deviation below which an image is blank."""
+from mirst.data.similarity import Pair
 
 
 @dataclass(frozen=True)
@@ -29,16 +20,7 @@ class Audit:
     """The findings. Indices are into `records`."""
 
     records: list[Record]
-    images: list[Image.Image | None]
-    """Reduced gray images; `None` where unreadable."""
-    unreadable: dict[int, str]
-    """With the reason."""
-    blank: list[int]
-    tiny: list[int]
-    exact: list[list[int]]
-    """Sets of images with the same pixels."""
-    pairs: list[Pair]
-    """Images that show the same, exact copies among them."""
+    found: Inspection
     groups: list[str]
     """Of each record: named ones and pairs joined."""
     conflicts: list[list[int]]
@@ -47,13 +29,17 @@ class Audit:
     @property
     def overlaps(self) -> list[Pair]:
         """Pairs across data sets."""
-        return [pair for pair in self.pairs if self._differ(pair, "source")]
+        return [pair for pair in self.found.pairs if self._differ(pair, "source")]
 
     @property
     def across_groups(self) -> list[Pair]:
         """Pairs across groups that the data name, patients for one."""
-        named = [p for p in self.pairs if self.records[p.first].group and self.records[p.second].group]
+        named = [p for p in self.found.pairs if self.records[p.first].group and self.records[p.second].group]
         return [pair for pair in named if self._differ(pair, "group")]
+
+    def conflicting(self) -> list[list[Record]]:
+        """The records of `conflicts`."""
+        return [[self.records[i] for i in group] for group in self.conflicts]
 
     def balance(self) -> dict[tuple[str, str], Counter[str]]:
         """Images per class, by source and scanner."""
@@ -62,6 +48,22 @@ class Audit:
             counts[record.source, record.scanner or "not named"][record.label] += 1
         return dict(counts)
 
+    def summary(self) -> list[str]:
+        """The findings in sentences, the gravest first."""
+        found = self.found
+        filed = [", ".join(f"{record.name} ({record.label})" for record in group) for group in self.conflicting()]
+        sentences = [f"LABEL CONFLICT: {names}." for names in filed]
+        sentences += [f"UNREADABLE: {reason}." for reason in found.unreadable.values()]
+        copies = sum(len(same) - 1 for same in found.exact)
+        return [
+            *sentences,
+            f"{len(self.records)} images form {len(set(self.groups))} groups; {len(found.pairs)} pairs show the same, "
+            f"{copies} exact copies among them.",
+            f"{len(self.conflicts)} groups of look-alikes are filed under more than one class.",
+            f"{len(self.overlaps)} pairs lie across data sets, {len(self.across_groups)} across named groups.",
+            f"{len(found.unreadable)} files are unreadable, {len(found.blank)} images blank, {len(found.tiny)} tiny.",
+        ]
+
     def _differ(self, pair: Pair, field: str) -> bool:
         return bool(getattr(self.records[pair.first], field) != getattr(self.records[pair.second], field))
 
@@ -69,42 +71,11 @@ class Audit:
 def audit(records: Sequence[Record]) -> Audit:
     """Look for copies, near-copies, label conflicts, and unreadable, blank or tiny images.
 
-    Every image is decoded once; pairs are found by `mirst.data.similarity`.
+    Raises:
+        MirstError: the cache cannot be written.
     """
-    images: list[Image.Image | None] = []
-    unreadable: dict[int, str] = {}
-    prints: defaultdict[str, list[int]] = defaultdict(list)
-    blank, tiny = [], []
-    for number, record in enumerate(records):
-        try:
-            image = decode(record.file)
-        except MirstError as error:
-            unreadable[number] = str(error)
-            images.append(None)
-            continue
-        prints[hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()].append(number)
-        if min(image.size) < SMALLEST_SIDE:
-            tiny.append(number)
-        if np.asarray(image).std() < BLANK_DEVIATION:
-            blank.append(number)
-        image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BILINEAR)
-        images.append(image)
-
-    pictures = {i: picture for i, picture in enumerate(images) if picture is not None and i not in blank}
-    at = list(pictures)
-    found = find_pairs(list(pictures.values()), describe_all(list(pictures.values())))
-    pairs = [Pair(at[pair.first], at[pair.second], pair.coarse, pair.fine) for pair in found]
-    return Audit(
-        records=list(records),
-        images=images,
-        unreadable=unreadable,
-        blank=blank,
-        tiny=tiny,
-        exact=[same for same in prints.values() if len(same) > 1],
-        pairs=pairs,
-        groups=_groups(records, pairs),
-        conflicts=_conflicts(records, pairs),
-    )
+    found = inspect_images([record.file for record in records])
+    return Audit(list(records), found, _groups(records, found.pairs), _conflicts(records, found.pairs))
 
 
 def read_for_audit(paths: Sequence[str | Path]) -> list[Record]:

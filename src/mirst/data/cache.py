@@ -10,14 +10,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mirst.data.duplicates import perceptual_hash
-from mirst.data.images import Pixels, decode, letterbox
+from mirst.data.images import Pixels, load_image
 from mirst.data.record import ImageFile
 from mirst.errors import MirstError
+from mirst.files import cache_folder
 
-VERSION = 1
+VERSION = 2
 """Of the preparation; a change of it makes every cache stale."""
 
 
@@ -33,12 +32,6 @@ class PreparedImages:
         pixels: Pixels = np.load(self.folder / "pixels.npy", mmap_mode="r")
         return pixels
 
-    @cached_property
-    def hashes(self) -> NDArray[np.bool_]:
-        """`(N, 64)` perceptual hashes of the decoded images."""
-        hashes: NDArray[np.bool_] = np.load(self.folder / "hashes.npy")
-        return hashes
-
     def __getstate__(self) -> Path:
         return self.folder
 
@@ -46,33 +39,32 @@ class PreparedImages:
         object.__setattr__(self, "folder", folder)
 
 
-def cache_folder() -> Path:
-    """`$MIRST_CACHE`, else `mirst` in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("MIRST_CACHE") or Path(home) / "mirst")
-
-
 def prepare_images(files: Sequence[ImageFile], size: int, channels: int = 1) -> PreparedImages:
-    """Decode, letterbox and hash the images, unless the cache holds them.
+    """Decode and letterbox the images, unless the cache holds them.
 
     The cache is keyed by the content of the files and by the settings, never by name or date.
 
     Raises:
         MirstError: a file cannot be read as an image, or the cache cannot be written.
     """
-    prepared = PreparedImages(cache_folder() / "prepared" / _key(files, size, channels))
+    prepared = PreparedImages(cache_folder() / "prepared" / content_key(files, VERSION, size, channels))
     if not prepared.folder.is_dir():
         _fill(prepared.folder, files, size, channels)
     return prepared
 
 
-def _key(files: Sequence[ImageFile], size: int, channels: int) -> str:
+def content_key(files: Sequence[ImageFile], *settings: int) -> str:
+    """A name for what is made of the content of `files` with `settings`.
+
+    Raises:
+        MirstError: a file cannot be read.
+    """
     contents: dict[Path, str] = {}
     for path, _ in files:
         if path not in contents:
             contents[path] = _digest(path)
-    settings = [VERSION, size, channels, [(contents[path], path.suffix.lower(), item) for path, item in files]]
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
+    everything = [*settings, [(contents[path], path.suffix.lower(), item) for path, item in files]]
+    return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:32]
 
 
 def _digest(path: Path) -> str:
@@ -89,13 +81,9 @@ def _fill(folder: Path, files: Sequence[ImageFile], size: int, channels: int) ->
         partial.mkdir(parents=True)
         shape = (len(files), channels, size, size)
         pixels = np.lib.format.open_memmap(partial / "pixels.npy", "w+", np.uint8, shape)
-        hashes = np.empty((len(files), 64), dtype=bool)
         for number, file in enumerate(files):
-            image = decode(file, channels)
-            pixels[number] = np.atleast_3d(np.asarray(letterbox(image, size))).transpose(2, 0, 1)
-            hashes[number] = perceptual_hash(image)
+            pixels[number] = load_image(file, size, channels)
         pixels.flush()
-        np.save(partial / "hashes.npy", hashes)
         if not folder.is_dir():
             partial.rename(folder)
     except OSError as error:

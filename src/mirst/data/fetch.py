@@ -1,28 +1,23 @@
 """Public data sets from their homes: licence first, checked, resumable, safely unpacked."""
 
+import hashlib
 import json
-import logging
 import os
 import shutil
 import stat
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mirst.data.cache import cache_folder
+from mirst.download import OnBytes, download
 from mirst.errors import MirstError
-from mirst.files import atomic, write_text
+from mirst.files import atomic, cache_folder, write_text
 
 MAX_FILES = 20_000
 MAX_BYTES = 8 * 2**30
 CHUNK = 2**14
-"""Bytes a read; at most as many are lost when a connection is cut."""
-TIMEOUT = 30.0
-
-OnBytes = Callable[[int, int | None], None]
-"""Told the bytes that are there and the bytes in all, where the server says."""
+"""Bytes a read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +75,7 @@ def fetch(name: str, folder: Path, on_bytes: OnBytes = lambda _there, _all: None
     target = folder / name if source.file_name.endswith(".zip") else folder / source.file_name
     if target.exists():
         return target
-    archive = _download(source, cache_folder() / "downloads" / name, on_bytes)
+    archive = _checked(source, cache_folder() / "downloads" / name, on_bytes)
     if source.file_name.endswith(".zip"):
         unpack(archive, target)
     else:
@@ -136,63 +131,12 @@ def _copy_at_most(packed: Any, unpacked: Any, size: int, archive: Path) -> None:
         unpacked.write(chunk)
 
 
-def _download(source: Source, folder: Path, on_bytes: OnBytes) -> Path:
-    """The file in the cache, its checksum compared."""
-    import pooch
-    import requests
-
-    logging.getLogger("pooch").setLevel(logging.ERROR)
+def _checked(source: Source, folder: Path, on_bytes: OnBytes) -> Path:
+    """The downloaded file; its checksum is the published one, else that of the first fetch."""
     record = folder / "checksum.json"
     known = source.checksum or (json.loads(record.read_text(encoding="utf-8")) if record.exists() else None)
-    try:
-        path = Path(
-            pooch.retrieve(
-                source.url, known, source.file_name, folder, downloader=_Resuming(folder / "unfinished", on_bytes)
-            )
-        )
-    except requests.HTTPError as error:
-        raise MirstError(f"{source.url} does not give the data set ({error}); it may have moved") from error
-    except requests.RequestException as error:
-        raise MirstError(f"cannot reach {source.url}; check the network and run the command again") from error
-    except ValueError as error:
-        (folder / "unfinished").unlink(missing_ok=True)
-        raise MirstError(
-            f"{source.url} does not have the checksum {known}; fetch again or ask its publisher"
-        ) from error
+    path = download(source.url, folder / source.file_name, known, on_bytes)
     if known is None:
-        write_text(record, json.dumps(f"sha256:{pooch.file_hash(str(path))}"))
+        with path.open("rb") as file:
+            write_text(record, json.dumps(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"))
     return path
-
-
-class _Resuming:
-    """A pooch downloader that keeps what it has and asks for the rest."""
-
-    def __init__(self, unfinished: Path, on_bytes: OnBytes) -> None:
-        self.unfinished = unfinished
-        self.on_bytes = on_bytes
-
-    def __call__(self, url: str, output_file: str, _pooch: object) -> None:
-        import requests
-
-        there = self.unfinished.stat().st_size if self.unfinished.exists() else 0
-        headers = {"Range": f"bytes={there}-"} if there else {}
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code != requests.codes.requested_range_not_satisfiable:  # else it is complete
-                response.raise_for_status()
-                resumed = response.status_code == requests.codes.partial_content
-                self._save(response, there if resumed else 0)
-        shutil.copyfile(self.unfinished, output_file)
-        self.unfinished.unlink()
-
-    def _save(self, response: Any, there: int) -> None:
-        import requests
-
-        length = response.headers.get("Content-Length")
-        total = None if length is None else there + int(length)
-        with self.unfinished.open("ab" if there else "wb") as file:
-            for chunk in response.iter_content(CHUNK):
-                file.write(chunk)
-                there += len(chunk)
-                self.on_bytes(there, total)
-        if total is not None and there < total:
-            raise requests.ConnectionError(f"the connection ended after {there} of {total} bytes")

@@ -1,16 +1,14 @@
 """Cross-validation folds that keep a group on one side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from mirst.data.duplicates import near_duplicates, perceptual_hash
-from mirst.data.images import decode
+from mirst.data.curate import assign_groups
 from mirst.data.record import Record
 from mirst.errors import MirstError
 
@@ -26,36 +24,11 @@ class Fold:
     test: Indices
 
 
-def assign_groups(records: Sequence[Record], hashes: NDArray[np.bool_] | None = None) -> list[Record]:
-    """The records, each with a group.
-
-    Where a record names none, the images among those without a group are compared by a perceptual
-    hash; near-duplicates share a group, named after the first of them.
-
-    Args:
-        hashes: of the images, where they are known (`PreparedImages.hashes`).
-
-    Raises:
-        MirstError: an image cannot be read.
-    """
-    nameless = [i for i, record in enumerate(records) if record.group is None]
-    if hashes is None:
-        own = [perceptual_hash(decode(records[i].file)) for i in nameless]
-        first_of = near_duplicates(np.array(own, dtype=bool))
-    else:
-        first_of = near_duplicates(hashes[nameless])
-    grouped = list(records)
-    for i, first in zip(nameless, first_of, strict=True):
-        head = records[nameless[first]]
-        grouped[i] = replace(records[i], group=f"{head.source}-{PurePosixPath(head.name).with_suffix('')}")
-    return grouped
-
-
 def make_folds(records: Sequence[Record], count: int = 5, kind: FoldKind = "group", seed: int = 0) -> list[Fold]:
     """`count` stratified folds, the same for the same records and seed.
 
     Args:
-        kind: "group" keeps each group on one side (`assign_groups` fills in missing ones);
+        kind: "group" keeps each group on one side (records without one go through `assign_groups`);
             "random" splits image by image, the paper's way, and so lets near-duplicates leak from
             training into test.
 
@@ -64,7 +37,7 @@ def make_folds(records: Sequence[Record], count: int = 5, kind: FoldKind = "grou
     """
     if count < 2:
         raise MirstError(f"folds.count is {count}; cross-validation needs at least 2")
-    if kind == "group":
+    if kind == "group" and any(record.group is None for record in records):
         records = assign_groups(records)
     labels = np.array([record.label for record in records])
     units = _units(records, kind)

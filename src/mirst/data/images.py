@@ -85,11 +85,19 @@ def letterbox(image: Image.Image, size: int) -> Image.Image:
     return square.resize((size, size), Image.Resampling.BILINEAR)
 
 
+def load_image(file: ImageFile, size: int, channels: int = 1) -> Pixels:
+    """The decoded, letterboxed image, `(channels, size, size)`, 0 to 255.
+
+    Raises:
+        MirstError: the file cannot be read as an image.
+    """
+    return np.atleast_3d(np.asarray(letterbox(decode(file, channels), size))).transpose(2, 0, 1)
+
+
 def load_images(files: Iterable[ImageFile], size: int, channels: int = 1) -> Pixels:
     """Decoded, letterboxed images, `(N, channels, size, size)`, 0 to 255.
 
     Raises:
         MirstError: a file cannot be read as an image.
     """
-    images = [np.atleast_3d(np.asarray(letterbox(decode(file, channels), size))) for file in files]
-    return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))
+    return np.stack([load_image(file, size, channels) for file in files])

@@ -6,17 +6,23 @@ one aligns the candidates and correlates their detail down to the speckle, which
 lesion share only when the probe has hardly moved. docs/decisions/duplicates.md has the thresholds.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter1d
+from threadpoolctl import threadpool_limits
 
 CANDIDATE, SURE, FINE = 0.50, 0.72, 0.30
 """A pair is one if coarse >= SURE, or if coarse >= CANDIDATE and fine >= FINE."""
+HOPELESS = 0.15
+"""Fine similarity at the first scale below which the other scales are not tried."""
 
 SIDE, FINE_SIDE, REACH = 24, 128, 16
 SCALES = (1.0, 0.97, 1.03, 0.94, 1.06)
@@ -25,6 +31,8 @@ ORIENTATIONS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 
 Box = tuple[float, float, float, float]
 Descriptor = NDArray[np.float32]
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 def _boxes() -> list[Box]:
@@ -52,19 +60,15 @@ class Pair:
 
 def describe(image: Image.Image) -> Descriptor:
     """`(len(BOXES), SIDE * SIDE)` unit vectors: the image and its crops, contrast taken out."""
-    vectors = []
-    for box in BOXES:
-        detail = _detail(_crop(image, box, 2 * SIDE), sigma=6.0, spread=6.0, floor=4.0)
-        small = detail.reshape(SIDE, 2, SIDE, 2).mean((1, 3))
-        vectors.append(_unit(small - small.mean()).ravel())
-    return np.stack(vectors)
+    crops = np.stack([_crop(image, box, 2 * SIDE) for box in BOXES])
+    detail = _detail(crops, sigma=6.0, spread=6.0, floor=4.0)
+    small = detail.reshape(-1, SIDE, 2, SIDE, 2).mean((2, 4))
+    return np.stack([_unit(view - view.mean()).ravel() for view in small])
 
 
 def describe_all(images: Sequence[Image.Image]) -> NDArray[np.float32]:
     """`(N, len(BOXES), SIDE * SIDE)`."""
-    with ThreadPoolExecutor() as pool:
-        vectors = list(pool.map(describe, images))
-    return np.array(vectors, dtype=np.float32).reshape(len(images), len(BOXES), SIDE * SIDE)
+    return np.array(_in_threads(describe, images), dtype=np.float32).reshape(len(images), len(BOXES), SIDE * SIDE)
 
 
 def find_pairs(images: Sequence[Image.Image], descriptors: NDArray[np.float32]) -> list[Pair]:
@@ -73,15 +77,19 @@ def find_pairs(images: Sequence[Image.Image], descriptors: NDArray[np.float32]) 
     Args:
         descriptors: `(N, len(BOXES), SIDE * SIDE)`, from `describe`.
     """
-    candidates = list(_candidates(descriptors))
 
     def judge(candidate: tuple[int, int, float, _View]) -> Pair:
         first, second, coarse, view = candidate
         return Pair(first, second, coarse, _fine(images[view.cropped], images[view.whole], view))
 
-    with ThreadPoolExecutor() as pool:
-        judged = list(pool.map(judge, candidates))
+    judged = _in_threads(judge, list(_candidates(descriptors)))
     return [pair for pair in judged if pair.coarse >= SURE or pair.fine >= FINE]
+
+
+def _in_threads(function: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
+    """The small matrix products of one item are no work for several threads; the items are."""
+    with threadpool_limits(1), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(function, items))
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,8 @@ def _fine(cropped: Image.Image, whole: Image.Image, view: _View) -> float:
         correlation = np.fft.irfft2(np.fft.rfft2(detail) * target)
         near = np.r_[0 : REACH + 1, FINE_SIDE - REACH : FINE_SIDE]
         best = max(best, float(correlation[np.ix_(near, near)].max()))
+        if best < HOPELESS:
+            break
     return best
 
 
@@ -135,9 +145,20 @@ def _windowed(image: Image.Image, box: Box) -> NDArray[np.float32]:
 
 def _detail(pixels: NDArray[np.float32], sigma: float, spread: float, floor: float) -> NDArray[np.float32]:
     """Local deviation from the mean in units of the local contrast; `floor` gray levels are none."""
-    deviation = pixels - gaussian_filter(pixels, sigma)
-    contrast = np.sqrt(gaussian_filter(deviation * deviation, spread)) + floor
+    deviation = pixels - _blurred(pixels, sigma)
+    contrast = np.sqrt(_blurred(deviation * deviation, spread)) + floor
     return np.asarray(deviation / contrast, dtype=np.float32)
+
+
+def _blurred(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Square images through a Gaussian, as two matrix products: several times faster than filtering small images."""
+    matrix = _gaussian(pixels.shape[-1], sigma)
+    return np.asarray(matrix @ pixels @ matrix.T, dtype=np.float32)
+
+
+@cache
+def _gaussian(side: int, sigma: float) -> NDArray[np.float32]:
+    return np.asarray(gaussian_filter1d(np.eye(side), sigma, axis=0), dtype=np.float32)
 
 
 def _crop(image: Image.Image, box: Box, side: int) -> NDArray[np.float32]:

@@ -87,7 +87,7 @@ def _data(card: ModelCard, path: Path) -> tuple[list[Record], ImageSet]:
     records = read_dataset(path, card.classes)
     images = prepare_images([record.file for record in records], card.size, card.channels)
     labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
-    return assign_groups(records, images.hashes), ImageSet(images.pixels, labels)
+    return assign_groups(records), ImageSet(images.pixels, labels)
 
 
 def predict(path: Path, images: Sequence[Path]) -> tuple[ModelCard, list[Prediction]]:

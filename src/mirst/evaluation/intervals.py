@@ -39,16 +39,16 @@ def paired_difference(
     is a percentile bootstrap that draws groups, the same ones for both sides.
 
     Args:
-        first, second: outcome rows with `source, image, group, label, prediction`, one per image;
-            the groups are those of `first`.
+        first, second: outcome rows with `source, image, seed, group, label, prediction`, one per
+            image and seed; the groups are those of `first`.
 
     Raises:
-        MirstError: the two do not hold the same images with the same labels.
+        MirstError: the two do not hold the same images with the same labels and seeds.
     """
-    keys = ["source", "image"]
+    keys = ["source", "image", "seed"]
     both = first.merge(second[[*keys, "label", "prediction"]], on=keys, suffixes=("", "_second"), validate="1:1")
     if not len(both) == len(first) == len(second) or not (both["label"] == both["label_second"]).all():
-        raise MirstError("a paired difference needs the same images with the same labels on both sides")
+        raise MirstError("a paired difference needs the same images, labels and seeds on both sides")
     group: NDArray[np.int64] = np.asarray(both.groupby("group", sort=True).ngroup(), dtype=np.int64)
     truth = (both["label"] == positive).to_numpy()
     cells = [

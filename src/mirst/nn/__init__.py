@@ -1,12 +1,14 @@
 """Layers and backbones."""
 
-from mirst.nn.checkpoint import ModelCard, load_backbone, load_model, save_model
+from mirst.nn.backbone import LoadedBackbone, load_backbone, replace_head, save_backbone
+from mirst.nn.checkpoint import ModelCard, load_model, save_model
 from mirst.nn.drop_max import DropMax2d, drop_max2d, replace_first_max_pool
 from mirst.nn.models import MODELS, Normalized, build_model
 
 __all__ = [
     "MODELS",
     "DropMax2d",
+    "LoadedBackbone",
     "ModelCard",
     "Normalized",
     "build_model",
@@ -14,5 +16,7 @@ __all__ = [
     "load_backbone",
     "load_model",
     "replace_first_max_pool",
+    "replace_head",
+    "save_backbone",
     "save_model",
 ]

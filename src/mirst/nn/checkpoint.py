@@ -4,14 +4,13 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import nn
 
 from mirst.errors import MirstError
 from mirst.files import atomic
-from mirst.nn.models import Normalized, build_model
+from mirst.nn.models import build_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,43 +60,3 @@ def load_model(path: str | Path) -> tuple[nn.Module, ModelCard]:
             f"the weights in {path} do not fit its model: {str(error).splitlines()[-1].strip()}"
         ) from error
     return model.eval(), card
-
-
-def load_backbone(model: nn.Module, path: str | Path) -> None:
-    """Start `model` from the weights in a state-dict file of torchvision's layout, its head excepted.
-
-    Args:
-        path: `.safetensors`, or a `.pth` file (read with `weights_only=True`).
-
-    Raises:
-        MirstError: the file cannot be read safely, or lacks a weight of the backbone.
-    """
-    network = model.network if isinstance(model, Normalized) else model
-    source = _read_state(Path(path))
-    own = network.state_dict()
-    fitting = {key: value for key, value in source.items() if key in own and own[key].shape == value.shape}
-    missing = [key for key in own if key not in fitting and not key.startswith("fc.")]
-    if missing:
-        raise MirstError(
-            f"model.weights: {path} lacks {len(missing)} of {len(own)} backbone weights, the first {missing[0]}; "
-            "give a checkpoint of the same network"
-        )
-    network.load_state_dict(fitting, strict=False)
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise MirstError(
-            f"model.weights: {path} does not exist; name a state-dict file of torchvision's layout, or random"
-        )
-    try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except Exception as error:
-        raise MirstError(f"model.weights: {path} cannot be read as a state dict ({error})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise MirstError(f"model.weights: {path} holds no plain state dict of tensors")
-    return state

@@ -20,7 +20,8 @@ def bar_chart(results: Results, metric: str) -> bytes:
     axes = figure.subplots()
     width = 0.8 / len(headings)
     for number, (attack, heading) in enumerate(headings.items()):
-        rows = summary[summary["attack"] == attack]
+        rows = summary[summary["attack"] == attack].set_index(["defense", "drop_max"])
+        rows = rows.reindex([(entry.label, entry.drop_max) for entry in results.spec.defenses])
         at = np.arange(len(defenses)) + (number - (len(headings) - 1) / 2) * width
         colour = "#44546a" if number == 0 else f"C{number - 1}"
         axes.bar(at, rows["mean"], width, yerr=rows["std"], label=heading, capsize=2, color=colour)

@@ -30,7 +30,7 @@ def attack_titles(results: Results) -> dict[str, str]:
 
 
 def metric_table(results: Results, metric: str) -> pd.DataFrame:
-    """`mean ± std` over the folds: a row per attack, a column per defense."""
+    """`mean ± std` over the folds: a row per attack, a column per defense; `-` where training diverged."""
     headings = attack_titles(results)
     rows = results.summary[results.summary["metric"] == metric]
     cells = {
@@ -41,7 +41,7 @@ def metric_table(results: Results, metric: str) -> pd.DataFrame:
     }
     columns = [entry.title for entry in results.spec.defenses]
     return pd.DataFrame(
-        {column: [cells[column, heading] for heading in headings.values()] for column in columns},
+        {column: [cells.get((column, heading), "-") for heading in headings.values()] for column in columns},
         index=list(headings.values()),
     )
 
@@ -57,7 +57,7 @@ def corruption_grid(results: Results, metric: str) -> pd.DataFrame | None:
     rows = pd.read_csv(path)
     rows["column"] = [title(d, m) for d, m in zip(rows["defense"], rows["drop_max"], strict=True)]
     grid = rows.pivot_table(index=["corruption", "severity"], columns="column", values=metric, sort=False)
-    return grid[[entry.title for entry in results.spec.defenses]]
+    return grid.reindex(columns=[entry.title for entry in results.spec.defenses])
 
 
 def paper_table(results: Results) -> str:
@@ -81,13 +81,22 @@ def notes(results: Results) -> list[str]:
     what = f"positive class: {results.positive}" if binary else "macro averages over the classes"
     return [
         f"Mean ± standard deviation over {spec.folds.count} {spec.folds.kind} folds, {len(spec.seeds)} seed(s); "
-        f"{what}. {images}; {data['groups']} groups; {spec.model.name} from {spec.model.weights} weights at "
+        f"{what}. {images}; {data['groups']} groups; {spec.model.name} from {_weights(results)} at "
         f"{spec.data.size} px.",
         *(_trivial(results) if binary else []),
+        *_conflicts(results),
         *_leak(results),
         *_short_attacks(results),
+        *_diverged(results),
         *_collapsed(results),
     ]
+
+
+def _weights(results: Results) -> str:
+    loaded = results.run.get("weights")
+    if loaded is None:
+        return "random weights"
+    return f"the weights {loaded['source']} ({loaded['matched']} of {loaded['of']} tensors, {loaded['sha256'][:8]})"
 
 
 def _trivial(results: Results) -> list[str]:
@@ -100,10 +109,27 @@ def _trivial(results: Results) -> list[str]:
     ]
 
 
+def _conflicts(results: Results) -> list[str]:
+    data, groups = results.spec.data, results.run["data"]["conflicts"]
+    sentences = []
+    if data.relabel:
+        sentences.append(f"{len(data.relabel)} image(s) were filed anew by data.relabel.")
+    if groups:
+        count = sum(len(group) for group in groups)
+        fate = "left out (data.conflicts: drop)" if data.conflicts == "drop" else "kept as filed (data.conflicts: keep)"
+        sentences.append(
+            f"LABEL CONFLICTS: {count} images in {len(groups)} groups of look-alikes are filed under more than one "
+            f"class; they were {fate}."
+        )
+    return sentences
+
+
 def _leak(results: Results) -> list[str]:
     if results.spec.folds.kind == "group":
         return []
     data = results.run["data"]
+    if data["groups"] == data["images"]:
+        return []
     return [
         f"RANDOM FOLDS LEAK: images were split one by one, although {data['images']} images form {data['groups']} "
         "groups of near-duplicates or patients; test images have siblings in training, which makes every number "
@@ -122,6 +148,14 @@ def _short_attacks(results: Results) -> list[str]:
             f"inside its ball of {entry.attack.eps:.4g}."
         )
     return sentences
+
+
+def _diverged(results: Results) -> list[str]:
+    return [
+        f"DIVERGED: {title(row['defense'], row['drop_max'])} on fold {row['fold']} with seed {row['seed']} "
+        f"({row['reason']}); its column shows '-', since the mean of the other trials would flatter it."
+        for row in results.diverged.to_dict("records")
+    ]
 
 
 def _collapsed(results: Results) -> list[str]:

@@ -4,11 +4,14 @@ from mirst.study.corrupted import corrupt_study
 from mirst.study.demo import demo_spec
 from mirst.study.engine import Plan, Step, run_study
 from mirst.study.load import load_spec, parse_attacks, parse_defense
+from mirst.study.pretrain import Method, pretrain
+from mirst.study.probe import probe
 from mirst.study.results import Results, read_results
 from mirst.study.single import train
 from mirst.study.spec import StudySpec
 
 __all__ = [
+    "Method",
     "Plan",
     "Results",
     "Step",
@@ -18,6 +21,8 @@ __all__ = [
     "load_spec",
     "parse_attacks",
     "parse_defense",
+    "pretrain",
+    "probe",
     "read_results",
     "run_study",
     "train",

@@ -9,14 +9,13 @@ from mirst.data import batches
 from mirst.evaluation import evaluate_corruptions
 from mirst.files import write_csv
 from mirst.nn import load_model
-from mirst.study.engine import all_trials, trial_folder
 from mirst.study.prepare import prepare
 from mirst.study.results import open_folder, read_results
-from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial
+from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial, all_trials, divergence, fixed_threads, trial_folder
 
 
 def corrupt_study(folder: Path, data: Path | None = None, on_trial: Callable[[str], None] = lambda _: None) -> Path:
-    """Write `corruptions.csv`: metrics per trial, corruption and severity.
+    """Write `corruptions.csv`: metrics per trial, corruption and severity; trials that diverged have none.
 
     Trials that an earlier call has finished are not run again.
 
@@ -31,9 +30,12 @@ def corrupt_study(folder: Path, data: Path | None = None, on_trial: Callable[[st
     open_folder(folder, prepared)
     tables = []
     for trial in all_trials(prepared.spec):
+        if divergence(trial_folder(folder, trial)):
+            continue
         path = trial_folder(folder, trial) / "corruptions.csv"
         if not path.exists():
-            write_csv(path, _trial_table(trial, trial_folder(folder, trial), prepared))
+            with fixed_threads(prepared.spec):
+                write_csv(path, _trial_table(trial, trial_folder(folder, trial), prepared))
         on_trial(trial.name)
         tables.append(pd.read_csv(path))
     write_csv(folder / "corruptions.csv", pd.concat(tables))

@@ -5,9 +5,10 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
@@ -16,10 +17,12 @@ from typing import Any
 import torch
 
 from mirst.errors import MirstError
+from mirst.nn import LoadedBackbone
 from mirst.study.prepare import prepare
 from mirst.study.results import collect, open_folder
+from mirst.study.reuse import reuse_trials
 from mirst.study.spec import StudySpec
-from mirst.study.trial import Prepared, Trial, run_trial
+from mirst.study.trial import Prepared, Trial, all_trials, is_done, run_trial, trial_folder
 from mirst.training import Epoch
 
 
@@ -29,6 +32,8 @@ class Step:
 
     trial: str
     epoch: Epoch | None
+    diverged: str | None = None
+    """How the training diverged, if it did."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,14 @@ class Plan:
     pending: dict[str, str]
     """Trials to run, each with the title of its defense."""
     done: int
-    """Trials that an earlier run has finished."""
+    """Trials that are finished: by an earlier run, or reused."""
+    reused: int
+    """Of those, how many came from other studies just now."""
     epochs: int
     """Of each trial."""
     jobs: int
+    weights: LoadedBackbone | None
+    """What every training starts from, unless from random weights."""
 
 
 def run_study(
@@ -55,41 +64,31 @@ def run_study(
     """Run every trial of `spec` that `out` does not hold yet, then gather the rows in `out`.
 
     Each trial runs in a process of its own thread count, so `jobs` changes no number; a run that
-    was killed goes on where it stopped and ends with the same numbers.
+    was killed goes on where it stopped and ends with the same numbers. A trial whose training
+    diverges ends alone, and is told apart in the results.
 
     Args:
         jobs: trials at a time; as many as the cores allow, or one on a GPU, by default.
 
     Raises:
-        MirstError: data that cannot be read or split, a setting that does not fit them, or an `out`
-            that holds another study.
+        MirstError: data that cannot be read or split, a setting that does not fit them, an `out`
+            that holds another study, or a study of which every trial diverged.
     """
     if jobs is not None and jobs < 1:
         raise MirstError(f"--jobs is {jobs}; it must be at least 1")
     prepared = prepare(spec)
     open_folder(out, prepared)
+    reused = reuse_trials(out, prepared)
     trials = all_trials(spec)
-    pending = [trial for trial in trials if not (trial_folder(out, trial) / "outcomes.csv").exists()]
+    pending = [trial for trial in trials if not is_done(trial_folder(out, trial))]
     pending.sort(key=lambda trial: trial.fold)  # every defense early: the time left is known sooner
     jobs = jobs or _default_jobs(spec)
     if on_plan is not None:
         titles = {trial.name: trial.entry.title for trial in pending}
-        on_plan(Plan(titles, len(trials) - len(pending), spec.training.epochs, jobs))
+        on_plan(Plan(titles, len(trials) - len(pending), reused, spec.training.epochs, jobs, prepared.weights))
     if pending:
         _run_pending(pending, prepared, out, min(jobs, len(pending)), on_step or (lambda _: None))
-    collect(out, [trial_folder(out, trial) for trial in trials], prepared)
-
-
-def all_trials(spec: StudySpec) -> list[Trial]:
-    """Every defense on every fold with every seed, in the order of the tables."""
-    return [
-        Trial(entry, fold, seed) for entry in spec.defenses for fold in range(spec.folds.count) for seed in spec.seeds
-    ]
-
-
-def trial_folder(out: Path, trial: Trial) -> Path:
-    """Where `out` keeps the files of a trial."""
-    return out / "trials" / trial.name
+    collect(out, {trial_folder(out, trial): trial for trial in trials}, prepared)
 
 
 def _default_jobs(spec: StudySpec) -> int:
@@ -106,22 +105,32 @@ def _run_pending(
     with ProcessPoolExecutor(
         jobs, mp_context=context, initializer=_start_worker, initargs=(prepared, messages)
     ) as pool:
-        running: dict[Future[None], Trial] = {
-            pool.submit(_work, trial, trial_folder(out, trial)): trial for trial in pending
-        }
+        with _interrupts_held():  # or those that start right now would die of them, with a traceback
+            running: dict[Future[str | None], Trial] = {
+                pool.submit(_work, trial, trial_folder(out, trial)): trial for trial in pending
+            }
         try:
             while running:
                 done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
                 _forward(messages, on_step)
                 for future in done:
                     trial = running.pop(future)
-                    _raise_named(trial, future)
-                    on_step(Step(trial.name, None))
+                    on_step(Step(trial.name, None, _ending(trial, future)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in multiprocessing.active_children():
                 worker.terminate()
             raise
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Interrupts wait until the end of the block; a process that is started in it holds them for good."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _forward(messages: Any, on_step: Callable[[Step], None]) -> None:
@@ -132,9 +141,9 @@ def _forward(messages: Any, on_step: Callable[[Step], None]) -> None:
             return
 
 
-def _raise_named(trial: Trial, future: Future[None]) -> None:
+def _ending(trial: Trial, future: Future[str | None]) -> str | None:
     try:
-        future.result()
+        return future.result()
     except MirstError as error:
         raise MirstError(f"trial {trial.name}: {error}") from error
     except BrokenProcessPool as error:
@@ -163,6 +172,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(trial: Trial, folder: Path) -> None:
+def _work(trial: Trial, folder: Path) -> str | None:
     prepared, messages = _shared
-    run_trial(trial, prepared, folder, lambda epoch: messages.put(Step(trial.name, epoch)))
+    return run_trial(trial, prepared, folder, lambda epoch: messages.put(Step(trial.name, epoch)))

@@ -3,14 +3,25 @@
 import numpy as np
 import torch
 
-from mirst.data import Record, assign_groups, make_folds, positive_class, prepare_images, read_dataset, read_datasets
+from mirst.data import (
+    Record,
+    audit,
+    make_folds,
+    positive_class,
+    prepare_images,
+    read_dataset,
+    read_datasets,
+    relabel,
+    settle,
+)
 from mirst.errors import MirstError
+from mirst.nn import LoadedBackbone
 from mirst.study.spec import StudySpec
 from mirst.study.trial import Prepared, initial_model
 
 
 def prepare(spec: StudySpec) -> Prepared:
-    """Read, decode, group and split the data of `spec`.
+    """Read, audit, decode and split the data of `spec`.
 
     Raises:
         MirstError: no data named, unreadable data, no positive class, too little of a class for the
@@ -19,18 +30,21 @@ def prepare(spec: StudySpec) -> Prepared:
     records = _read(spec)
     classes = tuple(spec.data.classes or sorted({record.label for record in records}))
     positive = positive_class(classes, spec.data.positive)
-    _try_model(spec, len(classes))
+    weights = _try_model(spec, len(classes))
+    audited = audit(relabel(records, spec.data.relabel, classes))
+    records = settle(audited, spec.data.conflicts)
     images = prepare_images([record.file for record in records], spec.data.size, spec.data.channels)
-    records = assign_groups(records, images.hashes)
     folds = make_folds(records, spec.folds.count, spec.folds.kind, spec.folds.seed)
     return Prepared(
         spec=spec,
+        audit=audited,
         records=records,
         images=images,
         labels=np.array([classes.index(record.label) for record in records], dtype=np.int64),
         classes=classes,
         positive=positive,
         folds=folds,
+        weights=weights,
     )
 
 
@@ -43,17 +57,19 @@ def _read(spec: StudySpec) -> list[Record]:
     return read_datasets(sources, spec.data.classes)
 
 
-def _try_model(spec: StudySpec, classes: int) -> None:
-    """Say before the first trial that the model does not work."""
+def _try_model(spec: StudySpec, classes: int) -> LoadedBackbone | None:
+    """Say before the first trial that the model does not work; what it starts from."""
+    weights = None
     x = torch.zeros(2, spec.data.channels, spec.data.size, spec.data.size)
     for drop_max in sorted({entry.drop_max for entry in spec.defenses}):
-        model = initial_model(spec, classes, drop_max, spec.seeds[0]).eval()
+        model, weights = initial_model(spec, classes, drop_max, spec.seeds[0])
         try:
             with torch.no_grad():
-                shape = tuple(model(x).shape)
+                shape = tuple(model.eval()(x).shape)
         except RuntimeError as error:
             raise MirstError(f"model {spec.model.name} cannot take images of {spec.data.size} px ({error})") from error
         if shape != (2, classes):
             raise MirstError(
                 f"model {spec.model.name} gives {shape} for 2 images of {classes} classes; it needs (2, {classes})"
             )
+    return weights

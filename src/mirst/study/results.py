@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +18,10 @@ from mirst.errors import MirstError
 from mirst.evaluation import summarise
 from mirst.files import write_csv, write_text
 from mirst.study.spec import StudySpec
-from mirst.study.trial import Prepared
+from mirst.study.trial import Prepared, Trial, divergence
 
+TABLES = ("outcomes.csv", "summary.csv", "diverged.csv")
+DIVERGED = ["defense", "drop_max", "fold", "seed", "reason"]
 PACKAGES = ("mirst", "torch", "monai", "numpy", "pandas", "scikit-learn", "pillow")
 
 
@@ -33,6 +35,9 @@ class Results:
     """Versions, data fingerprint, classes and the like, from `run.json`."""
     outcomes: pd.DataFrame
     summary: pd.DataFrame
+    """Without the defenses of which a trial diverged: the mean of the others would flatter them."""
+    diverged: pd.DataFrame
+    """`defense, drop_max, fold, seed, reason` of the trials that did."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -52,7 +57,9 @@ def open_folder(out: Path, prepared: Prepared) -> None:
     plain = prepared.spec.resolved()
     study, run = out / "study.yaml", out / "run.json"
     if run.exists():
-        _require_same(out, plain, _fingerprint(prepared))
+        difference = _difference(out, prepared, plain)
+        if difference is not None:
+            raise MirstError(f"{out} holds {difference}; name another folder with --out or remove it")
         return
     if out.exists() and (not out.is_dir() or any(p != study and not p.name.startswith(".") for p in out.iterdir())):
         raise MirstError(f"{out} exists and is no results folder; name another with --out")
@@ -60,12 +67,24 @@ def open_folder(out: Path, prepared: Prepared) -> None:
     write_text(run, json.dumps(_description(prepared), indent=2))
 
 
-def collect(out: Path, folders: Sequence[Path], prepared: Prepared) -> None:
-    """Write `outcomes.csv` and `summary.csv` from the trials' rows."""
-    texts = [pd.read_csv(folder / "outcomes.csv", dtype=str, keep_default_na=False) for folder in folders]
+def collect(out: Path, trials: Mapping[Path, Trial], prepared: Prepared) -> None:
+    """Write `outcomes.csv`, `diverged.csv` and `summary.csv` from the trials' folders.
+
+    Raises:
+        MirstError: every trial diverged.
+    """
+    reasons = {folder: divergence(folder) for folder in trials}
+    diverged = [trials[folder].key() | {"reason": reason} for folder, reason in reasons.items() if reason]
+    finished = [folder for folder, reason in reasons.items() if not reason]
+    if not finished:
+        raise MirstError(f"every trial diverged; the first: {diverged[0]['reason']}")
+    write_csv(out / "diverged.csv", pd.DataFrame(diverged, columns=DIVERGED))
+    texts = [pd.read_csv(folder / "outcomes.csv", dtype=str, keep_default_na=False) for folder in finished]
     write_csv(out / "outcomes.csv", pd.concat(texts))
     outcomes = _read_csv(out / "outcomes.csv")
-    write_csv(out / "summary.csv", summarise(outcomes, prepared.classes, prepared.positive))
+    broken = {(row["defense"], row["drop_max"]) for row in diverged}
+    whole = [key not in broken for key in zip(outcomes["defense"], outcomes["drop_max"], strict=True)]
+    write_csv(out / "summary.csv", summarise(outcomes[whole], prepared.classes, prepared.positive))
 
 
 def read_results(folder: str | Path) -> Results:
@@ -75,29 +94,50 @@ def read_results(folder: str | Path) -> Results:
         MirstError: no such folder, or one without the files of a finished study.
     """
     folder = Path(folder)
-    for name in ("study.yaml", "run.json", "outcomes.csv", "summary.csv"):
+    for name in ("study.yaml", "run.json", *TABLES):
         if not (folder / name).is_file():
             raise MirstError(f"{folder} lacks {name}: no finished study; run mirst run with --out {folder} first")
-    spec = StudySpec.model_validate(yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8")))
+    spec = read_spec(folder)
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    return Results(folder, spec, run, _read_csv(folder / "outcomes.csv"), _read_csv(folder / "summary.csv"))
+    outcomes, summary, diverged = (_read_csv(folder / name) for name in TABLES)
+    return Results(folder, spec, run, outcomes, summary, diverged)
 
 
-def _require_same(out: Path, plain: dict[str, Any], fingerprint: str) -> None:
-    before = yaml.safe_load((out / "study.yaml").read_text(encoding="utf-8"))
-    for section in plain:
-        old, new = (_comparable(section, spec.get(section)) for spec in (before, plain))
-        if old != new:
-            raise MirstError(
-                f"{out} holds another study (its {section} differ); name another folder with --out or remove it"
-            )
-    if json.loads((out / "run.json").read_text(encoding="utf-8"))["data"]["fingerprint"] != fingerprint:
-        raise MirstError(f"{out} holds this study on other data; name another folder with --out or remove it")
+def read_spec(folder: Path) -> StudySpec:
+    """The study that `folder` is of."""
+    return StudySpec.model_validate(yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8")))
+
+
+def same_trials(folder: Path, prepared: Prepared) -> bool:
+    """Whether `folder` holds a study whose trials have the same numbers, for those defenses and seeds that it has."""
+    sections = [name for name in prepared.spec.resolved() if name not in ("defenses", "seeds")]
+    return (folder / "run.json").exists() and _difference(folder, prepared, sections) is None
+
+
+def _difference(folder: Path, prepared: Prepared, sections: Iterable[str]) -> str | None:
+    """How the study in `folder` differs from this one, as the end of "it holds ..."."""
+    before = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
+    plain = prepared.spec.resolved()
+    for section in sections:
+        if _comparable(section, before.get(section)) != _comparable(section, plain[section]):
+            return f"another study (its {section} differ)"
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    if run["data"]["fingerprint"] != _fingerprint(prepared):
+        return "this study on other data"
+    if _digest(run.get("weights")) != _digest(_weights(prepared)):
+        return "this study from other weights"
+    return None
+
+
+def _digest(weights: dict[str, Any] | None) -> str:
+    return "" if weights is None else str(weights["sha256"])
 
 
 def _comparable(section: str, value: Any) -> Any:
-    if section == "out":
+    if section in ("out", "reuse"):
         return None
+    if section == "model":
+        return value["name"]  # what it starts from is told by content
     if section == "data":
         return {key: setting for key, setting in value.items() if key not in ("path", "sources")}
     return json.loads(json.dumps(value))
@@ -110,6 +150,7 @@ def _description(prepared: Prepared) -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "packages": {name: version(name) for name in PACKAGES},
         "seeds": list(prepared.spec.seeds),
+        "weights": _weights(prepared),
         "data": {
             "images": len(prepared.records),
             "groups": len({record.group for record in prepared.records}),
@@ -117,8 +158,18 @@ def _description(prepared: Prepared) -> dict[str, Any]:
             "classes": list(prepared.classes),
             "positive": prepared.positive,
             "fingerprint": _fingerprint(prepared),
+            "audit": prepared.audit.summary(),
+            "conflicts": [
+                {f"{record.source}/{record.name}": record.label for record in group}
+                for group in prepared.audit.conflicting()
+            ],
         },
     }
+
+
+def _weights(prepared: Prepared) -> dict[str, Any] | None:
+    """What every training starts from; `None`: random weights."""
+    return None if prepared.weights is None else json.loads(json.dumps(asdict(prepared.weights)))
 
 
 def _fingerprint(prepared: Prepared) -> str:

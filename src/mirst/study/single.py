@@ -4,13 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from mirst.nn import save_model
 from mirst.study.entries import DefenseEntry
 from mirst.study.prepare import prepare
 from mirst.study.spec import StudySpec
-from mirst.study.trial import model_card, train_model
+from mirst.study.trial import fixed_threads, model_card, train_model
 from mirst.training import Epoch, FitResult
 
 
@@ -28,12 +27,8 @@ def train(
     prepared = prepare(spec)
     state = out.with_name(out.name + ".state")
     everything = np.arange(len(prepared.records))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(spec.training.threads)
-    try:
+    with fixed_threads(spec):
         model, result = train_model(entry, prepared, everything, spec.seeds[0], state, on_epoch)
-    finally:
-        torch.set_num_threads(threads)
     save_model(out, model, model_card(entry, prepared, result))
     state.unlink(missing_ok=True)
     return result

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 
+from mirst.data import ConflictRule
 from mirst.errors import MirstError
 from mirst.study.entries import AttackEntry, DefenseEntry, attack_entry, defense_entry, plain
 from mirst.training import Training
@@ -38,6 +39,10 @@ class DataSpec(_Section):
     """Classes to keep; all by default."""
     positive: str | None = None
     """Class that sensitivity counts; "malignant" by default."""
+    relabel: dict[str, str | None] = {}
+    """Classes of single images that are filed wrongly, by image name; null leaves an image out."""
+    conflicts: ConflictRule = "keep"
+    """What becomes of look-alikes that are still filed under several classes."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -103,6 +108,8 @@ class StudySpec(_Section):
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0,), min_length=1)
     out: Path | None = None
     """Results folder; `results/NAME` for `NAME.yaml` by default."""
+    reuse: tuple[Path, ...] = ()
+    """Results folders of other studies; trials that they share with this one are not run again."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

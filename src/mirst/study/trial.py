@@ -1,6 +1,7 @@
 """One trial: one defense, one fold, one seed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mirst.data import Fold, ImageSet, PreparedImages, Record, batches, split_validation
+from mirst.data import Audit, Fold, ImageSet, PreparedImages, Record, batches, split_validation
+from mirst.errors import Diverged
 from mirst.evaluation import evaluate, named_rows
-from mirst.files import atomic, write_csv
-from mirst.nn import ModelCard, build_model, load_backbone, save_model
+from mirst.files import atomic, write_csv, write_text
+from mirst.nn import LoadedBackbone, ModelCard, build_model, load_backbone, save_model
 from mirst.study.entries import DefenseEntry
 from mirst.study.spec import StudySpec
 from mirst.training import Epoch, FitResult, fit
@@ -46,12 +48,16 @@ class Prepared:
     """What all trials of a study share."""
 
     spec: StudySpec
+    audit: Audit
+    """Of all images, those among them that the study leaves out."""
     records: list[Record]
     images: PreparedImages
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     positive: str
     folds: list[Fold]
+    weights: LoadedBackbone | None
+    """What every training starts from, unless from random weights."""
 
     @property
     def positive_index(self) -> int:
@@ -61,25 +67,75 @@ class Prepared:
         return ImageSet(self.images.pixels[indices], self.labels[indices], augment)
 
 
-def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable[[Epoch], None]) -> None:
+@contextmanager
+def fixed_threads(spec: StudySpec) -> Iterator[None]:
+    """Torch on as many CPU threads as a trial has, so that numbers repeat bit for bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(spec.training.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def all_trials(spec: StudySpec) -> list[Trial]:
+    """Every defense on every fold with every seed, in the order of the tables."""
+    return [
+        Trial(entry, fold, seed) for entry in spec.defenses for fold in range(spec.folds.count) for seed in spec.seeds
+    ]
+
+
+def trial_folder(out: Path, trial: Trial) -> Path:
+    """Where `out` keeps the files of a trial."""
+    return out / "trials" / trial.name
+
+
+def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable[[Epoch], None]) -> str | None:
     """Train, save and attack one model; `folder/outcomes.csv` appears last and marks the end.
 
-    A trial that was cut off goes on from the last finished epoch in `folder/state.pt`.
+    A trial that was cut off goes on from the last finished epoch in `folder/state.pt`. One whose
+    training diverges ends with `folder/diverged.txt` instead.
+
+    Returns:
+        How the training diverged, if it did.
     """
     folder.mkdir(parents=True, exist_ok=True)
     test = prepared.folds[trial.fold].test
-    model, result = train_model(
-        trial.entry, prepared, prepared.folds[trial.fold].train, trial.seed, folder / "state.pt", on_epoch
-    )
+    state = folder / "state.pt"
+    try:
+        model, result = train_model(
+            trial.entry, prepared, prepared.folds[trial.fold].train, trial.seed, state, on_epoch
+        )
+    except Diverged as error:
+        if error.history:
+            write_csv(folder / "history.csv", _history(error.history))
+        write_text(folder / "diverged.txt", str(error))
+        state.unlink(missing_ok=True)
+        return str(error)
     save_model(folder / "model.safetensors", model, model_card(trial.entry, prepared, result))
-    write_csv(folder / "history.csv", _history(result))
-    if trial.fold == 0 and trial.seed == prepared.spec.seeds[0]:
-        _save_examples(folder / "examples.npz", model, prepared, test)
+    write_csv(folder / "history.csv", _history(result.history, result.epoch))
     rows = outcome_rows(model, prepared, test, result.threshold, trial.seed)
+    if trial.fold == 0 and trial.seed == prepared.spec.seeds[0]:
+        clean = rows[rows["attack"] == "none"]
+        _save_examples(
+            folder / "examples.npz", model, prepared, test, (clean["label"] == clean["prediction"]).to_numpy()
+        )
     for place, (name, value) in enumerate(trial.key().items()):
         rows.insert(place, name, value)
     write_csv(folder / "outcomes.csv", rows)
-    (folder / "state.pt").unlink(missing_ok=True)
+    state.unlink(missing_ok=True)
+    return None
+
+
+def divergence(folder: Path) -> str | None:
+    """How the training of the trial in `folder` diverged, if it did."""
+    path = folder / "diverged.txt"
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def is_done(folder: Path) -> bool:
+    """Whether the trial in `folder` has come to its end, whichever."""
+    return (folder / "outcomes.csv").exists() or divergence(folder) is not None
 
 
 def train_model(
@@ -92,7 +148,7 @@ def train_model(
 ) -> tuple[nn.Module, FitResult]:
     """A model trained on the records at `indices`, some of them held out for validation."""
     spec, settings = prepared.spec, prepared.spec.training
-    model = initial_model(spec, len(prepared.classes), entry.drop_max, seed)
+    model, _ = initial_model(spec, len(prepared.classes), entry.drop_max, seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     val = None
     if settings.val_fraction > 0:
@@ -113,7 +169,7 @@ def train_model(
     return model, result
 
 
-def initial_model(spec: StudySpec, classes: int, drop_max: bool, seed: int) -> nn.Module:
+def initial_model(spec: StudySpec, classes: int, drop_max: bool, seed: int) -> tuple[nn.Module, LoadedBackbone | None]:
     """The model that training starts from: random by `seed`, its backbone from a file where one is named.
 
     Raises:
@@ -122,9 +178,9 @@ def initial_model(spec: StudySpec, classes: int, drop_max: bool, seed: int) -> n
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = build_model(spec.model.name, spec.data.channels, classes, drop_max)
-    if spec.model.weights != "random":
-        load_backbone(model, spec.model.weights)
-    return model
+    if spec.model.weights == "random":
+        return model, None
+    return model, load_backbone(model, spec.model.weights, spec.model.name)
 
 
 def model_card(entry: DefenseEntry, prepared: Prepared, result: FitResult) -> ModelCard:
@@ -150,18 +206,25 @@ def outcome_rows(
     return named_rows(rows, [prepared.records[i] for i in indices], prepared.classes)
 
 
-def _history(result: FitResult) -> pd.DataFrame:
+def _history(history: Sequence[Epoch], kept: int | None = None) -> pd.DataFrame:
     rows = []
-    for epoch in result.history:
+    for epoch in history:
         row = asdict(epoch)
         rows.append(row | row.pop("terms"))
-    return pd.DataFrame(rows).assign(kept=lambda table: table["number"] == result.epoch)
+    return pd.DataFrame(rows).assign(kept=lambda table: table["number"] == kept)
 
 
-def _save_examples(path: Path, model: nn.Module, prepared: Prepared, test: NDArray[np.int64]) -> None:
-    """Two test images of the positive class and two others, clean and under each attack."""
-    is_positive = prepared.labels[test] == prepared.positive_index
-    chosen = np.concatenate([test[is_positive][:2], test[~is_positive][:2]])
+def _save_examples(
+    path: Path, model: nn.Module, prepared: Prepared, test: NDArray[np.int64], right: NDArray[np.bool_]
+) -> None:
+    """Two test images of the positive class and two others, clean and under each attack.
+
+    They are the first that the clean model answers rightly, as far as there are any: an attack
+    shows nothing on the others.
+    """
+    ordered = test[np.argsort(~right, kind="stable")]
+    is_positive = prepared.labels[ordered] == prepared.positive_index
+    chosen = np.concatenate([ordered[is_positive][:2], ordered[~is_positive][:2]])
     x, y = prepared.subset(chosen)[list(range(len(chosen)))]
     device = next(model.parameters()).device
     attacked = [entry.attack(model, x.to(device), y.to(device)).cpu() for entry in prepared.spec.attacks]

@@ -2,6 +2,7 @@
 
 from mirst.training.fit import FitResult, fit
 from mirst.training.settings import Training
+from mirst.training.simclr import SimCLR, nt_xent, ultrasound_view
 from mirst.training.state import Epoch
 
-__all__ = ["Epoch", "FitResult", "Training", "fit"]
+__all__ = ["Epoch", "FitResult", "SimCLR", "Training", "fit", "nt_xent", "ultrasound_view"]

@@ -1,6 +1,5 @@
 """The training loop."""
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,8 @@ from mirst.training.state import Epoch, State, load_state, save_state
 from mirst.training.validation import balanced_accuracy_on, logits_on
 
 Loader = Iterable[tuple[Tensor, Tensor]]
+EXPLODED = 1e6
+"""A loss that no training comes back from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ def fit(
     Raises:
         MirstError: settings that need `val` without one, images outside [0, 1], a checkpoint of
             another run.
-        Diverged: a loss that is not finite.
+        Diverged: a loss above 1e6, or a loss or weights that are not finite.
     """
     settings = settings or Training()
     if settings.needs_validation and val is None:
@@ -90,7 +91,10 @@ def fit(
 
     for index in range(len(state.history), settings.epochs):
         with _seeded(model, seed, index):
-            loss, terms = _train_epoch(model, data, settings.defense_at(defense, index), optimizer, settings, index)
+            try:
+                loss, terms = _train_epoch(model, data, settings.defense_at(defense, index), optimizer, settings, index)
+            except Diverged as error:
+                raise Diverged(f"training diverged in epoch {index + 1}: {error}", state.history) from error
         epoch = _validated(model, val, defense, settings, index, loss, terms)
         state.history.append(epoch)
         _keep_best(state, epoch, model, settings)
@@ -123,14 +127,16 @@ def _train_epoch(
         optimizer.zero_grad(set_to_none=True)
         total, terms = defense(model, x.to(device), y.to(device))
         losses.append(total.item())
-        if not math.isfinite(losses[-1]):
-            raise Diverged(f"training diverged in epoch {index + 1}: the loss is {losses[-1]}; lower training.lr")
+        if not losses[-1] <= EXPLODED:  # also catches NaN
+            raise Diverged(f"the loss is {losses[-1]:.3g}; lower training.lr")
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         for name, value in terms.items():
             sums[name] += value
     if not losses:
         raise MirstError("the training data give no batch")
+    if not all(p.isfinite().all() for p in model.parameters()):
+        raise Diverged("the weights are not finite; lower training.lr")
     return sum(losses) / len(losses), {name: value / len(losses) for name, value in sums.items()}
 
 

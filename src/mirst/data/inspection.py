@@ -1,0 +1,100 @@
+"""What the pixels of a data set tell, whatever their labels: looked at once, remembered by content."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from pydantic import TypeAdapter
+
+from mirst.data.cache import content_key
+from mirst.data.images import decode
+from mirst.data.record import ImageFile
+from mirst.data.similarity import Pair, describe_all, find_pairs
+from mirst.errors import MirstError
+from mirst.files import cache_folder, write_text
+
+VERSION = 1
+"""Of the inspection; a change of it makes every remembered one stale."""
+WORKING_SIDE = 320
+"""Longest side at which images are compared; larger ones are reduced to it."""
+SMALLEST_SIDE = 32
+BLANK_DEVIATION = 2.0
+"""Gray levels of standard deviation below which an image is blank."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The findings. Indices are into the files inspected."""
+
+    unreadable: dict[int, str]
+    """With the reason."""
+    blank: list[int]
+    tiny: list[int]
+    exact: list[list[int]]
+    """Sets of images with the same pixels."""
+    pairs: list[Pair]
+    """Images that show the same, exact copies among them."""
+
+
+_JSON = TypeAdapter(Inspection)
+
+
+def inspect_images(files: Sequence[ImageFile]) -> Inspection:
+    """Look for copies, near-copies, and unreadable, blank or tiny images.
+
+    Every image is decoded once; the findings are remembered in the cache by the content of the
+    files, unless one of them cannot be read.
+
+    Raises:
+        MirstError: the cache cannot be written.
+    """
+    try:
+        path = cache_folder() / "inspected" / f"{content_key(files, VERSION)}.json"
+    except MirstError:
+        return _look(files)
+    if path.exists():
+        return _JSON.validate_json(path.read_bytes())
+    found = _look(files)
+    if not found.unreadable:
+        try:
+            write_text(path, _JSON.dump_json(found).decode())
+        except MirstError as error:
+            raise MirstError(f"{error}; set MIRST_CACHE to a folder that can be written") from error
+    return found
+
+
+def _look(files: Sequence[ImageFile]) -> Inspection:
+    pictures: dict[int, Image.Image] = {}
+    unreadable: dict[int, str] = {}
+    prints: defaultdict[str, list[int]] = defaultdict(list)
+    blank, tiny = [], []
+    for number, file in enumerate(files):
+        try:
+            image = decode(file)
+        except MirstError as error:
+            unreadable[number] = str(error)
+            continue
+        prints[hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()].append(number)
+        if min(image.size) < SMALLEST_SIDE:
+            tiny.append(number)
+        if np.asarray(image).std() < BLANK_DEVIATION:
+            blank.append(number)
+        else:
+            image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BILINEAR)
+            pictures[number] = image
+    return Inspection(
+        unreadable=unreadable,
+        blank=blank,
+        tiny=tiny,
+        exact=[same for same in prints.values() if len(same) > 1],
+        pairs=_pairs(pictures),
+    )
+
+
+def _pairs(pictures: dict[int, Image.Image]) -> list[Pair]:
+    at, images = list(pictures), list(pictures.values())
+    found = find_pairs(images, describe_all(images))
+    return [Pair(at[pair.first], at[pair.second], pair.coarse, pair.fine) for pair in found]

@@ -1,0 +1,153 @@
+"""Initial weights: files of the user's, public ones by name, and those that pretraining wrote."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mirst.download import download
+from mirst.errors import MirstError
+from mirst.files import atomic, cache_folder
+from mirst.nn.models import Normalized
+
+IMAGENET = {
+    "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+    "resnet18": "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+}
+"""torchvision's; the file names end with the beginning of their SHA-256."""
+HEAD = "fc."
+"""Where a classifier keeps its last layer, which every training starts anew."""
+
+
+@dataclass(frozen=True)
+class LoadedBackbone:
+    """What `load_backbone` took from a file."""
+
+    source: str
+    """As it was named."""
+    sha256: str
+    """Of the file."""
+    matched: int
+    of: int
+    """Tensors of the network, its head left out."""
+    unused: tuple[str, ...]
+    """Tensors of the file that the network has no place for."""
+
+    def __str__(self) -> str:
+        rest = (
+            f"; not used: {', '.join(self.unused[:4])}{' ...' if len(self.unused) > 4 else ''}" if self.unused else ""
+        )
+        return f"{self.matched} of {self.of} tensors from {self.source} (sha256 {self.sha256[:8]}), a new head{rest}"
+
+
+def load_backbone(model: nn.Module, weights: str | Path, name: str = "") -> LoadedBackbone:
+    """Start `model` from weights of torchvision's layout, its head excepted.
+
+    Args:
+        weights: a `.safetensors` file, or a `.pth` file (read with `weights_only=True`), also one
+            that wraps its state dict or prefixes its keys; or `imagenet`, downloaded once; or
+            `simclr-imagenet`, a converted file in the cache.
+        name: of the model, for `imagenet`.
+
+    Raises:
+        MirstError: the file cannot be found, fetched or read safely, or lacks a weight of the
+            backbone.
+    """
+    network = model.network if isinstance(model, Normalized) else model
+    path = _find(str(weights), name)
+    own = network.state_dict()
+    source = _unprefixed(_read_state(path), own)
+    fitting = {k: v for k, v in source.items() if k in own and own[k].shape == v.shape and not k.startswith(HEAD)}
+    body = [key for key in own if not key.startswith(HEAD)]
+    missing = [key for key in body if key not in fitting]
+    if missing:
+        raise MirstError(
+            f"model.weights: {path} lacks {len(missing)} of {len(body)} backbone weights, the first {missing[0]}; "
+            "give a checkpoint of the same network"
+        )
+    network.load_state_dict(fitting, strict=False)
+    unused = tuple(sorted(source.keys() - fitting.keys()))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return LoadedBackbone(str(weights), digest, len(fitting), len(body), unused)
+
+
+def replace_head(model: nn.Module, make: Callable[[int], nn.Module]) -> None:
+    """Put `make(width of the features)` in the place of the last layer.
+
+    Raises:
+        MirstError: the model has no linear layer called `fc`.
+    """
+    network: Any = model.network if isinstance(model, Normalized) else model
+    if not isinstance(getattr(network, "fc", None), nn.Linear):
+        raise MirstError(f"{type(network).__name__} has no last layer fc to replace; use one of mirst's own models")
+    network.fc = make(network.fc.in_features)
+
+
+def save_backbone(path: str | Path, model: nn.Module) -> None:
+    """Write the weights of `model` but for its head, in the layout that `load_backbone` reads."""
+    network = model.network if isinstance(model, Normalized) else model
+    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items() if not k.startswith(HEAD)}
+    with atomic(path) as partial:
+        save_file(state, partial)
+
+
+def _find(weights: str, name: str) -> Path:
+    if weights == "imagenet":
+        if name not in IMAGENET:
+            raise MirstError(f"model.weights: imagenet is there for {', '.join(IMAGENET)}, not for {name}; name a file")
+        return _imagenet(IMAGENET[name])
+    if weights == "simclr-imagenet":
+        path = cache_folder() / "weights" / "simclr-imagenet.safetensors"
+        if not path.is_file():
+            raise MirstError(
+                f"model.weights: {weights} has no public download in this layout; put a converted state dict at "
+                f"{path}, or name another source with --set model.weights=PATH"
+            )
+        return path
+    if not Path(weights).is_file():
+        raise MirstError(
+            f"model.weights: {weights} does not exist; name a state-dict file of torchvision's layout, imagenet, or "
+            "random"
+        )
+    return Path(weights)
+
+
+def _imagenet(url: str) -> Path:
+    file = PurePosixPath(url)
+    try:
+        return download(url, cache_folder() / "weights" / file.name, f"sha256:{file.stem.rpartition('-')[2]}")
+    except MirstError as error:
+        raise MirstError(f"model.weights: {error}; or name another source with --set model.weights=PATH") from error
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except Exception as error:
+        raise MirstError(f"model.weights: {path} cannot be read as a state dict ({error})") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise MirstError(f"model.weights: {path} holds no plain state dict of tensors")
+    return state
+
+
+def _unprefixed(source: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keys without what a wrapper (`module.`, `network.`, `encoder.`) has put before them all."""
+    if own.keys() & source.keys():
+        return source
+    first = next(iter(own))
+    heads = sorted((key.removesuffix(first) for key in source if key.endswith(first)), key=len)
+    if not heads:
+        return source
+    return {key.removeprefix(heads[0]): value for key, value in source.items()}

@@ -1,0 +1,159 @@
+"""The paper's tables beside measured ones, and a verdict on each of its claims."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from mirst.evaluation import Difference, paired_difference
+from mirst.report.paper import ATTACKS, CLAIMS, COLUMNS, CW_REASON, MARGIN, Claim, Column
+from mirst.report.tables import METRIC_NAMES, title
+from mirst.study import Results
+
+Verdict = Literal["upheld", "reversed", "inside the noise", "not comparable"]
+Tables = Mapping[int, Results]
+"""Measured results by the number of the paper's table."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one claim became in one cell."""
+
+    claim: Claim
+    attack: str
+    paper: float
+    """The difference of the printed cells."""
+    measured: Difference | None
+    seeds: tuple[float, ...]
+    """The difference of each seed alone."""
+    verdict: Verdict
+    reason: str = ""
+
+
+def judge(claim: Claim, attack: str, tables: Tables) -> Judgement:
+    """The verdict on `claim` under `attack`, by the 95 % interval of the pooled difference.
+
+    "higher" is upheld where the interval lies above 0 and reversed where it lies below; "not worse"
+    is upheld where it lies above -0.05 and reversed where it lies below that.
+
+    Raises:
+        MirstError: the columns were not measured on the same images and seeds.
+    """
+    paper = _printed(*claim.better, claim.metric, attack) - _printed(*claim.other, claim.metric, attack)
+    for table, defense in (claim.other, claim.better):
+        reason = _missing(tables, table, defense)
+        if reason:
+            return Judgement(claim, attack, paper, None, (), "not comparable", reason)
+    first, second = (_rows(tables[table], defense, attack) for table, defense in (claim.other, claim.better))
+    positive = tables[claim.better[0]].positive
+    whole = paired_difference(first, second, positive, claim.metric)
+    seeds = tuple(
+        paired_difference(one, second[second["seed"] == seed], positive, claim.metric, draws=1).value
+        for seed, one in first.groupby("seed")
+    )
+    return Judgement(claim, attack, paper, whole, seeds, *_verdict(claim, attack, whole))
+
+
+def paper_comparison(tables: Tables) -> str:
+    """Markdown: the paper's tables with the measured ones beside, then every claim with its verdict."""
+    judgements = [judge(claim, attack, tables) for claim in CLAIMS for attack in claim.attacks]
+    parts = [_side_by_side(number, results) for number, results in sorted(tables.items())]
+    return "\n".join([*parts, *_claims(judgements)])
+
+
+def _verdict(claim: Claim, attack: str, measured: Difference) -> tuple[Verdict, str]:
+    if attack == "cw":
+        return "not comparable", CW_REASON
+    bar = 0.0 if claim.kind == "higher" else -MARGIN
+    if measured.low > bar:
+        return "upheld", ""
+    return ("reversed" if measured.high < bar else "inside the noise"), ""
+
+
+def _printed(table: int, defense: str, metric: str, attack: str) -> float:
+    column = next(column for column in COLUMNS if (column.table, column.defense) == (table, defense))
+    values: tuple[float, ...] = getattr(column, metric)
+    return values[ATTACKS.index(attack)]
+
+
+def _missing(tables: Tables, table: int, defense: str) -> str:
+    """Why a column was not measured; empty where it was."""
+    if table not in tables:
+        return f"Table {table} was not measured"
+    results = tables[table]
+    if defense not in {entry.title for entry in results.spec.defenses}:
+        return f"{results.folder.name} has no column {defense}"
+    diverged = results.diverged
+    if defense in {title(d, m) for d, m in zip(diverged["defense"], diverged["drop_max"], strict=True)}:
+        return f"{defense} diverged"
+    return ""
+
+
+def _rows(results: Results, defense: str, attack: str) -> pd.DataFrame:
+    rows = results.outcomes[results.outcomes["attack"] == attack]
+    entry = next(entry for entry in results.spec.defenses if entry.title == defense)
+    return rows[(rows["defense"] == entry.label) & (rows["drop_max"] == entry.drop_max)]
+
+
+def _side_by_side(number: int, results: Results) -> str:
+    columns = [column for column in COLUMNS if column.table == number]
+    lines = [
+        f"## Table {number}",
+        "",
+        f"Paper / measured in `{results.folder.name}`, mean ± standard deviation over the folds.",
+        "",
+        "| metric | attack | " + " | ".join(column.defense for column in columns) + " |",
+        "|---|---|" + "---|" * len(columns),
+    ]
+    for metric in ("f1", "sensitivity"):
+        for attack in ATTACKS:
+            cells = [
+                f"{_cell(column, metric, attack)} / {_measured(results, column, metric, attack)}" for column in columns
+            ]
+            lines.append(f"| {METRIC_NAMES[metric]} | {attack} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _cell(column: Column, metric: str, attack: str) -> str:
+    values = getattr(column, metric)
+    return "-" if values is None else f"{values[ATTACKS.index(attack)]:.3f}"
+
+
+def _measured(results: Results, column: Column, metric: str, attack: str) -> str:
+    rows = results.summary[(results.summary["metric"] == metric) & (results.summary["attack"] == attack)]
+    for row in rows.to_dict("records"):
+        if title(row["defense"], row["drop_max"]) == column.defense:
+            return f"{row['mean']:.3f} ± {row['std']:.3f}"
+    return "-"
+
+
+def _claims(judgements: Sequence[Judgement]) -> list[str]:
+    lines = [
+        "## Claims",
+        "",
+        "Measured: difference of the pooled out-of-fold counts with its 95 % interval by a paired bootstrap over "
+        f'groups; each seed alone. "Not worse" allows {MARGIN}, the largest that the paper calls comparable.',
+        "",
+        "| claim | metric | attack | paper | measured | seeds | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in judgements:
+        kind = f"{one.claim.text} (in its tables, against its text)" if one.claim.counter else one.claim.text
+        seeds = ", ".join(f"{value:+.3f}" for value in one.seeds) or "-"
+        mark = "[^cw]" if one.reason == CW_REASON else f" ({one.reason})" if one.reason else ""
+        lines.append(
+            f"| {kind} | {METRIC_NAMES[one.claim.metric]} | {one.attack} | {one.paper:+.3f} | {one.measured or '-'} | "
+            f"{seeds} | {one.verdict}{mark} |"
+        )
+    counts = Counter(one.verdict for one in judgements)
+    total = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    return [
+        *lines,
+        "",
+        f"Of {len(judgements)} cells: {total}.",
+        "",
+        f"[^cw]: {CW_REASON[0].upper()}{CW_REASON[1:]}.",
+        "",
+    ]
