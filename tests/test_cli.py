@@ -170,6 +170,27 @@ def test_pretrain_and_probe(mirst, phantoms, tmp_path):
     refused(mirst("probe", "--data", phantoms, "--set", "model.weights=nothing.pth"))
 
 
+def test_figures(mirst, checkpoint, phantoms, tmp_path):
+    image = phantoms / "benign" / "phantom-001.png"
+    for name in ("attacks", "residuals"):
+        out = tmp_path / f"{name}.png"
+        code, text, _ = mirst("figure", name, checkpoint, image, "--out", out)
+        assert code == 0
+        assert text == f"Figure: {out}\n"
+        with Image.open(out) as figure:
+            assert figure.width > 300
+        refused(mirst("figure", name, checkpoint, tmp_path / "missing.png", "--out", out))
+
+
+def test_compare_judges_the_papers_tables(mirst, finished, tmp_path):
+    code, _, _ = mirst("compare", finished, "--paper", "--out", tmp_path / "paper.md")
+    assert code == 0
+    assert "## Claims" in (tmp_path / "paper.md").read_text()
+    refused(mirst("compare", finished))
+    refused(mirst("compare", *[finished] * 4, "--paper"))
+    refused(mirst("compare", tmp_path, "--paper"))
+
+
 def test_audit_exits_with_1_when_labels_conflict(mirst, phantoms, tmp_path):
     code, text, _ = mirst("data", "audit", phantoms)
     assert code == 0

@@ -2,7 +2,7 @@
 
 from mirst.evaluation.checkpoint import Prediction, corrupt_checkpoint, evaluate_checkpoint, named_rows, predict
 from mirst.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, evaluate_corruptions
-from mirst.evaluation.evaluate import evaluate
+from mirst.evaluation.evaluate import decide, evaluate
 from mirst.evaluation.intervals import Difference, paired_difference
 from mirst.evaluation.summary import summarise
 from mirst.metrics import METRICS, classification_metrics
@@ -16,6 +16,7 @@ __all__ = [
     "classification_metrics",
     "corrupt",
     "corrupt_checkpoint",
+    "decide",
     "evaluate",
     "evaluate_checkpoint",
     "evaluate_corruptions",

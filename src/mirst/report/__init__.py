@@ -3,6 +3,17 @@
 from mirst.report.audit import write_audit
 from mirst.report.compare import paper_comparison
 from mirst.report.html import write_report
+from mirst.report.paper_figures import attacks_figure, read_subject, residuals_figure, save_figure
 from mirst.report.tables import notes, paper_table
 
-__all__ = ["notes", "paper_comparison", "paper_table", "write_audit", "write_report"]
+__all__ = [
+    "attacks_figure",
+    "notes",
+    "paper_comparison",
+    "paper_table",
+    "read_subject",
+    "residuals_figure",
+    "save_figure",
+    "write_audit",
+    "write_report",
+]

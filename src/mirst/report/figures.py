@@ -30,7 +30,7 @@ def bar_chart(results: Results, metric: str) -> bytes:
     axes.set_ylabel(METRIC_NAMES[metric])
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=len(headings), frameon=False)
-    return _png(figure)
+    return as_png(figure)
 
 
 def example_figure(results: Results, defense: str, drop_max: bool, count: int = 4) -> bytes | None:
@@ -53,16 +53,16 @@ def example_figure(results: Results, defense: str, drop_max: bool, count: int = 
     figure = Figure(figsize=(1.55 * columns, 1.75 * count), layout="constrained")
     grid = figure.subplots(count, columns, squeeze=False)
     for i, image in enumerate(images[:count]):
-        _show(
+        draw_image(
             grid[i, 0],
             clean[i],
             f"{rows.loc[(image, 'none'), 'label']}\n{_answer(rows.loc[(image, 'none')])}",
         )
         for j, attack in enumerate(attacks):
             left, right = grid[i, 1 + 2 * j], grid[i, 2 + 2 * j]
-            _show(left, attacked[j, i], f"{attack}\n{_answer(rows.loc[(image, attack)])}")
-            _show_perturbation(right, attacked[j, i] - clean[i], eps[str(attack)])
-    return _png(figure)
+            draw_image(left, attacked[j, i], f"{attack}\n{_answer(rows.loc[(image, attack)])}")
+            draw_perturbation(right, attacked[j, i] - clean[i], eps[str(attack)])
+    return as_png(figure)
 
 
 def _answer(row: "pd.Series[Any]") -> str:
@@ -70,20 +70,22 @@ def _answer(row: "pd.Series[Any]") -> str:
     return f"→ {row['prediction']} ({row['score']:+.2f}){mark}"
 
 
-def _show(axes: Any, image: np.ndarray[Any, Any], text: str) -> None:
+def draw_image(axes: Any, image: np.ndarray[Any, Any], text: str) -> None:
+    """An image `(C, H, W)` in [0, 1] under its title."""
     axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
     axes.set_title(text, fontsize=7)
     axes.axis("off")
 
 
-def _show_perturbation(axes: Any, delta: np.ndarray[Any, Any], eps: float) -> None:
+def draw_perturbation(axes: Any, delta: np.ndarray[Any, Any], eps: float) -> None:
     """The channel mean on a signed scale that ends at eps."""
     axes.imshow(delta.mean(0), cmap="RdBu_r", vmin=-eps, vmax=eps)
     axes.set_title(f"perturbation\n× {1 / (2 * eps):.0f}" if eps else "perturbation", fontsize=7)
     axes.axis("off")
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """The file's content."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -7,7 +7,8 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from mirst.files import write_text
-from mirst.report.figures import bar_chart, example_figure
+from mirst.report.figures import as_png, bar_chart, example_figure
+from mirst.report.paper_figures import residuals_of
 from mirst.report.tables import METRIC_NAMES, corruption_grid, metric_table, notes, paper_table
 from mirst.study import Results, read_results
 
@@ -33,11 +34,13 @@ def _render(results: Results) -> str:
         loader=PackageLoader("mirst.report"), autoescape=select_autoescape(["j2"]), undefined=StrictUndefined
     )
     examples = {entry.title: example_figure(results, entry.label, entry.drop_max) for entry in results.spec.defenses}
+    residuals = {entry.title: residuals_of(results, entry) for entry in results.spec.defenses}
     return environment.get_template("report.html.j2").render(
         name=results.folder.name,
         notes=notes(results),
         tables={METRIC_NAMES[metric]: metric_table(results, metric) for metric in METRIC_NAMES},
         charts={METRIC_NAMES[metric]: _data_uri(bar_chart(results, metric)) for metric in ("f1", "sensitivity")},
+        residuals={title: _data_uri(as_png(figure)) for title, figure in residuals.items() if figure is not None},
         examples={title: _data_uri(png) for title, png in examples.items() if png is not None},
         corruptions=corruption_grid(results, "f1"),
         study=yaml.safe_dump(results.spec.resolved(), sort_keys=False),

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirst.cli.data import data_app
+from mirst.cli.figure import figure_app
+from mirst.cli.options import DataOption, SetOption
+from mirst.cli.pretrain import pretrain_app, probe
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mirst.study import Method, StudySpec
+    from mirst.study import StudySpec
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,10 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Robust classifiers for small medical image sets: train, attack, cross-validate, report.",
 )
-
-data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
 app.add_typer(data_app, name="data")
-pretrain_app = typer.Typer(no_args_is_help=True, help="Train a backbone on other images, to start from.")
+app.add_typer(figure_app, name="figure")
 app.add_typer(pretrain_app, name="pretrain")
 
 
@@ -33,11 +35,6 @@ class Suite(StrEnum):
     corruptions = "corruptions"
 
 
-DataOption = Annotated[Path | None, typer.Option("--data", help="Image folder; replaces data.path.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a study key: training.epochs=5."),
-]
 JobsOption = Annotated[
     int | None, typer.Option("--jobs", help="Trials at a time; by default as many as the cores allow.")
 ]
@@ -98,37 +95,6 @@ def train(
     )
     typer.echo(f"{entry.title}: {result}")
     typer.echo(f"Checkpoint: {out}")
-
-
-SourcesOption = Annotated[list[Path], typer.Option("--data", help="Data set; repeatable.")]
-BackboneOption = Annotated[Path, typer.Option("--out", help="Backbone to write, for model.weights.")]
-
-
-@pretrain_app.command("simclr")
-def pretrain_simclr(data: SourcesOption, out: BackboneOption, override: SetOption = None) -> None:
-    """Contrastive, without labels. 100 epochs in batches of 128 unless --set says otherwise."""
-    _pretrain("simclr", data, out, ["training.epochs=100", "training.batch_size=128", *(override or [])])
-
-
-@pretrain_app.command("supervised")
-def pretrain_supervised(data: SourcesOption, out: BackboneOption, override: SetOption = None) -> None:
-    """Plain training on the labels of all data sets."""
-    _pretrain("supervised", data, out, override or [])
-
-
-@app.command()
-def probe(
-    data: DataOption = None,
-    study: Annotated[Path | None, typer.Argument(help="A study whose data, folds and model to use.")] = None,
-    override: SetOption = None,
-) -> None:
-    """Compare a frozen backbone with a random one: a linear classifier on their features, cross-validated."""
-    from mirst.study import load_spec
-    from mirst.study import probe as probe_backbone
-
-    table = probe_backbone(load_spec(study, override or []).with_data(data))
-    means = table.groupby("weights", sort=False)[["f1", "sensitivity", "auc"]].agg(["mean", "std"])
-    typer.echo(means.to_string(float_format=lambda value: f"{value:.4f}"))
 
 
 @app.command()
@@ -219,51 +185,7 @@ def compare(
         typer.echo(f"Comparison: {out}")
 
 
-@data_app.command("audit")
-def audit_data(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Data sets.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for groups.csv and the gallery audit.html.")] = None,
-) -> None:
-    """Look for copies, label conflicts and broken images. Exit code 1 when labels conflict."""
-    from mirst.data.audit import audit, read_for_audit
-    from mirst.report import write_audit
-
-    findings = audit(read_for_audit(paths))
-    for sentence in findings.summary():
-        typer.echo(sentence)
-    if out:
-        typer.echo(f"Gallery: {write_audit(findings, out)}")
-    if findings.conflicts:
-        raise typer.Exit(1)
-
-
-@data_app.command("fetch")
-def fetch_data(
-    name: Annotated[str, typer.Argument(help="busi, busbra or breastmnist.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to put it into.")] = Path("data"),
-) -> None:
-    """Download a public data set from its home, its licence shown first. The same command resumes."""
-    from mirst.data.fetch import SOURCES, fetch
-    from mirst.display import ByteLines
-
-    if name in SOURCES:
-        source = SOURCES[name]
-        typer.echo(f"Licence: {source.licence}\nCite: {source.citation}\nFrom: {source.url}")
-    typer.echo(f"Data: {fetch(name, out, ByteLines(typer.echo))}")
-
-
-def _pretrain(method: "Method", data: list[Path], out: Path, overrides: list[str]) -> None:
-    from mirst.study import load_spec, pretrain
-
-    spec = load_spec(None, overrides)
-    pretrain(
-        method,
-        data,
-        spec,
-        out,
-        lambda epoch: typer.echo(f"epoch {epoch.number}/{spec.training.epochs}: loss {epoch.loss:.4f}"),
-    )
-    typer.echo(f"Backbone: {out}; start from it with --set model.weights={out}")
+app.command()(probe)
 
 
 def _run(spec: "StudySpec", out: Path, jobs: int | None) -> None:
@@ -300,7 +222,3 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-if __name__ == "__main__":
-    main()

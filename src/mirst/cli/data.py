@@ -1,0 +1,41 @@
+"""`mirst data`: looking at data sets, and fetching them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
+
+
+@data_app.command("audit")
+def audit_data(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Data sets.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for groups.csv and the gallery audit.html.")] = None,
+) -> None:
+    """Look for copies, label conflicts and broken images. Exit code 1 when labels conflict."""
+    from mirst.data.audit import audit, read_for_audit
+    from mirst.report import write_audit
+
+    findings = audit(read_for_audit(paths))
+    for sentence in findings.summary():
+        typer.echo(sentence)
+    if out:
+        typer.echo(f"Gallery: {write_audit(findings, out)}")
+    if findings.conflicts:
+        raise typer.Exit(1)
+
+
+@data_app.command("fetch")
+def fetch_data(
+    name: Annotated[str, typer.Argument(help="busi, busbra or breastmnist.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to put it into.")] = Path("data"),
+) -> None:
+    """Download a public data set from its home, its licence shown first. The same command resumes."""
+    from mirst.data.fetch import SOURCES, fetch
+    from mirst.display import ByteLines
+
+    if name in SOURCES:
+        source = SOURCES[name]
+        typer.echo(f"Licence: {source.licence}\nCite: {source.citation}\nFrom: {source.url}")
+    typer.echo(f"Data: {fetch(name, out, ByteLines(typer.echo))}")

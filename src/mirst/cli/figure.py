@@ -1,0 +1,37 @@
+"""`mirst figure`: the two figures of the paper."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+figure_app = typer.Typer(no_args_is_help=True, help="Draw the figures of the paper for a checkpoint and an image.")
+
+CheckpointArgument = Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")]
+ImageArgument = Annotated[Path, typer.Argument(help="An image file.")]
+LabelOption = Annotated[str | None, typer.Option("--label", help="Its class; what the model answers by default.")]
+FigureOption = Annotated[Path, typer.Option("--out", help="File to write, .png or .svg.")]
+
+
+@figure_app.command("attacks")
+def figure_attacks(
+    checkpoint: CheckpointArgument, image: ImageArgument, out: FigureOption, label: LabelOption = None
+) -> None:
+    """Perturbations of FGSM, PGD and CW, magnified, and the attacked images (Figure 1)."""
+    from mirst.report import attacks_figure, read_subject, save_figure
+    from mirst.study import parse_attacks
+
+    subject = read_subject(checkpoint, image, label)
+    typer.echo(f"Figure: {save_figure(attacks_figure(subject, parse_attacks(['fgsm', 'pgd', 'cw'])), out)}")
+
+
+@figure_app.command("residuals")
+def figure_residuals(
+    checkpoint: CheckpointArgument, image: ImageArgument, out: FigureOption, label: LabelOption = None
+) -> None:
+    """What max-pool and drop-max pass on of the model's own PGD attack (Figure 2)."""
+    from mirst.attacks import PGD
+    from mirst.report import read_subject, residuals_figure, save_figure
+
+    figure = residuals_figure(read_subject(checkpoint, image, label), PGD(), "pgd")
+    typer.echo(f"Figure: {save_figure(figure, out)}")

@@ -1,0 +1,56 @@
+"""`mirst pretrain` and `mirst probe`: backbones to start from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mirst.cli.options import DataOption, SetOption
+
+if TYPE_CHECKING:
+    from mirst.study import Method
+
+pretrain_app = typer.Typer(no_args_is_help=True, help="Train a backbone on other images, to start from.")
+
+SourcesOption = Annotated[list[Path], typer.Option("--data", help="Data set; repeatable.")]
+BackboneOption = Annotated[Path, typer.Option("--out", help="Backbone to write, for model.weights.")]
+
+
+@pretrain_app.command("simclr")
+def pretrain_simclr(data: SourcesOption, out: BackboneOption, override: SetOption = None) -> None:
+    """Contrastive, without labels. 100 epochs in batches of 128 unless --set says otherwise."""
+    _pretrain("simclr", data, out, ["training.epochs=100", "training.batch_size=128", *(override or [])])
+
+
+@pretrain_app.command("supervised")
+def pretrain_supervised(data: SourcesOption, out: BackboneOption, override: SetOption = None) -> None:
+    """Plain training on the labels of all data sets."""
+    _pretrain("supervised", data, out, override or [])
+
+
+def probe(
+    data: DataOption = None,
+    study: Annotated[Path | None, typer.Argument(help="A study whose data, folds and model to use.")] = None,
+    override: SetOption = None,
+) -> None:
+    """Compare a frozen backbone with a random one: a linear classifier on their features, cross-validated."""
+    from mirst.study import load_spec
+    from mirst.study import probe as probe_backbone
+
+    table = probe_backbone(load_spec(study, override or []).with_data(data))
+    means = table.groupby("weights", sort=False)[["f1", "sensitivity", "auc"]].agg(["mean", "std"])
+    typer.echo(means.to_string(float_format=lambda value: f"{value:.4f}"))
+
+
+def _pretrain(method: "Method", data: list[Path], out: Path, overrides: list[str]) -> None:
+    from mirst.study import load_spec, pretrain
+
+    spec = load_spec(None, overrides)
+    pretrain(
+        method,
+        data,
+        spec,
+        out,
+        lambda epoch: typer.echo(f"epoch {epoch.number}/{spec.training.epochs}: loss {epoch.loss:.4f}"),
+    )
+    typer.echo(f"Backbone: {out}; start from it with --set model.weights={out}")

@@ -1,0 +1,159 @@
+"""The two figures of MIRST-DM, of any checkpoint and image."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from mirst.attacks import Attack
+from mirst.data import ImageFile, load_images
+from mirst.errors import MirstError
+from mirst.evaluation import decide
+from mirst.files import atomic
+from mirst.nn import DropMax2d, ModelCard, drop_max2d, load_model
+from mirst.report.figures import draw_image, draw_perturbation
+from mirst.study import Results
+from mirst.study.entries import DefenseEntry
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, an image, and the class that an attack leads away from."""
+
+    model: nn.Module
+    card: ModelCard
+    x: Tensor
+    y: Tensor
+
+    def answer(self, x: Tensor) -> str:
+        """The model's answer at its operating point, and the log-odds of the positive class."""
+        with torch.no_grad():
+            score, answer = decide(self.model(x), self.card.classes.index(self.card.positive), self.card.threshold)
+        return f"→ {self.card.classes[int(answer)]} ({score.item():+.2f})"
+
+
+def read_subject(checkpoint: Path, image: Path, label: str | None = None) -> Subject:
+    """Load a checkpoint of ours and an image; without a `label` the class is what the model answers.
+
+    Raises:
+        MirstError: a checkpoint or image that cannot be read, or a label that is no class of the model.
+    """
+    model, card = load_model(checkpoint)
+    x = torch.from_numpy(load_images([ImageFile(image)], card.size, card.channels)).float() / 255
+    if label is not None and label not in card.classes:
+        raise MirstError(f"--label {label} is no class of the model; its classes are {', '.join(card.classes)}")
+    with torch.no_grad():
+        own = int(model(x).argmax())
+    return Subject(model, card, x, torch.tensor([own if label is None else card.classes.index(label)]))
+
+
+def attacks_figure(subject: Subject, attacks: Mapping[str, Attack]) -> Figure:
+    """Figure 1: the clean image, then for each attack its perturbation, magnified, above the attacked image."""
+    figure = Figure(figsize=(2.2 * (1 + len(attacks)), 4.9), layout="constrained")
+    grid: Any = figure.subplots(2, 1 + len(attacks), squeeze=False)
+    grid[0, 0].axis("off")
+    label = subject.card.classes[int(subject.y)]
+    draw_image(grid[1, 0], subject.x[0].numpy(), f"{label}\n{subject.answer(subject.x)}")
+    for column, (name, attack) in enumerate(attacks.items(), start=1):
+        attacked = attack(subject.model, subject.x, subject.y, generator=torch.Generator().manual_seed(0))
+        draw_perturbation(grid[0, column], (attacked - subject.x)[0].numpy(), attack.eps)
+        draw_image(grid[1, column], attacked[0].numpy(), f"{name}\n{subject.answer(attacked)}")
+    return figure
+
+
+def residual_maps(model: nn.Module, clean: Tensor, attacked: Tensor) -> dict[str, Tensor]:
+    """What the first pooling passes on of an attack, under max-pool and under drop-max on the same weights.
+
+    Returns:
+        By pooling `(N, h, w)`: the feature map of `clean` minus that of `attacked`, summed over the
+        channels, signed.
+
+    Raises:
+        MirstError: the model has no pooling layer.
+    """
+    pool = next((m for m in model.modules() if isinstance(m, nn.MaxPool2d | DropMax2d)), None)
+    if pool is None:
+        raise MirstError(f"{type(model).__name__} has no max-pool or drop-max layer to look at")
+    seen: list[Tensor] = []
+    handle = pool.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    try:
+        with torch.no_grad():
+            model(clean)
+            model(attacked)
+    finally:
+        handle.remove()
+    before, after = seen[0], seen[1]
+    size: Any = (pool.kernel_size, pool.stride, pool.padding)
+    return {
+        "max-pool": (F.max_pool2d(before, *size) - F.max_pool2d(after, *size)).sum(1),
+        "drop-max": (drop_max2d(before, *size) - drop_max2d(after, *size)).sum(1),
+    }
+
+
+def residuals_figure(subject: Subject, attack: Attack, name: str) -> Figure:
+    """Figure 2: the residual maps of the model's own attack on the image, on one colour scale."""
+    attacked = attack(subject.model, subject.x, subject.y, generator=torch.Generator().manual_seed(0))
+    maps = residual_maps(subject.model, subject.x, attacked)
+    return draw_residuals([subject.x[0].numpy()], [attacked[0].numpy()], {k: v.numpy() for k, v in maps.items()}, name)
+
+
+def draw_residuals(
+    clean: list[np.ndarray[Any, Any]],
+    attacked: list[np.ndarray[Any, Any]],
+    maps: Mapping[str, np.ndarray[Any, Any]],
+    name: str,
+) -> Figure:
+    """A row per image: clean, attacked, and its residual map under each pooling."""
+    limit = max(float(np.abs(residual).max()) for residual in maps.values()) or 1.0
+    figure = Figure(figsize=(2.2 * (2 + len(maps)) + 0.6, 2.5 * len(clean)), layout="constrained")
+    grid: Any = figure.subplots(len(clean), 2 + len(maps), squeeze=False)
+    for i, row in enumerate(grid):
+        draw_image(row[0], clean[i], "clean")
+        draw_image(row[1], attacked[i], name)
+        for axes, (pooling, residual) in zip(row[2:], maps.items(), strict=True):
+            shown = axes.imshow(residual[i], cmap="RdBu_r", vmin=-limit, vmax=limit)
+            axes.set_title(f"{pooling}\nmean |residual| {np.abs(residual[i]).mean():.3g}", fontsize=7)
+            axes.axis("off")
+    figure.colorbar(shown, ax=grid, shrink=0.8)
+    return figure
+
+
+def residuals_of(results: Results, entry: DefenseEntry, count: int = 2) -> Figure | None:
+    """Figure 2 of the first examples that a study kept of a defense, under its strongest gradient attack, PGD.
+
+    `None` where it kept none, was not attacked by PGD, or has no pooling layer.
+    """
+    folder = results.folder / "trials" / f"{entry.title}-fold0-seed{results.spec.seeds[0]}"
+    if not (folder / "examples.npz").exists():
+        return None
+    with np.load(folder / "examples.npz", allow_pickle=False) as file:
+        names, clean, attacked = list(file["attacks"]), file["clean"][:count], file["attacked"][:, :count]
+    if "pgd" not in names:
+        return None
+    moved = attacked[names.index("pgd")]
+    model, _ = load_model(folder / "model.safetensors")
+    try:
+        maps = residual_maps(model, torch.from_numpy(clean), torch.from_numpy(moved))
+    except MirstError:
+        return None
+    return draw_residuals(list(clean), list(moved), {k: v.numpy() for k, v in maps.items()}, "pgd")
+
+
+def save_figure(figure: Figure, out: Path) -> Path:
+    """Write `out` as its suffix says, `.png` or `.svg`.
+
+    Raises:
+        MirstError: another suffix, or a place that cannot be written.
+    """
+    kind = out.suffix.removeprefix(".").lower()
+    if kind not in ("png", "svg"):
+        raise MirstError(f"{out} is neither .png nor .svg; name the figure so")
+    with atomic(out) as partial:
+        figure.savefig(partial, format=kind, dpi=150)
+    return out
