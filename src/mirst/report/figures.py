@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from mirst.report.tables import METRIC_NAMES, attack_titles, title
 from mirst.study import Results
@@ -62,7 +63,7 @@ def example_figure(results: Results, defense: str, drop_max: bool, count: int = 
             left, right = grid[i, 1 + 2 * j], grid[i, 2 + 2 * j]
             draw_image(left, attacked[j, i], f"{attack}\n{_answer(rows.loc[(image, attack)])}")
             draw_perturbation(right, attacked[j, i] - clean[i], eps[str(attack)])
-    return as_png(figure)
+    return _compact(as_png(figure))
 
 
 def _answer(row: "pd.Series[Any]") -> str:
@@ -88,4 +89,12 @@ def as_png(figure: Figure) -> bytes:
     """The file's content."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def _compact(png: bytes) -> bytes:
+    """In 256 colours: perturbations are noise, and large files otherwise."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").quantize(256).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
