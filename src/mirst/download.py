@@ -1,6 +1,5 @@
 """Files from public homes: checked, resumable, one sentence for whatever goes wrong."""
 
-import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ def download(url: str, path: Path, checksum: str | None = None, on_bytes: OnByte
     import pooch
     import requests
 
-    logging.getLogger("pooch").setLevel(logging.ERROR)
+    pooch.get_logger().setLevel("ERROR")
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         pooch.retrieve(url, None, path.name, path.parent, downloader=_Resuming(unfinished, on_bytes))

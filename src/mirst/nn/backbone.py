@@ -1,6 +1,7 @@
 """Initial weights: files of the user's, public ones by name, and those that pretraining wrote."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -119,8 +120,11 @@ def _find(weights: str, name: str) -> Path:
 
 def _imagenet(url: str) -> Path:
     file = PurePosixPath(url)
+    path = cache_folder() / "weights" / file.name
+    if not path.exists():
+        print(f"fetching {url}", file=sys.stderr)  # a minute of silence otherwise
     try:
-        return download(url, cache_folder() / "weights" / file.name, f"sha256:{file.stem.rpartition('-')[2]}")
+        return download(url, path, f"sha256:{file.stem.rpartition('-')[2]}")
     except MirstError as error:
         raise MirstError(f"model.weights: {error}; or name another source with --set model.weights=PATH") from error
 
