@@ -27,6 +27,8 @@ def test_round_trip_gives_the_same_logits(tmp_path):
     assert card == CARD
     assert not loaded.training
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_foreign_and_broken_files_get_a_sentence(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from mirst.download import download
@@ -94,7 +94,7 @@ def save_backbone(path: str | Path, model: nn.Module) -> None:
     network = model.network if isinstance(model, Normalized) else model
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items() if not k.startswith(HEAD)}
     with atomic(path) as partial:
-        save_file(state, partial)
+        partial.write_bytes(save(state))  # save_file would leave a file for its owner alone
 
 
 def _find(weights: str, name: str) -> Path:

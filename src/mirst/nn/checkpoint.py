@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from mirst.errors import MirstError
@@ -36,7 +36,7 @@ def save_model(path: str | Path, model: nn.Module, card: ModelCard) -> None:
     """Write weights and card to `path`, whole or not at all."""
     state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     with atomic(path) as partial:
-        save_file(state, partial, metadata={"mirst": json.dumps(asdict(card))})
+        partial.write_bytes(save(state, metadata={"mirst": json.dumps(asdict(card))}))
 
 
 def load_model(path: str | Path) -> tuple[nn.Module, ModelCard]:
