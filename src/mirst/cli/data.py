@@ -39,3 +39,16 @@ def fetch_data(
         source = SOURCES[name]
         typer.echo(f"Licence: {source.licence}\nCite: {source.citation}\nFrom: {source.url}")
     typer.echo(f"Data: {fetch(name, out, ByteLines(typer.echo))}")
+
+
+@data_app.command("prepare")
+def prepare_data(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Data sets.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder to write.")],
+    size: Annotated[int, typer.Option("--size", min=16, max=2048, help="Side of the letterboxed images.")] = 224,
+    channels: Annotated[int, typer.Option("--channels", min=1, max=3, help="1 gray, 3 colour.")] = 1,
+) -> None:
+    """Letterbox all images into one file that travels to another machine; --data takes the folder there."""
+    from mirst.data import read_for_audit, write_prepared
+
+    typer.echo(f"Prepared: {write_prepared(read_for_audit(paths), out, size, 3 if channels > 1 else 1)}")

@@ -9,6 +9,7 @@ from mirst.data.images import decode, letterbox, load_images
 from mirst.data.phantom import make_phantom, write_phantoms
 from mirst.data.readers import READERS, read_dataset, read_datasets
 from mirst.data.record import ImageFile, Record, positive_class
+from mirst.data.travel import write_prepared
 
 __all__ = [
     "READERS",
@@ -36,4 +37,5 @@ __all__ = [
     "settle",
     "split_validation",
     "write_phantoms",
+    "write_prepared",
 ]

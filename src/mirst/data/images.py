@@ -42,6 +42,8 @@ def decode(file: ImageFile, channels: int = 1) -> Image.Image:
     """
     if file.path.suffix.lower() == ".npz":
         image = _decode_npz(file)
+    elif file.path.suffix.lower() == ".npy":
+        image = _decode_npy(file)
     elif is_dicom(file.path):
         image = decode_dicom(file.path, file.item)
     else:
@@ -75,6 +77,18 @@ def _decode_npz(file: ImageFile) -> Image.Image:
     if images.dtype != np.uint8 or images.shape[3:] not in ((), (1,), (3,)):
         raise MirstError(f"{file.path} holds {images.dtype} images {images.shape}; 8-bit gray or RGB ones are read")
     return Image.fromarray(images[int(number)].squeeze())
+
+
+def _decode_npy(file: ImageFile) -> Image.Image:
+    try:
+        pixels = np.load(file.path, mmap_mode="r", allow_pickle=False)
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
+            raise MirstError(f"{file.path} holds {pixels.dtype} {pixels.shape}; 8-bit (N, 1 or 3, H, W) is read")
+        return Image.fromarray(np.asarray(pixels[int(file.item or 0)]).transpose(1, 2, 0).squeeze())
+    except MirstError:
+        raise
+    except UNREADABLE as error:
+        raise MirstError(f"cannot read image {file.item} of {file.path} ({error}); prepare it again") from error
 
 
 def letterbox(image: Image.Image, size: int) -> Image.Image:

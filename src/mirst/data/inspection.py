@@ -4,10 +4,11 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from mirst.data.cache import content_key
 from mirst.data.images import decode
@@ -16,6 +17,8 @@ from mirst.data.similarity import Pair, describe_all, find_pairs
 from mirst.errors import MirstError
 from mirst.files import cache_folder, write_text
 
+FINDINGS = "inspection.json"
+"""Of a prepared folder."""
 VERSION = 1
 """Of the inspection; a change of it makes every remembered one stale."""
 WORKING_SIDE = 320
@@ -46,24 +49,56 @@ def inspect_images(files: Sequence[ImageFile]) -> Inspection:
     """Look for copies, near-copies, and unreadable, blank or tiny images.
 
     Every image is decoded once; the findings are remembered in the cache by the content of the
-    files, unless one of them cannot be read.
+    files, unless one of them cannot be read. Those of a prepared folder lie in it: its letterboxed
+    images would look more alike than they are.
 
     Raises:
-        MirstError: the cache cannot be written.
+        MirstError: the cache cannot be written, or what a prepared folder holds cannot be read.
     """
+    prepared = {file.path.with_name(FINDINGS) for file in files}
+    if len(prepared) == 1 and all(file.item for file in files) and (path := prepared.pop()).exists():
+        return _restricted(_read(path), [int(file.item or 0) for file in files])
     try:
         path = cache_folder() / "inspected" / f"{content_key(files, VERSION)}.json"
     except MirstError:
         return _look(files)
     if path.exists():
-        return _JSON.validate_json(path.read_bytes())
+        return _read(path)
     found = _look(files)
     if not found.unreadable:
         try:
-            write_text(path, _JSON.dump_json(found).decode())
+            write_text(path, to_json(found))
         except MirstError as error:
             raise MirstError(f"{error}; set MIRST_CACHE to a folder that can be written") from error
     return found
+
+
+def to_json(found: Inspection) -> str:
+    return _JSON.dump_json(found).decode()
+
+
+def _read(path: Path) -> Inspection:
+    try:
+        return _JSON.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise MirstError(f"{path} cannot be read; remove its folder and make it again") from error
+
+
+def _restricted(found: Inspection, chosen: Sequence[int]) -> Inspection:
+    """The findings among the `chosen` images, by their positions in it."""
+    at = {number: position for position, number in enumerate(chosen)}
+    same = [[at[i] for i in group if i in at] for group in found.exact]
+    return Inspection(
+        unreadable={},
+        blank=[at[i] for i in found.blank if i in at],
+        tiny=[at[i] for i in found.tiny if i in at],
+        exact=[group for group in same if len(group) > 1],
+        pairs=[
+            Pair(min(at[p.first], at[p.second]), max(at[p.first], at[p.second]), p.coarse, p.fine)
+            for p in found.pairs
+            if p.first in at and p.second in at
+        ],
+    )
 
 
 def _look(files: Sequence[ImageFile]) -> Inspection:

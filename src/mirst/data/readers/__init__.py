@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from mirst.data.readers import breast, busbra, busi, class_folders, manifest, medmnist
+from mirst.data.readers import breast, busbra, busi, class_folders, manifest, medmnist, prepared
 from mirst.data.record import Record
 from mirst.errors import MirstError
 
@@ -17,6 +17,7 @@ class Reader(NamedTuple):
 
 
 READERS: dict[str, Reader] = {
+    "prepared": Reader(prepared.recognises, prepared.read),
     "manifest": Reader(manifest.recognises, manifest.read),
     "medmnist": Reader(medmnist.recognises, medmnist.read),
     "busbra": Reader(busbra.recognises, busbra.read),
@@ -36,8 +37,9 @@ def read_dataset(
 
     Recognised are BUSI in its published layout (masks are not images), BUS-BRA in its (`Case` is
     the group), BrEaST in its (labels in a spreadsheet or CSV, the case is the group), MedMNIST
-    `.npz` files, a CSV manifest with the columns `path,label` and, where known, `group,source`, and
-    plain class folders with images or DICOM files (the patient is the group).
+    `.npz` files, what `mirst data prepare` wrote, a CSV manifest with the columns `path,label` and,
+    where known, `group,source`, and plain class folders with images or DICOM files (the patient is
+    the group).
 
     Args:
         classes: keep these only; `None` keeps all.

@@ -1,0 +1,28 @@
+"""What `mirst data prepare` wrote: letterboxed pixels in one file, beside a table of what they are."""
+
+from pathlib import Path
+
+from mirst.data.readers.table import read_table
+from mirst.data.record import Record
+
+PIXELS, TABLE = "pixels.npy", "records.csv"
+COLUMNS = ("name", "label", "group", "source", "scanner")
+
+
+def recognises(path: Path) -> bool:
+    return (path / PIXELS).is_file() and (path / TABLE).is_file()
+
+
+def read(path: Path) -> list[Record]:
+    return [
+        Record(
+            path=path / PIXELS,
+            label=row["label"],
+            group=row["group"] or None,
+            source=row["source"],
+            name=row["name"],
+            item=str(number),
+            scanner=row["scanner"] or None,
+        )
+        for number, row in enumerate(read_table(path / TABLE, COLUMNS))
+    ]
