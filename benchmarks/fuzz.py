@@ -29,6 +29,7 @@ from tests.data.test_more_readers import RAMP, write_dicom
 from mirst.data import load_images, read_dataset
 from mirst.errors import MirstError
 
+PREPARED = ("pixels.npy", "records.csv")
 SECONDS, BYTES = 20, 4 * 2**30
 """A reader that takes longer hangs; one that asks for more memory would take a small machine down."""
 
@@ -64,6 +65,9 @@ def seeds(folder: Path) -> dict[str, bytes]:
         book.active.append(row)
     book.save(folder / "a.xlsx")
     files["cases.xlsx"] = (folder / "a.xlsx").read_bytes()
+    np.save(folder / "a.npy", np.stack([pixels] * 2)[:, None])
+    files["pixels.npy"] = (folder / "a.npy").read_bytes()
+    files["records.csv"] = b"name,label,group,source,scanner\na.png,benign,,s,\nb.png,malignant,g,s,x\n"
     return files
 
 
@@ -98,8 +102,13 @@ def malformed(sound: bytes) -> st.SearchStrategy[bytes]:
     return st.integers(0, 19).flatmap(lambda dice: edited if dice else st.binary(max_size=400))
 
 
-def layout(root: Path, name: str, content: bytes, sound: bytes) -> Path:
+def layout(root: Path, name: str, content: bytes, files: dict[str, bytes]) -> Path:
     """Put the file where a reader meets it; returns what to read."""
+    sound = files["image-L.png"]
+    if name in PREPARED:
+        for part in PREPARED:
+            (root / part).write_bytes(content if part == name else files[part])
+        return root
     if name == "list.csv" or name == "cases.xlsx":
         for good in ("good.png", "good2.png"):
             (root / good).write_bytes(sound)
@@ -151,7 +160,7 @@ class Campaign:
         root = self.base / "set"
         root.mkdir()
         try:
-            path = layout(root, name, content, self.files["image-L.png"])
+            path = layout(root, name, content, self.files)
             before = sorted(self.base.rglob("*"))
             start = time.monotonic()
             signal.alarm(SECONDS)

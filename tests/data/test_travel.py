@@ -51,6 +51,10 @@ def test_a_damaged_folder_gets_a_sentence(original, tmp_path):
     np.save(folder / "pixels.npy", np.zeros((30, 32, 32), np.float32))
     with pytest.raises(MirstError, match="8-bit"):
         load_images(files, 32)
+    sound = (folder / "pixels.npy").read_bytes()
+    (folder / "pixels.npy").write_bytes(sound[:13] + sound[77:])  # numpy's header parser raises a TokenError
+    with pytest.raises(MirstError, match="prepare it again"):
+        load_images(files, 32)
     (folder / "pixels.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(MirstError, match="prepare it again"):
         load_images(files, 32)

@@ -87,7 +87,7 @@ def _decode_npy(file: ImageFile) -> Image.Image:
         return Image.fromarray(np.asarray(pixels[int(file.item or 0)]).transpose(1, 2, 0).squeeze())
     except MirstError:
         raise
-    except UNREADABLE as error:
+    except Exception as error:  # numpy's header parser raises whatever Python's does
         raise MirstError(f"cannot read image {file.item} of {file.path} ({error}); prepare it again") from error
 
 
