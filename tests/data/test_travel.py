@@ -42,6 +42,13 @@ def test_what_it_refuses(original, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+def test_a_prepared_folder_is_not_merged_with_other_data(original, tmp_path):
+    """Letterboxed images look more alike than they are, and the findings know their own folder only."""
+    folder = write_prepared(read_dataset(original), tmp_path / "away", 32)
+    with pytest.raises(MirstError, match="prepare the data sets together"):
+        audit(read_dataset(folder) + read_dataset(original))
+
+
 def test_a_damaged_folder_gets_a_sentence(original, tmp_path):
     folder = write_prepared(read_dataset(original), tmp_path / "away", 32)
     files = [record.file for record in read_dataset(folder)]

@@ -53,11 +53,18 @@ def inspect_images(files: Sequence[ImageFile]) -> Inspection:
     images would look more alike than they are.
 
     Raises:
-        MirstError: the cache cannot be written, or what a prepared folder holds cannot be read.
+        MirstError: the cache cannot be written, what a prepared folder holds cannot be read, or such
+            a folder is mixed with other data.
     """
-    prepared = {file.path.with_name(FINDINGS) for file in files}
-    if len(prepared) == 1 and all(file.item for file in files) and (path := prepared.pop()).exists():
-        return _restricted(_read(path), [int(file.item or 0) for file in files])
+    sources = {file.path for file in files}
+    prepared = [path for path in sources if path.suffix == ".npy"]
+    if prepared and len(sources) > 1:
+        raise MirstError(
+            f"{prepared[0].parent} is a prepared folder and is audited already; prepare the data sets together "
+            "(mirst data prepare A B --out FOLDER) instead of merging it"
+        )
+    if prepared:
+        return _restricted(_read(prepared[0].with_name(FINDINGS)), [int(file.item or 0) for file in files])
     try:
         path = cache_folder() / "inspected" / f"{content_key(files, VERSION)}.json"
     except MirstError:
