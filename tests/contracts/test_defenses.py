@@ -23,6 +23,7 @@ VARIANTS = {
         {"joint_batch": False},
         {"instances": (3, 7), "weights": (0.1, 0.9)},
         {"step_size": 0.001, "alpha": 3.0},
+        {"random_start": True},
     ],
 }
 WITHOUT = {

@@ -62,6 +62,19 @@ def test_the_default_step_size_reaches_the_edge(model, batch):
         assert math.isclose((last - x).abs().max().item(), eps, rel_tol=1e-4)
 
 
+def test_a_random_start_is_drawn_inside_the_ball(model, batch):
+    x, y = batch
+    at_random = RST(eps=0.05, steps=1, step_size=1e-4, random_start=True)
+    one, same, other = (
+        at_random._craft(model, x, y, [1], torch.Generator().manual_seed(seed))[0] for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    moved = (one - x).abs()
+    assert moved.max() <= 0.05 + 1e-6
+    assert moved.mean() > 0.01
+
+
 def test_only_as_many_steps_are_made_as_are_trained_on(model, batch):
     calls = []
     model.register_forward_hook(lambda *_: calls.append(1))
