@@ -1,8 +1,8 @@
 """What every attack is, and the checks that all of them make."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,27 @@ class Attack(Protocol):
         ...
 
 
+class Minimum(NamedTuple):
+    """What a minimum-norm attack found."""
+
+    images: Tensor
+    """Like `x`: the nearest success; the clean image where there was none."""
+    distances: Tensor
+    """`(N,)`, L-infinity, in units of the pixel range: 0 where the clean image is misclassified,
+    infinite where there was no success."""
+
+
+class MinimumNormAttack(Protocol):
+    """A frozen, keyword-only dataclass that looks for the nearest success, whatever its distance.
+
+    As with `Attack`, the images lie in [0, 1] and the model is left as found.
+    """
+
+    def minimum(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Minimum:
+        """Attack `x`, `(N, C, H, W)` in [0, 1], labelled `y`, `(N,)` integers."""
+        ...
+
+
 def require_images(x: Tensor, y: Tensor) -> None:
     """Raise `MirstError` unless `x` is `(N, C, H, W)` in [0, 1] and `y` is `(N,)` integers."""
     if x.ndim != 4 or not x.is_floating_point():
@@ -50,6 +71,12 @@ def require_fields(*, eps: float, step_size: float = 1.0, steps: int = 1, restar
         raise MirstError(f"steps is {steps}; it must be at least 1")
     if restarts < 1:
         raise MirstError(f"restarts is {restarts}; it must be at least 1")
+
+
+def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draws from [0, 1), of the type and on the device of `like`, whichever device the generator is on."""
+    device = like.device if generator is None else generator.device
+    return torch.rand(*shape, generator=generator, dtype=like.dtype, device=device).to(like.device)
 
 
 @contextmanager

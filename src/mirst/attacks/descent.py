@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, frozen, require_fields, require_images
-from mirst.attacks.losses import cross_entropy, margin
+from mirst.attacks.base import PAPER_EPS, frozen, require_fields, require_images, uniform
+from mirst.attacks.best import per_image, success
+from mirst.attacks.losses import cross_entropy
 
 
 def iterates(
@@ -92,12 +93,10 @@ class SignDescent:
 
     def _better(self, model: nn.Module, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
         with torch.no_grad():
-            gain = margin(model(b), y) - margin(model(a), y)
-        return torch.where((gain < 0 if self.targeted else gain > 0).view(-1, 1, 1, 1), b, a)
+            gain = success(model(b), y, targeted=self.targeted) - success(model(a), y, targeted=self.targeted)
+        return per_image(gain > 0, b, a)
 
 
 def random_point(x: Tensor, eps: float, generator: torch.Generator | None) -> Tensor:
     """A point drawn uniformly from the ball of radius `eps` around `x`, clamped to [0, 1]."""
-    device = x.device if generator is None else generator.device
-    noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
-    return (x + eps * (2 * noise - 1)).clamp(0, 1)
+    return (x + eps * (2 * uniform(x.shape, x, generator) - 1)).clamp(0, 1)

@@ -1,0 +1,113 @@
+"""Auto-PGD: signed gradient steps with momentum that halve their length by themselves."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mirst.attacks.base import PAPER_EPS, frozen, require_fields, require_images
+from mirst.attacks.best import Best, per_image
+from mirst.attacks.descent import random_point
+from mirst.attacks.losses import cross_entropy, dlr, margin
+from mirst.errors import MirstError
+
+MOMENTUM = 0.75
+RHO = 0.75
+"""Share of a period's steps that must raise the loss for the step size to stay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class APGD:
+    """Auto-PGD (Croce and Hein 2020, Algorithm 1): no step size to tune, and it knows its best point.
+
+    Steps begin at `2 * eps`. At checkpoints that come ever more often, an image whose loss has
+    stopped rising halves its step and goes on from its best point. Of all points visited the one
+    of largest margin counts, so a misclassified one is never lost.
+
+    Raises:
+        MirstError: a field out of range, on construction; images outside [0, 1], or "dlr" on fewer
+            than three classes (four, if targeted), on call.
+    """
+
+    eps: float = PAPER_EPS
+    """Radius of the L-infinity ball, in units of the [0, 1] pixel range."""
+    loss: Literal["ce", "margin", "dlr"] = "ce"
+    """Cross-entropy, the margin, or the scale-free difference of logits ratio."""
+    steps: int = 100
+    targeted: bool = False
+    """`y` is the class to reach, not the one to leave."""
+    random_start: bool = True
+    """Start uniformly inside the ball instead of at `x`."""
+    restarts: int = 1
+    """Runs, the best per image kept; every run after the first starts at random."""
+
+    def __post_init__(self) -> None:
+        require_fields(eps=self.eps, steps=self.steps, restarts=self.restarts)
+        if self.loss not in ("ce", "margin", "dlr"):
+            raise MirstError(f"loss is {self.loss}; choose ce, margin or dlr")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        require_images(x, y)
+        with frozen(model, training=False):
+            x, y = x.clone(), y.clone()
+            best = Best(x, y, targeted=self.targeted)
+            for run in range(self.restarts):
+                start = random_point(x, self.eps, generator) if self.random_start or run else x
+                self._run(model, x, y, start, best)
+        return best.images
+
+    def _run(self, model: nn.Module, x: Tensor, y: Tensor, start: Tensor, best: Best) -> None:
+        """One run; every point that it visits is shown to `best`."""
+        low, high = (x - self.eps).clamp(min=0), (x + self.eps).clamp(max=1)
+        step = x.new_full((len(x), 1, 1, 1), 2 * self.eps)
+        loss, gradient = self._look(model, start, y, best)
+        top, top_loss, top_gradient = start, loss, gradient
+        previous, current = start, start
+        raised = torch.zeros_like(loss)
+        halved = torch.ones_like(loss, dtype=torch.bool)  # the first step has no momentum, and no period before it
+        top_before, at, ends = top_loss, 0, periods(self.steps)
+        end = next(ends)
+        for k in range(self.steps):
+            ahead = (current + step * gradient.sign()).clamp(low, high)
+            if k:
+                ahead = current + MOMENTUM * (ahead - current) + (1 - MOMENTUM) * (current - previous)
+            previous, current = current, ahead.clamp(low, high)
+            loss_before = loss
+            loss, gradient = self._look(model, current, y, best)
+            raised += loss > loss_before
+            better = loss > top_loss
+            top, top_gradient = per_image(better, current, top), per_image(better, gradient, top_gradient)
+            top_loss = torch.where(better, loss, top_loss)
+            if k + 1 < end:
+                continue
+            halve = (raised < RHO * (end - at)) | (~halved & (top_loss <= top_before))
+            step = per_image(halve, step / 2, step)
+            current, gradient = per_image(halve, top, current), per_image(halve, top_gradient, gradient)
+            loss = torch.where(halve, top_loss, loss)
+            raised, halved, top_before, at, end = torch.zeros_like(loss), halve, top_loss, end, next(ends)
+
+    def _look(self, model: nn.Module, images: Tensor, y: Tensor, best: Best) -> tuple[Tensor, Tensor]:
+        """The loss to ascend, per image, and its gradient; a gradient that is not a number is 0."""
+        images = images.detach().requires_grad_(True)
+        logits = model(images)
+        best.show(images.detach(), logits.detach())
+        loss = self._loss(logits, y)
+        (gradient,) = torch.autograd.grad(loss.sum(), images)
+        return loss.detach(), gradient.nan_to_num(0.0)
+
+    def _loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        if self.loss == "dlr":
+            return -dlr(logits, y, targeted=True) if self.targeted else dlr(logits, y)
+        value = cross_entropy(logits, y) if self.loss == "ce" else margin(logits, y)
+        return -value if self.targeted else value
+
+
+def periods(steps: int) -> Iterator[int]:
+    """After which steps the step size is looked at: 0.22 of all, then ever shorter periods down to 0.06."""
+    before, now = 0.0, 0.22
+    while True:
+        yield math.ceil(now * steps)
+        before, now = now, now + max(now - before - 0.03, 0.06)

@@ -1,0 +1,151 @@
+"""Fast adaptive boundary attack: the nearest misclassified point, by steps onto the linearised boundary."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mirst.attacks.base import PAPER_EPS, Minimum, frozen, require_fields, require_images
+from mirst.attacks.best import nearer, per_image, success
+from mirst.attacks.descent import random_point
+
+OVERSHOOT = 1.05
+BACKWARD = 0.9
+"""How far a success is drawn back towards the clean image before the search goes on."""
+MAX_PULL = 0.1
+"""Largest weight of the clean image in a step."""
+BISECTIONS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class FAB:
+    """Fast adaptive boundary attack in the L-infinity norm (Croce and Hein 2020b).
+
+    It looks for the nearest misclassified point whatever its distance. `__call__` gives that point
+    where it lies within `eps` and the clean image elsewhere; `minimum` gives points and distances.
+    With more than two classes each step makes for the class whose linearised boundary is nearest.
+
+    Raises:
+        MirstError: a field out of range, on construction; images outside [0, 1], on call.
+    """
+
+    eps: float = PAPER_EPS
+    """Radius of the L-infinity ball, in units of the [0, 1] pixel range."""
+    steps: int = 100
+    targeted: bool = False
+    """`y` is the class to reach, not the one to leave."""
+    random_start: bool = False
+    """Start uniformly inside the ball instead of at `x`."""
+    restarts: int = 1
+    """Runs, the nearest point kept; every run after the first starts at random."""
+
+    def __post_init__(self) -> None:
+        require_fields(eps=self.eps, steps=self.steps, restarts=self.restarts)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        images, distances = self.minimum(model, x, y, generator=generator)
+        return per_image(distances <= self.eps, images, x)
+
+    def minimum(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Minimum:
+        """The nearest success of each image, and its distance."""
+        require_images(x, y)
+        with frozen(model, training=False):
+            x, y = x.clone(), y.clone()
+            with torch.no_grad():
+                wrong = success(model(x), y, targeted=self.targeted) > 0
+            found = Minimum(x, x.new_full((len(x),), torch.inf).masked_fill(wrong, 0.0))
+            for run in range(self.restarts):
+                start = random_point(x, self.eps, generator) if self.random_start or run else x
+                found = self._run(model, x, y, start, found)
+            return self._refined(model, x, y, found)
+
+    def _run(self, model: nn.Module, x: Tensor, y: Tensor, start: Tensor, found: Minimum) -> Minimum:
+        current = start
+        for _ in range(self.steps):
+            gap, slope = self._nearest_boundary(model, current, y)
+            # One step from here, one from the clean image, both onto the same linearised boundary.
+            here = onto_plane(current, slope, gap)
+            clean = onto_plane(x, slope, gap + (slope * (x - current)).flatten(1).sum(1))
+            lengths = [step.abs().flatten(1).amax(1) for step in (here, clean)]
+            pull = (lengths[0] / (lengths[0] + lengths[1]).clamp(min=1e-12)).clamp(0, MAX_PULL).view(-1, 1, 1, 1)
+            ahead = (1 - pull) * (current + OVERSHOOT * here) + pull * (x + OVERSHOOT * clean)
+            current = ahead.clamp(0, 1)
+            with torch.no_grad():
+                wrong = success(model(current), y, targeted=self.targeted) > 0
+            found = nearer(found, x, current, wrong)
+            current = per_image(wrong, (1 - BACKWARD) * x + BACKWARD * current, current)
+        return found
+
+    def _nearest_boundary(self, model: nn.Module, images: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """How far the decision must rise to be lost, `(N,)`, and the gradient of that rise."""
+        images = images.detach().requires_grad_(True)
+        logits = model(images)
+        own = logits.gather(1, y[:, None]).squeeze(1)
+        if self.targeted or logits.shape[1] == 2:
+            ahead = success(logits, y, targeted=self.targeted)
+            return -ahead.detach(), _gradient(ahead, images, last=True)
+        nearest: tuple[Tensor, Tensor, Tensor] | None = None
+        for k in range(logits.shape[1]):
+            ahead = logits[:, k] - own
+            slope = _gradient(ahead, images, last=k == logits.shape[1] - 1)
+            away = ahead.detach().abs() / slope.abs().flatten(1).sum(1).clamp(min=1e-12)
+            away = away.masked_fill(y == k, torch.inf)
+            if nearest is None:
+                nearest = away, -ahead.detach(), slope
+                continue
+            closer = away < nearest[0]
+            nearest = (
+                torch.where(closer, away, nearest[0]),
+                torch.where(closer, -ahead.detach(), nearest[1]),
+                per_image(closer, slope, nearest[2]),
+            )
+        assert nearest is not None
+        return nearest[1], nearest[2]
+
+    def _refined(self, model: nn.Module, x: Tensor, y: Tensor, found: Minimum) -> Minimum:
+        """Bisection between the clean image and each success."""
+        low, high = torch.zeros_like(found.distances), torch.ones_like(found.distances)
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            images = x + middle.view(-1, 1, 1, 1) * (found.images - x)
+            with torch.no_grad():
+                wrong = success(model(images), y, targeted=self.targeted) > 0
+            low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
+        images = x + high.view(-1, 1, 1, 1) * (found.images - x)
+        with torch.no_grad():
+            wrong = success(model(images), y, targeted=self.targeted) > 0
+        return nearer(found, x, images, wrong)
+
+
+def onto_plane(x: Tensor, slope: Tensor, gap: Tensor) -> Tensor:
+    """The step of smallest L-infinity norm that makes `slope . step = gap`, inside the [0, 1] box.
+
+    Every pixel moves by the same length, as far as the box lets it; where even all the room is not
+    enough, all of it is used.
+
+    Args:
+        x: `(N, C, H, W)` in [0, 1].
+        slope: like `x`.
+        gap: `(N,)`, of either sign.
+    """
+    flat, weight = x.flatten(1), slope.flatten(1).abs()
+    direction = slope.flatten(1).sign() * gap.sign()[:, None]
+    room = torch.where(direction > 0, 1 - flat, flat)
+    room, order = room.sort(dim=1)
+    weight = weight.gather(1, order)
+    spent = (room * weight).cumsum(1)  # by pixels that have reached the box
+    moving = weight.sum(1, keepdim=True) - weight.cumsum(1)
+    reached = spent + room * moving  # by a common length of room[k]
+    k = torch.searchsorted(reached, gap.abs()[:, None]).clamp(max=reached.shape[1] - 1)
+    before = (k - 1).clamp(min=0)
+    done = torch.where(k > 0, spent.gather(1, before), 0.0)
+    rest = torch.where(k > 0, moving.gather(1, before), weight.sum(1, keepdim=True))
+    length = ((gap.abs()[:, None] - done) / rest.clamp(min=1e-12)).clamp(min=0)
+    length = torch.minimum(length, room.amax(1, keepdim=True))
+    low, high = -flat, 1 - flat
+    return (direction * length).clamp(low, high).view_as(x)
+
+
+def _gradient(values: Tensor, images: Tensor, *, last: bool) -> Tensor:
+    (gradient,) = torch.autograd.grad(values.sum(), images, retain_graph=not last)
+    return gradient.nan_to_num(0.0)

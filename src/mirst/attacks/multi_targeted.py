@@ -1,0 +1,49 @@
+"""A targeted attack towards each of the most likely wrong classes."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mirst.attacks.base import Attack, frozen, require_images
+from mirst.attacks.best import Best
+from mirst.errors import MirstError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiTargeted:
+    """Runs a targeted `attack` towards each of the `targets` most likely wrong classes; the largest margin counts.
+
+    With two classes that is the untargeted attack. Source: Gowal et al. 2019; the targets of
+    AutoAttack's APGD-T and FAB-T (Croce and Hein 2020).
+
+    Raises:
+        MirstError: an attack that is not targeted, on construction.
+    """
+
+    attack: Attack
+    targets: int = 9
+
+    def __post_init__(self) -> None:
+        if not getattr(self.attack, "targeted", False):
+            raise MirstError("MultiTargeted runs a targeted attack; build it with targeted=True")
+        if self.targets < 1:
+            raise MirstError(f"targets is {self.targets}; it must be at least 1")
+
+    @property
+    def eps(self) -> float:
+        """Radius of the ball, in units of the [0, 1] pixel range."""
+        return self.attack.eps
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        require_images(x, y)
+        best = Best(x, y)
+        with frozen(model, training=False), torch.no_grad():
+            logits = model(x)
+        best.show(x, logits)
+        ranked = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
+        for target in ranked[:, : min(self.targets, logits.shape[1] - 1)].unbind(1):
+            attacked = self.attack(model, x, target, generator=generator)
+            with frozen(model, training=False), torch.no_grad():
+                best.show(attacked, model(attacked))
+        return best.images
