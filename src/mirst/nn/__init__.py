@@ -3,6 +3,7 @@
 from mirst.nn.backbone import LoadedBackbone, load_backbone, replace_head, save_backbone
 from mirst.nn.checkpoint import ModelCard, load_model, save_model
 from mirst.nn.drop_max import DropMax2d, drop_max2d, replace_first_max_pool
+from mirst.nn.factory import is_factory, load_factory
 from mirst.nn.models import MODELS, Normalized, build_model
 
 __all__ = [
@@ -13,7 +14,9 @@ __all__ = [
     "Normalized",
     "build_model",
     "drop_max2d",
+    "is_factory",
     "load_backbone",
+    "load_factory",
     "load_model",
     "replace_first_max_pool",
     "replace_head",

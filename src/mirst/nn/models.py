@@ -1,6 +1,5 @@
 """Backbones, each behind its own normalisation so that inputs are raw [0, 1] pixels."""
 
-import importlib
 from collections.abc import Callable
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 
 from mirst.errors import MirstError
 from mirst.nn.drop_max import replace_first_max_pool
+from mirst.nn.factory import is_factory, load_factory
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -57,22 +57,13 @@ def build_model(name: str, in_channels: int, num_classes: int, drop_max: bool = 
         raise MirstError(f"in_channels is {in_channels}; images have 1 (gray) or 3 channels")
     if num_classes < 2:
         raise MirstError(f"num_classes is {num_classes}; a classifier needs at least 2")
-    factory = MODELS[name] if name in MODELS else _import_factory(name)
-    model = factory(in_channels=in_channels, num_classes=num_classes)
-    if not isinstance(model, nn.Module):
-        raise MirstError(f"model.name: {name} returned a {type(model).__name__}, not an nn.Module")
-    return replace_first_max_pool(model) if drop_max else model
-
-
-def _import_factory(name: str) -> Callable[..., object]:
-    module, _, attribute = name.partition(":")
-    if not attribute:
+    if name in MODELS:
+        model = MODELS[name](in_channels=in_channels, num_classes=num_classes)
+    elif is_factory(name):
+        model = load_factory(name, in_channels=in_channels, num_classes=num_classes)
+    else:
         raise MirstError(f"model.name: unknown model {name}; choose {', '.join(MODELS)} or package.module:factory")
-    try:
-        factory: Callable[..., object] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise MirstError(f"model.name: cannot import {name} ({error}); is it on PYTHONPATH?") from error
-    return factory
+    return replace_first_max_pool(model) if drop_max else model
 
 
 def _resnet50(in_channels: int, num_classes: int) -> nn.Module:

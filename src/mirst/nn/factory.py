@@ -1,0 +1,99 @@
+"""Models by name: `package.module:factory`."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from torch import nn
+
+from mirst.errors import MirstError, suggestion
+
+
+def is_factory(text: str) -> bool:
+    """Whether `text` is meant as `package.module:factory`, not as a path: what exists is a path."""
+    _, colon, attribute = text.rpartition(":")
+    return bool(colon) and attribute.isidentifier() and not Path(text).exists()  # C:\net.pt has no such end
+
+
+def load_factory(name: str, **arguments: int) -> nn.Module:
+    """The model that `package.module:factory` names, as the factory leaves it.
+
+    The factory is called with `arguments`; it may also be a model itself. Its code is run. The
+    current working directory joins `sys.path` and stays there, as with `python -m`: the model may
+    import later.
+
+    Raises:
+        MirstError: a name of another form, a module or attribute that cannot be found or imported,
+            a factory that cannot be called, raises, or returns no `nn.Module`.
+    """
+    module, _, attribute = name.partition(":")
+    if module.endswith(".py") or not all(part.isidentifier() for part in (attribute, *module.split("."))):
+        raise MirstError(f"{name} is no factory of the form package.module:factory{_meant(module, attribute)}")
+    factory = _find(_import(module), attribute)
+    if isinstance(factory, nn.Module):
+        return factory
+    if not callable(factory):
+        raise MirstError(f"{name} is {described(factory)}; name a function that returns the model, or an nn.Module")
+    try:
+        model = factory(**arguments)
+    except (Exception, SystemExit) as error:
+        raise MirstError(
+            f"{name} raised {in_words(error)}; it is called {_call(arguments)} and must return the model"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise MirstError(f"{name} returned {described(model)}, no nn.Module; let it return the model")
+    return model
+
+
+def _meant(module: str, attribute: str) -> str:
+    stem = module.removesuffix(".py").strip("./").replace("/", ".")
+    return f"; did you mean {stem}:{attribute}?" if module.endswith(".py") and attribute else ""
+
+
+def _import(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    importlib.invalidate_caches()  # the file may be younger than the last look into its folder
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{name}.".startswith(f"{missing}."):
+            raise MirstError(
+                f"there is no module {missing}; install it, set PYTHONPATH, or run mirst from the folder that holds it "
+                f"(this is {here})"
+            ) from error
+        raise MirstError(
+            f"importing {name} failed with {in_words(error)}; mend that, or install what it needs, until "
+            f"python -c 'import {name}' works"
+        ) from error
+
+
+def _find(module: ModuleType, attribute: str) -> object:
+    if hasattr(module, attribute):
+        return getattr(module, attribute)
+    package = module.__name__.partition(".")[0]
+    known = [
+        key
+        for key, value in vars(module).items()
+        if isinstance(value, nn.Module)
+        or (callable(value) and str(getattr(value, "__module__", "")).partition(".")[0] == package)
+    ]
+    hint = suggestion(attribute, known) if known else "; it defines no function"
+    raise MirstError(f"{module.__name__} has no {attribute}{hint}")
+
+
+def _call(arguments: dict[str, int]) -> str:
+    given = ", ".join(f"{key}={value}" for key, value in arguments.items())
+    return f"with {given}" if given else "without arguments"
+
+
+def described(value: object) -> str:
+    kind = type(value).__name__
+    return "None" if value is None else f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+
+
+def in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
