@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import f1_score, recall_score
 
 from mirst.errors import MirstError
-from mirst.evaluation import paired_difference
+from mirst.evaluation import holm, interval, paired_difference
 
 
 def rows(n=200, groups=None, accuracy=0.7, seed=0):
@@ -65,3 +65,33 @@ def test_other_images_get_a_sentence():
         paired_difference(rows(20), rows(21), "malignant")
     with pytest.raises(MirstError, match="same images"):
         paired_difference(rows(20), rows(20).assign(label="benign"), "malignant")
+
+
+def test_one_sides_interval_holds_its_pooled_metric():
+    a = rows(seed=1)
+    for metric, function in (("f1", f1_score), ("sensitivity", recall_score)):
+        found = interval(a, "malignant", metric)
+        assert found.value == pytest.approx(function(a.label, a.prediction, pos_label="malignant"))
+        assert found.low < found.value < found.high
+    found = interval(a, "malignant", "accuracy")
+    right = (a.label == a.prediction).to_numpy()
+    assert found.value == pytest.approx(right.mean())
+    error = np.sqrt(right.mean() * (1 - right.mean()) / len(right))  # of independent draws
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert str(found) == f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def test_p_is_small_exactly_where_the_interval_leaves_out_0():
+    sure = paired_difference(rows(seed=1, accuracy=0.6), rows(seed=2, accuracy=0.95), "malignant")
+    assert sure.low > 0
+    assert sure.p == pytest.approx(2 / 10_001)
+    unsure = paired_difference(rows(seed=1), rows(seed=2), "malignant")
+    assert (unsure.low <= 0 <= unsure.high) == (unsure.p >= 0.05)
+    assert paired_difference(rows(), rows(), "malignant").p == 1
+
+
+def test_holm_by_hand():
+    """The smallest times 4, the next times 3 ..., never falling."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
