@@ -1,7 +1,10 @@
-"""Real, small models, and a way to see whether one was touched."""
+"""Real, small models, and ways to see whether one was touched, and what it was asked."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def small_cnn(in_channels: int = 1, classes: int = 2, seed: int = 0) -> nn.Module:
@@ -24,6 +27,22 @@ def small_cnn(in_channels: int = 1, classes: int = 2, seed: int = 0) -> nn.Modul
     return model
 
 
+def on_the_fence(model: nn.Module, x: Tensor) -> nn.Module:
+    """`model` in eval mode, its last bias such that no class leads on average over `x`: small steps decide."""
+    model.eval()
+    with torch.no_grad():
+        model[-1].bias -= model(x).mean(0)
+    return model
+
+
+def centred(model: nn.Module, x: Tensor) -> nn.Module:
+    """A two-class model of `small_cnn`'s layout, in eval mode, moved to answer both classes on `x` equally often."""
+    with torch.no_grad():
+        logits = model.eval()(x)
+        model[-1].bias[1] -= (logits[:, 1] - logits[:, 0]).median()
+    return model
+
+
 def snapshot(model: nn.Module) -> dict[str, object]:
     """Everything of a model that an attack might leave changed, comparable with `==`."""
     return {
@@ -31,4 +50,33 @@ def snapshot(model: nn.Module) -> dict[str, object]:
         "modes": [module.training for module in model.modules()],
         "requires_grad": [p.requires_grad for p in model.parameters()],
         "grad": [None if p.grad is None else p.grad.tolist() for p in model.parameters()],
+        "hooks": [len(module._forward_hooks) for module in model.modules()],
     }
+
+
+@contextmanager
+def asked(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Yields the list of all batches that `model` is called on inside."""
+    batches: list[Tensor] = []
+    hook = model.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].detach().clone()))
+    try:
+        yield batches
+    finally:
+        hook.remove()
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def slow_margin(logits: Tensor, y: Tensor) -> Tensor:
+    """`max_{i != y} Z_i - Z_y`, image by image."""
+    rows = [[z.item() for z in row] for row in logits]
+    return logits.new_tensor(
+        [max(z for k, z in enumerate(row) if k != own) - row[own] for row, own in zip(rows, y.tolist(), strict=True)]
+    )
+
+
+def misclassified(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(x).argmax(1) != y

@@ -91,6 +91,33 @@ def test_evaluate_under_corruptions(mirst, checkpoint, phantoms, tmp_path):
     assert (tmp_path / "corruptions.csv").read_text().startswith("corruption,severity,f1,sensitivity")
 
 
+def test_evaluate_under_a_strong_suite(mirst, checkpoint, phantoms, tmp_path):
+    radii = ["--eps", "60/255,120/255"]
+    code, text, _ = mirst(
+        "evaluate", checkpoint, "--data", phantoms, "--suite", "standard", *radii, "--out", tmp_path / "out"
+    )
+    assert code == 0
+    assert text.startswith("Masking checks at eps 120/255: ")
+    assert [line.split()[:1] for line in text.splitlines() if re.match(r" *(none|paper|standard) +0\.", line)] == [
+        ["none"], ["paper"], ["standard"], ["paper"], ["standard"],
+    ]  # fmt: skip
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "outcomes.csv", "metrics.csv", "costs.csv", "verdict.txt", "curve.png", "curve.svg",
+    }  # fmt: skip
+    with Image.open(tmp_path / "out" / "curve.png") as figure:
+        assert figure.width > 300
+
+
+def test_evaluate_a_model_of_the_users(mirst, phantoms):
+    at = ["--data", phantoms, "--suite", "adaptive", "--eps", "0.4", "--set", "data.size=16"]
+    code, text, _ = mirst("evaluate", "tests.helpers:small_cnn", *at, "--source", "tests.helpers:small_cnn")
+    assert code == 0
+    assert "MODEL: it was handed over in train mode" in text
+    assert "Masking checks at eps 102/255" in text
+    assert "transfer" in text
+    assert "has no such_net" in refused(mirst("evaluate", "tests.helpers:such_net", *at))
+
+
 def test_predict_answers_for_each_image(mirst, checkpoint, phantoms):
     images = sorted(phantoms.glob("*/*.png"))[:3]
     code, text, _ = mirst("predict", checkpoint, *images)
@@ -129,6 +156,12 @@ def test_other_bad_input_gets_one_sentence(mirst, small_yaml, phantoms, checkpoi
         ("evaluate", checkpoint, "--data", phantoms, "--attack", "{name: pgd, eps: -1}"),
         ("evaluate", checkpoint, "--data", tmp_path / "missing"),
         ("evaluate", checkpoint),
+        ("evaluate", checkpoint, "--data", phantoms, "--eps", "5/255"),
+        ("evaluate", checkpoint, "--data", phantoms, "--suite", "standard", "--eps", "five"),
+        ("evaluate", checkpoint, "--data", phantoms, "--suite", "standard", "--eps", "5"),
+        ("evaluate", checkpoint, "--data", phantoms, "--suite", "standard", "--attack", "pgd"),
+        ("evaluate", checkpoint, "--data", phantoms, "--suite", "standard", "--source", checkpoint),
+        ("evaluate", tmp_path, "--suite", "standard"),
         ("evaluate", tmp_path, "--suite", "corruptions"),
         ("evaluate", tmp_path),
         ("evaluate", tmp_path, "--suite", "corruptions", "--attack", "pgd"),

@@ -2,21 +2,19 @@
 
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mirst.cli.data import data_app
+from mirst.cli.evaluate import evaluate
 from mirst.cli.figure import figure_app
-from mirst.cli.options import DataOption, SetOption
+from mirst.cli.options import DataOption, JobsOption, SetOption
 from mirst.cli.pretrain import pretrain_app, probe
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mirst.study import StudySpec
 
 app = typer.Typer(
@@ -28,16 +26,6 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(figure_app, name="figure")
 app.add_typer(pretrain_app, name="pretrain")
-
-
-class Suite(StrEnum):
-    paper = "paper"
-    corruptions = "corruptions"
-
-
-JobsOption = Annotated[
-    int | None, typer.Option("--jobs", help="Trials at a time; by default as many as the cores allow.")
-]
 
 
 @app.command()
@@ -98,48 +86,6 @@ def train(
 
 
 @app.command()
-def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote, or a study's results folder.")],
-    data: Annotated[Path | None, typer.Option("--data", help="Images that the model was not trained on.")] = None,
-    suite: Annotated[Suite, typer.Option("--suite", help="The paper's attacks, or natural corruptions.")] = Suite.paper,
-    attack: Annotated[
-        list[str] | None,
-        typer.Option("--attack", help="Instead of the suite: fgsm, pgd, cw, or {name: pgd, steps: 100}; repeatable."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for outcomes.csv or corruptions.csv.")] = None,
-) -> None:
-    """Attack or corrupt a checkpoint on every image of a data set. Corrupts a whole study on its test folds."""
-    from mirst.evaluation import corrupt_checkpoint, evaluate_checkpoint
-    from mirst.files import write_csv
-    from mirst.report import write_report
-    from mirst.study import corrupt_study, parse_attacks
-
-    if model.is_dir():
-        if suite is not Suite.corruptions:
-            raise MirstError(f"{model} is a study, which has its attacks already; add --suite corruptions")
-        if attack or out:
-            raise MirstError(
-                f"{model} is a study: its corruptions.csv is written into it; leave out --attack and --out"
-            )
-        typer.echo(f"Corruptions: {corrupt_study(model, data, lambda name: typer.echo(f'{name}: done'))}")
-        typer.echo(f"Report: {write_report(model)}")
-        return
-    if data is None:
-        raise MirstError("name the images to evaluate on with --data PATH")
-    if suite is Suite.corruptions and attack:
-        raise MirstError("--attack and --suite corruptions exclude each other; leave one out")
-    if suite is Suite.corruptions:
-        table = rows = corrupt_checkpoint(model, data)
-    else:
-        rows, table = evaluate_checkpoint(model, data, parse_attacks(attack or ["fgsm", "pgd", "cw"]))
-    _print_table(table)
-    if out:
-        path = out / ("corruptions.csv" if rows is table else "outcomes.csv")
-        write_csv(path, rows)
-        typer.echo(f"Rows: {path}")
-
-
-@app.command()
 def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
@@ -185,6 +131,7 @@ def compare(
         typer.echo(f"Comparison: {out}")
 
 
+app.command()(evaluate)
 app.command()(probe)
 
 
@@ -207,10 +154,6 @@ def _run(spec: "StudySpec", out: Path, jobs: int | None) -> None:
     table = (out / "table.md").read_text(encoding="utf-8")
     console.print(Markdown(table) if console.is_terminal else table, highlight=False, markup=False, soft_wrap=True)
     typer.echo(f"Results: {out}\nReport: {page}")
-
-
-def _print_table(table: "pd.DataFrame") -> None:
-    typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
 
 
 def main() -> None:

@@ -10,3 +10,7 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a study key: training.epochs=5."),
 ]
+
+JobsOption = Annotated[
+    int | None, typer.Option("--jobs", help="Trials at a time; by default as many as the cores allow.")
+]

@@ -1,27 +1,52 @@
 """Attacks run on a model, every claim re-checked, one row per image and attack."""
 
-from mirst.evaluation.checkpoint import Prediction, corrupt_checkpoint, evaluate_checkpoint, named_rows, predict
 from mirst.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, evaluate_corruptions
 from mirst.evaluation.evaluate import decide, evaluate
-from mirst.evaluation.intervals import Difference, paired_difference
+from mirst.evaluation.intervals import Difference, Interval, holm, interval, paired_difference
+from mirst.evaluation.masking import Check, overall
+from mirst.evaluation.on_folder import (
+    Prediction,
+    corrupt_on,
+    evaluate_on,
+    metrics_of,
+    named_rows,
+    open_model,
+    predict,
+    robustness_on,
+)
+from mirst.evaluation.robustness import Robustness, robustness
+from mirst.evaluation.suites import SuiteName
 from mirst.evaluation.summary import summarise
+from mirst.evaluation.worst_case import worst_rows
 from mirst.metrics import METRICS, classification_metrics
 
 __all__ = [
     "CORRUPTIONS",
     "METRICS",
     "SEVERITIES",
+    "Check",
     "Difference",
+    "Interval",
     "Prediction",
+    "Robustness",
+    "SuiteName",
     "classification_metrics",
     "corrupt",
-    "corrupt_checkpoint",
+    "corrupt_on",
     "decide",
     "evaluate",
-    "evaluate_checkpoint",
     "evaluate_corruptions",
+    "evaluate_on",
+    "holm",
+    "interval",
+    "metrics_of",
     "named_rows",
+    "open_model",
+    "overall",
     "paired_difference",
     "predict",
+    "robustness",
+    "robustness_on",
     "summarise",
+    "worst_rows",
 ]

@@ -51,7 +51,7 @@ def evaluate(
             finite: a defect of the attack.
     """
     passes: list[tuple[str, Attack | None]] = [(CLEAN, None), *attacks.items()]
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     generators = {name: torch.Generator().manual_seed(seed) for name, _ in passes}
     rows: list[pd.DataFrame] = []
     start = 0
@@ -61,10 +61,8 @@ def evaluate(
         for name, attack in passes:
             attacked = x if attack is None else attack(model, x, y, generator=generators[name])
             eps = 0.0 if attack is None else attack.eps
-            linf = _checked_distance(name, x, attacked, eps)
-            with frozen(model, training=False), torch.no_grad():
-                logits = model(attacked)
-            score, prediction = decide(logits, positive, threshold)
+            linf = checked_distance(name, x, attacked, eps)
+            score, prediction = decide(logits_of(model, attacked), positive, threshold)
             columns = {"label": y, "prediction": prediction, "score": score.double(), "linf": linf.double()}
             frame = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
             rows.append(frame.assign(image=range(start, start + len(x)), attack=name, eps=eps))
@@ -93,8 +91,24 @@ def decide(logits: Tensor, positive: int, threshold: float) -> tuple[Tensor, Ten
     return score, logits.argmax(1)
 
 
-def _checked_distance(name: str, clean: Tensor, attacked: Tensor, eps: float) -> Tensor:
-    """L-infinity distance per image of a feasible result."""
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters are; the CPU, where it has none."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """`(N, K)`, in eval mode and without gradients; the model is left as found."""
+    with frozen(model, training=False), torch.no_grad():
+        logits: Tensor = model(images)
+    return logits
+
+
+def checked_distance(name: str, clean: Tensor, attacked: Tensor, eps: float) -> Tensor:
+    """L-infinity distance per image of a feasible result.
+
+    Raises:
+        RuntimeError: a result that is not feasible; a defect of the attack.
+    """
     if attacked.shape != clean.shape:
         raise RuntimeError(f"attack {name} returned shape {tuple(attacked.shape)} for {tuple(clean.shape)}")
     if not attacked.isfinite().all():

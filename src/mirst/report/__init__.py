@@ -4,6 +4,7 @@ from mirst.report.audit import write_audit
 from mirst.report.compare import paper_comparison
 from mirst.report.html import write_report
 from mirst.report.paper_figures import attacks_figure, read_subject, residuals_figure, save_figure
+from mirst.report.robustness import verdict_lines, write_robustness
 from mirst.report.tables import notes, paper_table
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "read_subject",
     "residuals_figure",
     "save_figure",
+    "verdict_lines",
     "write_audit",
     "write_report",
+    "write_robustness",
 ]

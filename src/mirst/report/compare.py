@@ -9,7 +9,7 @@ import pandas as pd
 
 from mirst.evaluation import Difference, paired_difference
 from mirst.report.paper import ATTACKS, CLAIMS, COLUMNS, CW_REASON, MARGIN, Claim, Column
-from mirst.report.tables import METRIC_NAMES, title
+from mirst.report.tables import METRIC_NAMES, of_defense, title
 from mirst.study import Results
 
 Verdict = Literal["upheld", "reversed", "inside the noise", "not comparable"]
@@ -93,8 +93,7 @@ def _missing(tables: Tables, table: int, defense: str) -> str:
 
 def _rows(results: Results, defense: str, attack: str) -> pd.DataFrame:
     rows = results.outcomes[results.outcomes["attack"] == attack]
-    entry = next(entry for entry in results.spec.defenses if entry.title == defense)
-    return rows[(rows["defense"] == entry.label) & (rows["drop_max"] == entry.drop_max)]
+    return of_defense(rows, next(entry for entry in results.spec.defenses if entry.title == defense))
 
 
 def _side_by_side(number: int, results: Results) -> str:

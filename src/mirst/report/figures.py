@@ -8,14 +8,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mirst.report.tables import METRIC_NAMES, attack_titles, title
+from mirst.report.tables import METRIC_NAMES, attack_titles, title, whole_summary
 from mirst.study import Results
 
 
 def bar_chart(results: Results, metric: str) -> bytes:
     """The metric of every defense under every attack; whiskers are one standard deviation over the folds."""
-    headings = attack_titles(results)
-    summary = results.summary[results.summary["metric"] == metric]
+    summary = whole_summary(results)
+    summary = summary[summary["metric"] == metric]
+    headings = {
+        attack: heading for attack, heading in attack_titles(results).items() if attack in set(summary["attack"])
+    }
     defenses = [entry.title for entry in results.spec.defenses]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots()

@@ -7,6 +7,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from mirst.files import write_text
+from mirst.report.differences import differences
 from mirst.report.figures import as_png, bar_chart, example_figure
 from mirst.report.paper_figures import residuals_of
 from mirst.report.tables import METRIC_NAMES, corruption_grid, metric_table, notes, paper_table
@@ -39,6 +40,7 @@ def _render(results: Results) -> str:
         name=results.folder.name,
         notes=notes(results),
         tables={METRIC_NAMES[metric]: metric_table(results, metric) for metric in METRIC_NAMES},
+        differences=differences(results),
         charts={METRIC_NAMES[metric]: _data_uri(bar_chart(results, metric)) for metric in ("f1", "sensitivity")},
         residuals={title: _data_uri(as_png(figure)) for title, figure in residuals.items() if figure is not None},
         examples={title: _data_uri(png) for title, png in examples.items() if png is not None},

@@ -4,10 +4,12 @@ from itertools import product
 
 import pandas as pd
 
-from mirst.evaluation import classification_metrics
+from mirst.evaluation import classification_metrics, summarise, worst_rows
 from mirst.study import Results
+from mirst.study.entries import DefenseEntry
 
 CLEAN = "none"
+PROTOCOL = "paper protocol"
 METRIC_NAMES = {
     "f1": "F1 score",
     "sensitivity": "Sensitivity",
@@ -23,16 +25,46 @@ def title(defense: str, drop_max: bool) -> str:
     return f"{defense}+dm" if drop_max else defense
 
 
+def of_defense(rows: pd.DataFrame, entry: DefenseEntry) -> pd.DataFrame:
+    """The rows of one column."""
+    return rows[(rows["defense"] == entry.label) & (rows["drop_max"] == entry.drop_max)]
+
+
 def attack_titles(results: Results) -> dict[str, str]:
-    """The row heading of each attack, clean first."""
-    names = {entry.label: f"{entry.label} (eps {_pixels(entry.attack.eps)})" for entry in results.spec.attacks}
-    return {CLEAN: "no attack", **names}
+    """The row heading of each attack, clean first, as `whole_summary` names them."""
+    names = {entry.label: f"{entry.label} (eps {pixels(entry.attack.eps)})" for entry in results.spec.attacks}
+    strong = {
+        _at(suite, eps): f"{suite} (eps {pixels(eps)})"
+        for suite, rows in results.suites.items()
+        for eps in sorted(rows.loc[rows["attack"] == suite, "eps"].unique())
+    }
+    if "standard" not in results.suites:
+        strong = {"standard": "standard (not run)", **strong}
+    return {CLEAN: "no attack", **names, PROTOCOL: f"paper protocol: worst of {', '.join(names)}", **strong}
+
+
+def whole_summary(results: Results) -> pd.DataFrame:
+    """The study's summary, then the worst of its own attacks per image, then each suite at each eps."""
+    attacked = results.outcomes[results.outcomes["attack"] != CLEAN]
+    parts = [worst_rows(attacked, PROTOCOL, results.positive)]
+    for suite, rows in results.suites.items():
+        own = rows[rows["attack"] == suite]
+        parts.append(own.assign(attack=[_at(suite, eps) for eps in own["eps"]]))
+    rows = pd.concat(parts)
+    kept = pd.MultiIndex.from_frame(results.summary[["defense", "drop_max"]].drop_duplicates())
+    rows = rows[pd.MultiIndex.from_frame(rows[["defense", "drop_max"]]).isin(kept)]
+    return pd.concat([results.summary, summarise(rows, results.classes, results.positive)])
+
+
+def _at(suite: str, eps: float) -> str:
+    return f"{suite} {eps:.6g}"
 
 
 def metric_table(results: Results, metric: str) -> pd.DataFrame:
     """`mean ± std` over the folds: a row per attack, a column per defense; `-` where training diverged."""
     headings = attack_titles(results)
-    rows = results.summary[results.summary["metric"] == metric]
+    summary = whole_summary(results)
+    rows = summary[summary["metric"] == metric]
     cells = {
         (title(defense, drop_max), headings[attack]): f"{mean:.3f} ± {std:.3f}"
         for defense, drop_max, attack, mean, std in rows[["defense", "drop_max", "attack", "mean", "std"]].itertuples(
@@ -80,6 +112,7 @@ def notes(results: Results) -> list[str]:
     binary = len(results.classes) == 2
     what = f"positive class: {results.positive}" if binary else "macro averages over the classes"
     return [
+        *_masking(results),
         f"Mean ± standard deviation over {spec.folds.count} {spec.folds.kind} folds, {len(spec.seeds)} seed(s); "
         f"{what}. {images}; {data['groups']} groups; {spec.model.name} from {_weights(results)} at "
         f"{spec.data.size} px.",
@@ -90,6 +123,23 @@ def notes(results: Results) -> list[str]:
         *_diverged(results),
         *_collapsed(results),
     ]
+
+
+def _masking(results: Results) -> list[str]:
+    """Whether the suites' numbers can be believed."""
+    sentences = []
+    for suite, checks in results.checks.items():
+        odd = checks[checks["verdict"] != "pass"]
+        told = [
+            f"{title(row['defense'], row['drop_max'])} {row['verdict']} ({row['name']}: {row['figures']})"
+            for row in odd.to_dict("records")
+        ]
+        sentences.append(
+            f"MASKING: {'; '.join(told)}; the numbers under {suite} may be too good (docs/masking.md)."
+            if told
+            else f"Masking: the models of fold 0 passed all {checks['name'].nunique()} checks under {suite}."
+        )
+    return sentences
 
 
 def _weights(results: Results) -> str:
@@ -172,7 +222,7 @@ def _collapsed(results: Results) -> list[str]:
     return sentences
 
 
-def _pixels(eps: float) -> str:
+def pixels(eps: float) -> str:
     """`5/255` where eps is a whole number of gray levels."""
     levels = eps * 255
     return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:.4g}"

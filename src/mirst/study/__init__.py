@@ -1,9 +1,10 @@
 """Defenses x folds x seeds, from one YAML file to one results folder."""
 
+from mirst.study.attacked import attack_study
 from mirst.study.corrupted import corrupt_study
 from mirst.study.demo import demo_spec
 from mirst.study.engine import Plan, Step, run_study
-from mirst.study.load import load_spec, parse_attacks, parse_defense
+from mirst.study.load import load_spec, parse_attacks, parse_defense, parse_eps
 from mirst.study.pretrain import Method, pretrain
 from mirst.study.probe import probe
 from mirst.study.results import Results, read_results
@@ -16,11 +17,13 @@ __all__ = [
     "Results",
     "Step",
     "StudySpec",
+    "attack_study",
     "corrupt_study",
     "demo_spec",
     "load_spec",
     "parse_attacks",
     "parse_defense",
+    "parse_eps",
     "pretrain",
     "probe",
     "read_results",

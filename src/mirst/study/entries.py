@@ -50,7 +50,7 @@ def _parse(raw: object, known: Mapping[str, Any], kind: str) -> tuple[dict[str, 
     for key in settings:
         if key not in fields:
             raise ValueError(f"{name} has no field {key}{suggestion(key, fields)}")
-    values = {key: _number(value) for key, value in settings.items()}
+    values = {key: number(value) for key, value in settings.items()}
     return own, TypeAdapter(known[name]).validate_python(values)
 
 
@@ -64,7 +64,7 @@ def attack_entry(raw: object) -> AttackEntry:
     return AttackEntry(attack=attack, **own)
 
 
-def _number(value: object) -> object:
+def number(value: Any) -> Any:
     """`5/255` as a number; anything else as it is."""
     match = re.fullmatch(r"\s*([\d.]+)\s*/\s*([\d.]+)\s*", value) if isinstance(value, str) else None
     try:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mirst.attacks import Attack
 from mirst.errors import MirstError, suggestion
-from mirst.study.entries import DefenseEntry, attack_entry, defense_entry
+from mirst.study.entries import DefenseEntry, attack_entry, defense_entry, number
 from mirst.study.spec import StudySpec, TrialTraining
 
 Entry = TypeVar("Entry")
@@ -57,6 +57,18 @@ def parse_attacks(texts: Sequence[str]) -> dict[str, Attack]:
             raise MirstError(f"attack {entry.label} is given twice; add a label, as in {{name: pgd, label: pgd-2}}")
         attacks[entry.label] = entry.attack
     return attacks
+
+
+def parse_eps(text: str) -> list[float]:
+    """Radii from the command line: `1/255,5/255,0.1`.
+
+    Raises:
+        MirstError: something that is no number.
+    """
+    try:
+        return [float(number(part)) for part in text.split(",")]
+    except ValueError as error:
+        raise MirstError(f"--eps {text}: write radii as 1/255,2/255,5/255") from error
 
 
 def _one_sentence(what: str, parse: Callable[[object], Entry], raw: object) -> Entry:

@@ -21,6 +21,7 @@ from mirst.study.spec import StudySpec
 from mirst.study.trial import Prepared, Trial, divergence
 
 TABLES = ("outcomes.csv", "summary.csv", "diverged.csv")
+SUITES = ("standard", "adaptive")
 DIVERGED = ["defense", "drop_max", "fold", "seed", "reason"]
 PACKAGES = ("mirst", "torch", "monai", "numpy", "pandas", "scikit-learn", "pillow")
 
@@ -38,6 +39,11 @@ class Results:
     """Without the defenses of which a trial diverged: the mean of the others would flatter them."""
     diverged: pd.DataFrame
     """`defense, drop_max, fold, seed, reason` of the trials that did."""
+
+    suites: dict[str, pd.DataFrame]
+    """Outcome rows of the suites that its models were attacked with later, by the suite's name."""
+    checks: dict[str, pd.DataFrame]
+    """Of masking: `defense, drop_max, fold, seed, name, verdict, figures`, by the suite's name."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -100,7 +106,10 @@ def read_results(folder: str | Path) -> Results:
     spec = read_spec(folder)
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     outcomes, summary, diverged = (_read_csv(folder / name) for name in TABLES)
-    return Results(folder, spec, run, outcomes, summary, diverged)
+    present = [suite for suite in SUITES if (folder / f"{suite}.csv").exists()]
+    suites = {suite: _read_csv(folder / f"{suite}.csv") for suite in present}
+    checks = {suite: _read_csv(folder / f"{suite}-checks.csv") for suite in present}
+    return Results(folder, spec, run, outcomes, summary, diverged, suites, checks)
 
 
 def read_spec(folder: Path) -> StudySpec:

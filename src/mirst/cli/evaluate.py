@@ -1,0 +1,141 @@
+"""`mirst evaluate`: attacks or corruptions, on a model or on a whole study."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from mirst.cli.options import JobsOption, SetOption
+from mirst.errors import MirstError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mirst.evaluation import SuiteName
+    from mirst.nn import ModelCard
+
+
+class Suite(StrEnum):
+    paper = "paper"
+    standard = "standard"
+    adaptive = "adaptive"
+    corruptions = "corruptions"
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model.safetensors that mirst wrote, package.module:factory, or a study's results folder."
+        ),
+    ],
+    data: Annotated[Path | None, typer.Option("--data", help="Images that the model was not trained on.")] = None,
+    suite: Annotated[
+        Suite,
+        typer.Option("--suite", help="The paper's weak attacks, strong ones, adaptive ones, or natural corruptions."),
+    ] = Suite.paper,
+    eps: Annotated[
+        str | None, typer.Option("--eps", help="Radii for standard and adaptive: 1/255,2/255,5/255; 5/255 by default.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Model whose attacks are transferred, for adaptive.")
+    ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option("--attack", help="Instead of the suite: fgsm, pgd, cw, or {name: pgd, steps: 100}; repeatable."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the rows, and the curve over eps.")] = None,
+    override: SetOption = None,
+    jobs: JobsOption = None,
+) -> None:
+    """Attack or corrupt a model on every image of a data set, or all models of a study on their test folds."""
+    from mirst.study import parse_eps
+
+    strong = suite in (Suite.standard, Suite.adaptive)
+    if eps and not strong:
+        raise MirstError(
+            "--eps is for --suite standard or adaptive; other attacks take theirs: --attack '{name: pgd, eps: 8/255}'"
+        )
+    if source and suite is not Suite.adaptive:
+        raise MirstError("--source is for transfer; add --suite adaptive")
+    if attack and suite is not Suite.paper:
+        raise MirstError(f"--attack and --suite {suite} exclude each other; leave one out")
+    radii = parse_eps(eps or "5/255") if strong else []
+    if Path(model).is_dir():
+        if source or attack or out:
+            raise MirstError(
+                f"{model} is a study: its results are written into it; leave out --source, --attack and --out"
+            )
+        _study(Path(model), data, suite, radii, jobs)
+        return
+    if data is None:
+        raise MirstError("name the images to evaluate on with --data PATH")
+    _model(model, data, suite, radii, source, attack or ["fgsm", "pgd", "cw"], out, override or [])
+
+
+def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs: int | None) -> None:
+    from mirst.report import write_report
+    from mirst.study import attack_study, corrupt_study
+
+    def told(name: str) -> None:
+        typer.echo(f"{name}: done")
+
+    if suite is Suite.paper:
+        raise MirstError(
+            f"{folder} is a study, which has its attacks already; add --suite standard, adaptive or corruptions"
+        )
+    if suite is Suite.corruptions:
+        typer.echo(f"Corruptions: {corrupt_study(folder, data, told)}")
+    else:
+        typer.echo(f"Rows: {attack_study(folder, _strong(suite), eps, data=data, jobs=jobs, on_trial=told)}")
+    typer.echo(f"Report: {write_report(folder)}")
+
+
+def _model(
+    name: str,
+    data: Path,
+    suite: Suite,
+    eps: list[float],
+    source: str | None,
+    attacks: list[str],
+    out: Path | None,
+    override: list[str],
+) -> None:
+    from mirst.evaluation import corrupt_on, evaluate_on, metrics_of, robustness_on
+    from mirst.files import write_csv
+    from mirst.report import verdict_lines, write_robustness
+    from mirst.study import parse_attacks
+
+    model, card = _open(name, data, override)
+    if suite is Suite.corruptions:
+        table = rows = corrupt_on(model, card, data)
+    elif suite is Suite.paper:
+        rows = evaluate_on(model, card, data, parse_attacks(attacks))
+        table = metrics_of(rows, card)
+    else:
+        twin = None if source is None else _open(source, data, override)[0]
+        found, flaws = robustness_on(model, card, data, _strong(suite), eps, twin)
+        table = metrics_of(found.rows, card)
+        typer.echo("\n".join(verdict_lines(found, flaws)) + "\n")
+    typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    if out is None:
+        return
+    if suite in (Suite.standard, Suite.adaptive):
+        typer.echo(f"Rows, costs, verdict and curve: {write_robustness(out, found, flaws, table)}")
+    else:
+        path = out / ("corruptions.csv" if suite is Suite.corruptions else "outcomes.csv")
+        write_csv(path, rows)
+        typer.echo(f"Rows: {path}")
+
+
+def _open(name: str, data: Path, override: list[str]) -> "tuple[nn.Module, ModelCard]":
+    from mirst.evaluation import open_model
+    from mirst.study import load_spec
+
+    told = load_spec(None, override).data
+    return open_model(name, data, told.classes, told.positive, size=told.size, channels=told.channels)
+
+
+def _strong(suite: Suite) -> "SuiteName":
+    return cast("SuiteName", suite.value)

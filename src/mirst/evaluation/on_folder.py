@@ -1,0 +1,179 @@
+"""Models on data sets and single images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from mirst.attacks import Attack
+from mirst.data import (
+    ImageFile,
+    ImageSet,
+    Record,
+    assign_groups,
+    batches,
+    load_images,
+    positive_class,
+    prepare_images,
+    read_dataset,
+)
+from mirst.evaluation.corruptions import evaluate_corruptions
+from mirst.evaluation.evaluate import decide, evaluate
+from mirst.evaluation.foreign import inspect_model
+from mirst.evaluation.robustness import Robustness, robustness
+from mirst.evaluation.suites import SuiteName, has_drop_max
+from mirst.metrics import METRICS, classification_metrics
+from mirst.nn import ModelCard, is_factory, load_factory, load_model
+
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    image: Path
+    answer: str
+    """The class at the model's operating threshold."""
+    probability: float
+    """Of the positive class."""
+
+
+def named_rows(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
+    """The rows of `evaluate` or `worst_case` with image and class names, source and group.
+
+    Args:
+        records: one per image position.
+    """
+    at = rows["image"].to_numpy()
+    class_names = np.array(classes)
+    named = rows.assign(
+        image=[records[i].name for i in at],
+        label=class_names[rows["label"]],
+        prediction=class_names[rows["prediction"]],
+        source=[records[i].source for i in at],
+        group=[records[i].group for i in at],
+    )
+    front = ["source", "image", "group", "label", "attack", "eps", "prediction", "score", "linf"]
+    return named[[*front, *(column for column in rows if column not in front)]]
+
+
+def open_model(
+    name: str,
+    data: Path,
+    classes: Sequence[str] | None = None,
+    positive: str | None = None,
+    *,
+    size: int = 64,
+    channels: int = 1,
+) -> tuple[nn.Module, ModelCard]:
+    """A checkpoint of ours, or the model of `package.module:factory`.
+
+    Args:
+        name: path or factory.
+        data: whose classes a factory's model answers, in alphabetical order, unless `classes` names
+            them in the order of its logits.
+        positive, size, channels: of a factory's model; a checkpoint brings its own.
+
+    Raises:
+        MirstError: a model that cannot be read, or classes without a positive one.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not is_factory(name):
+        model, card = load_model(name)
+        return model.to(device), card
+    model = load_factory(name)
+    classes = tuple(classes or sorted({record.label for record in read_dataset(data)}))
+    card = ModelCard(
+        model=name,
+        drop_max=has_drop_max(model),
+        channels=channels,
+        size=size,
+        classes=classes,
+        positive=positive_class(classes, positive),
+        threshold=0.0,
+        defense="not told",
+    )
+    return model.to(device), card
+
+
+def evaluate_on(model: nn.Module, card: ModelCard, data: Path, attacks: Mapping[str, Attack]) -> pd.DataFrame:
+    """Outcome rows of a model on every image of a data set, clean and under each attack.
+
+    Raises:
+        MirstError: data that cannot be read, or that lack a class of the model.
+    """
+    records, data_set = _data(card, data)
+    rows = evaluate(model, batches(data_set, BATCH_SIZE), attacks, positive=_positive(card), threshold=card.threshold)
+    return named_rows(rows, records, card.classes)
+
+
+def corrupt_on(model: nn.Module, card: ModelCard, data: Path) -> pd.DataFrame:
+    """Metrics of a model on a data set under every natural corruption and severity.
+
+    Raises:
+        MirstError: as `evaluate_on`.
+    """
+    _, data_set = _data(card, data)
+    return evaluate_corruptions(
+        model, batches(data_set, BATCH_SIZE), card.classes, card.positive, threshold=card.threshold
+    )
+
+
+def robustness_on(
+    model: nn.Module,
+    card: ModelCard,
+    data: Path,
+    suite: SuiteName,
+    eps: Sequence[float],
+    source: nn.Module | None = None,
+) -> tuple[Robustness, list[str]]:
+    """`robustness` of a model on a data set, its rows with names; and what is wrong with the model, in sentences.
+
+    Raises:
+        MirstError: as `evaluate_on`, `robustness` and `inspect_model`.
+    """
+    records, data_set = _data(card, data)
+    loaded = list(batches(data_set, BATCH_SIZE))
+    flaws = inspect_model(model, *(torch.cat(parts) for parts in zip(*loaded, strict=True)))
+    found = robustness(model, loaded, suite, eps, source=source, positive=_positive(card), threshold=card.threshold)
+    return replace(found, rows=named_rows(found.rows, records, card.classes)), flaws
+
+
+def metrics_of(rows: pd.DataFrame, card: ModelCard) -> pd.DataFrame:
+    """One row of metrics per attack and eps of named outcome rows."""
+    metrics = [
+        {"attack": attack, "eps": eps}
+        | classification_metrics(part["label"], part["prediction"], part["score"], card.classes, card.positive)
+        for (attack, eps), part in rows.groupby(["attack", "eps"], sort=False)
+    ]
+    return pd.DataFrame(metrics, columns=["attack", "eps", *METRICS])
+
+
+def _positive(card: ModelCard) -> int:
+    return card.classes.index(card.positive)
+
+
+def _data(card: ModelCard, path: Path) -> tuple[list[Record], ImageSet]:
+    records = read_dataset(path, card.classes)
+    images = prepare_images([record.file for record in records], card.size, card.channels)
+    labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
+    return assign_groups(records), ImageSet(images.pixels, labels)
+
+
+def predict(path: Path, images: Sequence[Path]) -> tuple[ModelCard, list[Prediction]]:
+    """What a checkpoint of ours answers for single images.
+
+    Raises:
+        MirstError: a checkpoint or image that cannot be read.
+    """
+    model, card = load_model(path)
+    x = torch.from_numpy(load_images([ImageFile(image) for image in images], card.size, card.channels)).float() / 255
+    with torch.no_grad():
+        score, answer = decide(model(x), _positive(card), card.threshold)
+    return card, [
+        Prediction(image, card.classes[a], p)
+        for image, a, p in zip(images, answer.tolist(), score.sigmoid().tolist(), strict=True)
+    ]

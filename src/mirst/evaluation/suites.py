@@ -1,0 +1,93 @@
+"""Which attacks a robustness number has to survive."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import nn
+
+from mirst.attacks import APGD, CW, FAB, FGSM, PGD, Attack, MultiTargeted, Square, SurrogateBackward, Transfer
+from mirst.nn import DropMax2d
+
+SuiteName = Literal["paper", "standard", "adaptive"]
+RESTARTS = 5
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Attacks in the order in which they are run: the cheap and strong first, those that need no gradient last."""
+
+    name: SuiteName
+    attacks: Mapping[str, Attack]
+    left_out: tuple[str, ...] = ()
+    """What this model cannot be attacked with, and why: whole sentences."""
+
+
+def paper(eps: float) -> Suite:
+    """FGSM, PGD-20 and CW-10 with steps of 0.001, as MIRST-DM's evaluation has them; weak by its settings."""
+    return Suite("paper", {"fgsm": FGSM(eps=eps), "pgd": PGD(eps=eps), "cw": CW(eps=eps)})
+
+
+def standard(eps: float, classes: int) -> Suite:
+    """APGD on cross-entropy from a random point and on the margin from the image, FAB and Square.
+
+    It is AutoAttack's idea (Croce and Hein 2020) for any number of classes: with two, the margin stands
+    in for DLR, which is not defined there; with three DLR joins; from four on APGD on targeted DLR
+    and FAB go towards each of the nine most likely wrong classes, as AutoAttack's standard set does.
+    """
+    attacks: dict[str, Attack] = {
+        "apgd-ce": APGD(eps=eps, loss="ce"),
+        "apgd-margin": APGD(eps=eps, loss="margin", random_start=False),
+    }
+    left_out: tuple[str, ...] = ()
+    if classes == 2:
+        left_out = ("APGD on DLR: that loss needs three classes; with two the margin stands in for it.",)
+    elif classes == 3:
+        attacks["apgd-dlr"] = APGD(eps=eps, loss="dlr")
+        left_out = ("APGD on targeted DLR: that loss needs four classes.",)
+    else:
+        attacks["apgd-t"] = MultiTargeted(attack=APGD(eps=eps, loss="dlr", targeted=True))
+    attacks["fab"] = FAB(eps=eps) if classes < 4 else MultiTargeted(attack=FAB(eps=eps, targeted=True))
+    attacks["square"] = Square(eps=eps)
+    return Suite("standard", attacks, left_out)
+
+
+def adaptive(eps: float, classes: int, model: nn.Module, source: nn.Module | None = None) -> Suite:
+    """`standard`, many restarts, and what a drop-max layer calls for: surrogate gradients and transfer.
+
+    Args:
+        model: to be attacked; looked at only.
+        source: the same network trained with the other pool; by default, for a model with drop-max, a copy
+            of `model` with its pools swapped.
+    """
+    suite = standard(eps, classes)
+    attacks, left_out = dict(suite.attacks), list(suite.left_out)
+    square = attacks.pop("square")
+    margin = APGD(eps=eps, loss="margin")
+    attacks["apgd-restarts"] = replace(margin, restarts=RESTARTS)
+    if has_drop_max(model):
+        attacks["surrogate-max"] = SurrogateBackward(attack=margin, backward="max")
+        attacks["surrogate-average"] = SurrogateBackward(attack=margin, backward="average")
+        source = with_max_pool(model) if source is None else source
+    else:
+        left_out.append("Surrogate gradients: the model has no drop-max layer.")
+    if source is None:
+        left_out.append("Transfer: no source model was given.")
+    else:
+        attacks["transfer"] = Transfer(source_model=source, attack=margin)
+    return Suite("adaptive", {**attacks, "square": square}, tuple(left_out))
+
+
+def has_drop_max(model: nn.Module) -> bool:
+    return any(isinstance(layer, DropMax2d) for layer in model.modules())
+
+
+def with_max_pool(model: nn.Module) -> nn.Module:
+    """A copy of `model` on the same weights, every drop-max layer swapped for the max-pool of its geometry."""
+    twin = copy.deepcopy(model)
+    for parent in list(twin.modules()):
+        for name, layer in parent.named_children():
+            if isinstance(layer, DropMax2d):
+                setattr(parent, name, nn.MaxPool2d(layer.kernel_size, layer.stride, layer.padding))
+    return twin

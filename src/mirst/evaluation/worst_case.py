@@ -1,0 +1,144 @@
+"""The worst of several attacks, image by image."""
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from mirst.attacks import Attack
+from mirst.attacks.base import require_images
+from mirst.attacks.losses import margin
+from mirst.errors import MirstError
+from mirst.evaluation.evaluate import CLEAN, Loader, checked_distance, decide, device_of, logits_of
+from mirst.evaluation.summary import TRIAL
+
+STANDS = ""
+COLUMNS = ["image", "label", "attack", "eps", "prediction", "score", "linf", "broken_by"]
+
+
+def worst_case(
+    model: nn.Module,
+    data: Loader,
+    attacks: Mapping[str, Attack],
+    *,
+    name: str,
+    positive: int = 1,
+    threshold: float = 0.0,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Run `attacks` one after another on every image that still stands, and keep the worst answer.
+
+    An image that is misclassified, clean or by an attack, is not attacked again: the first answer
+    that breaks it counts. For the others the answer of largest margin counts. As in `evaluate`, no
+    attack is believed.
+
+    Args:
+        model, data, positive, threshold, seed: as in `evaluate`. The attacks see the model at its
+            operating point: what they push over the line is what the threshold decides.
+        name: of the whole, for the rows; their `eps` is the largest of the attacks'.
+
+    Returns:
+        The rows of `evaluate` under the attack `name`, one per image, with `broken_by`: the attack that
+        broke it, "none" where the clean image is misclassified, "" where it stands; and per attack
+        `attack, images` (that it was run on), `broken` and `seconds`.
+
+    Raises:
+        MirstError, RuntimeError: as `evaluate`.
+    """
+    device = device_of(model)
+    shifted = at_threshold(model, positive, threshold)
+    generators = {attack: torch.Generator().manual_seed(seed) for attack in attacks}
+    costs = {attack: {"images": 0, "broken": 0, "seconds": 0.0} for attack in attacks}
+    tables: list[pd.DataFrame] = []
+    for x, y in data:
+        batch = _Batch(shifted, x.to(device), y.to(device), positive)
+        for attack, run in attacks.items():
+            before, begin = batch.standing(), time.perf_counter()
+            batch.attack(attack, run, generators[attack])
+            costs[attack]["seconds"] += time.perf_counter() - begin
+            costs[attack]["images"] += len(before)
+            costs[attack]["broken"] += len(before) - len(batch.standing())
+        tables.append(batch.table(threshold))
+    if not tables:
+        raise MirstError("there are no images to evaluate on")
+    rows = pd.concat(tables, ignore_index=True)
+    eps = max(attack.eps for attack in attacks.values())
+    rows = rows.assign(image=range(len(rows)), attack=name, eps=eps)
+    return rows[COLUMNS], pd.DataFrame([{"attack": attack, **cost} for attack, cost in costs.items()])
+
+
+class _Batch:
+    """The worst answers so far for a batch of images."""
+
+    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, positive: int) -> None:
+        require_images(x, y)
+        self.model, self.x, self.y, self.positive = model, x, y, positive
+        self.logits = logits_of(model, x)
+        self.linf = x.new_zeros(len(x))
+        self.broken_by = np.where(self._wrong(self.logits, y).cpu().numpy(), CLEAN, STANDS).astype(object)
+
+    def standing(self) -> Tensor:
+        """Positions of the images that nothing has broken."""
+        return torch.from_numpy(np.flatnonzero(self.broken_by == STANDS)).to(self.x.device)
+
+    def attack(self, name: str, attack: Attack, generator: torch.Generator) -> None:
+        left = self.standing()
+        if not len(left):
+            return
+        x, y = self.x[left], self.y[left]
+        attacked = attack(self.model, x, y, generator=generator)
+        linf = checked_distance(name, x, attacked, attack.eps)
+        logits = logits_of(self.model, attacked)
+        wrong = self._wrong(logits, y)
+        worse = wrong | (margin(logits, y) > margin(self.logits[left], y))
+        self.logits[left[worse]], self.linf[left[worse]] = logits[worse], linf[worse]
+        self.broken_by[left[wrong].cpu().numpy()] = name
+
+    def table(self, threshold: float) -> pd.DataFrame:
+        score, prediction = decide(self.logits, self.positive, 0.0)
+        columns = {"label": self.y, "prediction": prediction, "score": score.double() + threshold, "linf": self.linf}
+        return pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()}).assign(
+            broken_by=self.broken_by
+        )
+
+    def _wrong(self, logits: Tensor, y: Tensor) -> Tensor:
+        return decide(logits, self.positive, 0.0)[1] != y
+
+
+def worst_rows(rows: pd.DataFrame, name: str, positive: str) -> pd.DataFrame:
+    """Of rows of several attacks, the worst for each image of each trial, under the attack `name`.
+
+    A wrong answer counts before a right one, then the score that is farthest on the wrong side.
+
+    Args:
+        rows: attacked rows of a study, with the columns of its trials.
+    """
+    away = rows["score"].where(rows["label"] != positive, -rows["score"])
+    ordered = rows.assign(wrong=rows["label"] != rows["prediction"], away=away).sort_values(["wrong", "away"])
+    worst = ordered.groupby([*TRIAL, "source", "image"], sort=False).tail(1).sort_index()
+    return worst.drop(columns=["wrong", "away"]).assign(attack=name, eps=rows["eps"].max())
+
+
+def at_threshold(model: nn.Module, positive: int, threshold: float) -> nn.Module:
+    """`model` with its operating point moved to equal logits, so that a positive margin is a wrong answer."""
+    return AtThreshold(model, positive, threshold) if threshold else model
+
+
+class AtThreshold(nn.Module):
+    """`model` with `threshold` taken off the logit of the positive class."""
+
+    def __init__(self, model: nn.Module, positive: int, threshold: float) -> None:
+        super().__init__()
+        self.model = model
+        self.positive = positive
+        self.threshold = threshold
+        self.training = model.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x)
+        shift = torch.zeros(logits.shape[1], dtype=logits.dtype, device=logits.device)
+        shift[self.positive] = self.threshold
+        return logits - shift

@@ -1,0 +1,137 @@
+from dataclasses import dataclass, field
+
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from mirst.attacks import CW, FGSM, PGD, Attack
+from mirst.errors import MirstError
+from mirst.evaluation import evaluate, worst_rows
+from mirst.evaluation.worst_case import worst_case
+from tests.helpers import centred, small_cnn, snapshot
+
+ATTACKS = {"fgsm": FGSM(eps=0.03), "pgd": PGD(eps=0.03, steps=8, step_size=0.01), "cw": CW(eps=0.03)}
+
+
+def loader(n=40, batch_size=16):
+    x = torch.rand(n, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    return DataLoader(TensorDataset(x, torch.arange(n) % 2), batch_size=batch_size)
+
+
+@pytest.fixture
+def model():
+    ((x, _),) = loader(batch_size=40)
+    return centred(small_cnn(), x)
+
+
+def test_an_image_is_broken_where_any_attack_breaks_it(model):
+    single = evaluate(model, loader(), ATTACKS)
+    single["wrong"] = single["label"] != single["prediction"]
+    rows, _ = worst_case(model, loader(), ATTACKS, name="all")
+    broken = (rows["label"] != rows["prediction"]).to_numpy()
+    assert broken.tolist() == single.groupby("image")["wrong"].any().tolist()
+    first = single[single["wrong"]].groupby("image")["attack"].first()
+    assert rows.loc[broken, "broken_by"].tolist() == first.tolist()
+    assert set(rows.loc[~broken, "broken_by"]) == {""}
+    assert {"none", "fgsm"} < set(rows["broken_by"])
+    assert rows["attack"].unique().tolist() == ["all"]
+
+
+def test_what_stands_has_the_score_of_the_nearest_miss(model):
+    single = evaluate(model, loader(), ATTACKS)
+    rows, _ = worst_case(model, loader(), ATTACKS, name="all")
+    for row in rows[rows["broken_by"] == ""].to_dict("records"):
+        scores = single.loc[single["image"] == row["image"], "score"]
+        assert row["score"] == pytest.approx(scores.min() if row["label"] == 1 else scores.max(), abs=1e-5)
+
+
+@dataclass(frozen=True)
+class Counted:
+    attack: Attack
+    seen: list = field(default_factory=list)
+
+    @property
+    def eps(self):
+        return self.attack.eps
+
+    def __call__(self, model, x, y, *, generator=None):
+        self.seen.append(len(x))
+        return self.attack(model, x, y, generator=generator)
+
+
+def test_a_broken_image_is_not_attacked_again(model):
+    counted = {name: Counted(attack) for name, attack in ATTACKS.items()}
+    rows, costs = worst_case(model, loader(), counted, name="all")
+    left = int((rows["broken_by"] != "none").sum())
+    for row in costs.to_dict("records"):
+        assert sum(counted[row["attack"]].seen) == row["images"] == left
+        assert row["broken"] == (rows["broken_by"] == row["attack"]).sum()
+        assert row["seconds"] > 0
+        left -= row["broken"]
+    assert left == (rows["broken_by"] == "").sum() > 0
+
+
+def test_attacks_aim_at_the_operating_point(model):
+    """An attack that aimed at the argmax, far away, would break other images than those that the threshold decides."""
+    clean = evaluate(model, loader(), {})
+    threshold = float(clean["score"].quantile(0.8))
+    rows, _ = worst_case(model, loader(), {"pgd": PGD(eps=0.02)}, name="all", threshold=threshold)
+    positive = rows["prediction"] == 1
+    assert (rows["score"] > threshold).tolist() == positive.tolist()
+    moved = rows["score"] - clean["score"]
+    assert (moved[rows["label"] == 1] <= 1e-6).all()
+    assert (moved[rows["label"] == 0] >= -1e-6).all()
+    assert {"none", "pgd", ""} == set(rows["broken_by"])
+
+
+def test_the_model_is_left_as_found_and_runs_repeat():
+    model = small_cnn().train()
+    model[1].eval()
+    before = snapshot(model)
+    attacks = {"pgd": PGD(steps=2, random_start=True)}
+    a, b, c = (worst_case(model, loader(), attacks, name="all", threshold=0.1, seed=seed)[0] for seed in (0, 0, 1))
+    assert snapshot(model) == before
+    assert a.equals(b)
+    assert not a.equals(c)
+
+
+def test_a_cheat_is_caught_and_no_images_get_a_sentence(model):
+    @dataclass(frozen=True)
+    class Cheat:
+        eps: float = 0.1
+
+        def __call__(self, model, x, y, *, generator=None):
+            return (x + 0.2).clamp(0, 1)
+
+    with pytest.raises(RuntimeError, match="left its ball"):
+        worst_case(model, loader(), {"cheat": Cheat()}, name="all")
+    with pytest.raises(MirstError, match="no images"):
+        worst_case(model, [], ATTACKS, name="all")
+
+
+def test_the_worst_rows_of_a_study():
+    def row(image, attack, prediction, score, seed=0):
+        label = "malignant" if image == "m.png" else "benign"
+        return {
+            "defense": "ce", "drop_max": False, "fold": 0, "seed": seed, "source": "s", "image": image,
+            "label": label, "attack": attack, "eps": 0.1, "prediction": prediction, "score": score,
+        }  # fmt: skip
+
+    rows = pd.DataFrame(
+        [
+            row("m.png", "fgsm", "malignant", 0.5),
+            row("m.png", "pgd", "benign", 0.7),  # wrong at the threshold of its trial, whatever the score
+            row("b.png", "fgsm", "benign", -2.0),
+            row("b.png", "pgd", "benign", -1.0),
+            row("b.png", "fgsm", "malignant", 1.0, seed=1),
+            row("b.png", "pgd", "malignant", 3.0, seed=1),
+        ]
+    )
+    worst = worst_rows(rows, "all", "malignant")
+    assert worst[["image", "seed", "prediction", "score"]].values.tolist() == [
+        ["m.png", 0, "benign", 0.7],
+        ["b.png", 0, "benign", -1.0],
+        ["b.png", 1, "malignant", 3.0],
+    ]
+    assert set(worst["attack"]) == {"all"}
