@@ -1,6 +1,5 @@
 """Auto-PGD: signed gradient steps with momentum that halve their length by themselves."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -107,7 +106,9 @@ class APGD:
 
 def periods(steps: int) -> Iterator[int]:
     """After which steps the step size is looked at: 0.22 of all, then ever shorter periods down to 0.06."""
-    before, now = 0.0, 0.22
+    before, now, last = 0, 22, 0  # in hundredths: sums of floats overshoot, and `ceil` would add a step
     while True:
-        yield math.ceil(now * steps)
-        before, now = now, now + max(now - before - 0.03, 0.06)
+        end = -(-now * steps // 100)
+        if end > last:
+            yield end
+        before, now, last = now, now + max(now - before - 3, 6), end

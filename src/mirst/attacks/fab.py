@@ -56,8 +56,8 @@ class FAB:
             found = Minimum(x, x.new_full((len(x),), torch.inf).masked_fill(wrong, 0.0))
             for run in range(self.restarts):
                 start = random_point(x, self.eps, generator) if self.random_start or run else x
-                found = self._run(model, x, y, start, found)
-            return self._refined(model, x, y, found)
+                found = self._refined(model, x, y, self._run(model, x, y, start, found))
+        return found
 
     def _run(self, model: nn.Module, x: Tensor, y: Tensor, start: Tensor, found: Minimum) -> Minimum:
         current = start
@@ -65,7 +65,7 @@ class FAB:
             gap, slope = self._nearest_boundary(model, current, y)
             # One step from here, one from the clean image, both onto the same linearised boundary.
             here = onto_plane(current, slope, gap)
-            clean = onto_plane(x, slope, gap + (slope * (x - current)).flatten(1).sum(1))
+            clean = onto_plane(x, slope, gap - (slope * (x - current)).flatten(1).sum(1))
             lengths = [step.abs().flatten(1).amax(1) for step in (here, clean)]
             pull = (lengths[0] / (lengths[0] + lengths[1]).clamp(min=1e-12)).clamp(0, MAX_PULL).view(-1, 1, 1, 1)
             ahead = (1 - pull) * (current + OVERSHOOT * here) + pull * (x + OVERSHOOT * clean)

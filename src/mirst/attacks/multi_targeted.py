@@ -37,13 +37,13 @@ class MultiTargeted:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         require_images(x, y)
-        best = Best(x, y)
         with frozen(model, training=False), torch.no_grad():
+            x, y = x.clone(), y.clone()
+            best = Best(x, y)
             logits = model(x)
-        best.show(x, logits)
-        ranked = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
-        for target in ranked[:, : min(self.targets, logits.shape[1] - 1)].unbind(1):
-            attacked = self.attack(model, x, target, generator=generator)
-            with frozen(model, training=False), torch.no_grad():
+            best.show(x, logits)
+            ranked = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
+            for target in ranked[:, : min(self.targets, logits.shape[1] - 1)].unbind(1):
+                attacked = self.attack(model, x, target, generator=generator)
                 best.show(attacked, model(attacked))
         return best.images

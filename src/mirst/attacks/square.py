@@ -58,12 +58,13 @@ class Square:
         run = Best(x, y, targeted=self.targeted)
         ahead, left = (x + self.eps * signs).clamp(0, 1), torch.arange(len(x), device=x.device)
         for query in range(1, self.queries + 1):
+            unbroken = best.margin[left] <= 0
+            left, ahead = left[unbroken], ahead[unbroken]
+            if not len(left):
+                return
             logits = model(ahead)
             run.show(ahead, logits, left)
             best.show(ahead, logits, left)
-            left = left[best.margin[left] <= 0]
-            if not len(left):
-                return
             ahead = self._recoloured(x[left], run.images[left], self._side(query, x), generator)
 
     def _side(self, query: int, x: Tensor) -> int:
