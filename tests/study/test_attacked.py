@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 
 from mirst.errors import MirstError
+from mirst.nn import DropMax2d
 from mirst.report import write_report
 from mirst.report.differences import differences
 from mirst.report.tables import metric_table
-from mirst.nn import DropMax2d
 from mirst.study import attack_study, load_spec, read_results, run_study
 from mirst.study.attacked import _twin
 from mirst.study.prepare import prepare

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, frozen, require_fields, require_images
+from mirst.attacks.base import PAPER_EPS, attackable, require_fields, require_images
 from mirst.attacks.best import Best, per_image
 from mirst.attacks.descent import random_point
 from mirst.attacks.losses import cross_entropy, dlr, margin
@@ -50,12 +50,12 @@ class APGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         require_images(x, y)
-        with frozen(model, training=False):
+        with attackable(model) as net:
             x, y = x.clone(), y.clone()
             best = Best(x, y, targeted=self.targeted)
             for run in range(self.restarts):
                 start = random_point(x, self.eps, generator) if self.random_start or run else x
-                self._run(model, x, y, start, best)
+                self._run(net, x, y, start, best)
         return best.images
 
     def _run(self, model: nn.Module, x: Tensor, y: Tensor, start: Tensor, best: Best) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, frozen, require_fields, require_images, uniform
+from mirst.attacks.base import PAPER_EPS, attackable, require_fields, require_images, uniform
 from mirst.attacks.best import per_image, success
 from mirst.attacks.losses import cross_entropy
 
@@ -69,11 +69,11 @@ class SignDescent:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         require_images(x, y)
-        with frozen(model, training=False):
+        with attackable(model) as net:
             x, y = x.clone(), y.clone()
-            best = self._run(model, x, y, self.random_start, generator)
+            best = self._run(net, x, y, self.random_start, generator)
             for _ in range(self.restarts - 1):
-                best = self._better(model, y, best, self._run(model, x, y, True, generator))
+                best = self._better(net, y, best, self._run(net, x, y, True, generator))
         return best
 
     def _loss(self, logits: Tensor, y: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, frozen, require_fields, require_images, uniform
+from mirst.attacks.base import PAPER_EPS, attackable, require_fields, require_images, uniform
 from mirst.attacks.best import Best
 from mirst.errors import MirstError
 
@@ -45,12 +45,12 @@ class Square:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         require_images(x, y)
-        with frozen(model, training=False), torch.no_grad():
+        with attackable(model) as net, torch.no_grad():
             x, y = x.clone(), y.clone()
             best = Best(x, y, targeted=self.targeted)
-            best.show(x, model(x))
+            best.show(x, net(x))
             for _ in range(self.restarts):
-                self._run(model, x, y, best, generator)
+                self._run(net, x, y, best, generator)
         return best.images
 
     def _run(self, model: nn.Module, x: Tensor, y: Tensor, best: Best, generator: torch.Generator | None) -> None:

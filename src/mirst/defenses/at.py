@@ -25,10 +25,11 @@ class AT(Crafting):
     ) -> LossTerms:
         require_images(x, y)
 
-        def objective(images: Tensor) -> Tensor:
-            return cross_entropy(model(images), y)
+        with self._crafting(model) as net:
 
-        with self._crafting(model):
+            def objective(images: Tensor) -> Tensor:
+                return cross_entropy(net(images), y)
+
             attacked = last(iterates(objective, x, eps=self.eps, step_size=self._step_size, steps=self.steps))
         loss = weighted_cross_entropy(model(attacked), y, self.class_weights)
         return LossTerms(loss, {"adversarial": loss.item()})

@@ -1,14 +1,14 @@
 """Crafting inside a defense: the common floor of AT, TRADES, LLR, RST and MIRST."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, frozen, require_fields
+from mirst.attacks.base import PAPER_EPS, attackable, frozen, require_fields
 from mirst.errors import MirstError
 
 
@@ -40,8 +40,15 @@ class Crafting:
     def _step_size(self) -> float:
         return 2 * self.eps / self.steps if self.step_size is None else self.step_size
 
-    def _crafting(self, model: nn.Module) -> AbstractContextManager[None]:
-        return frozen(model, training=False if self.craft_mode == "eval" else None)
+    @contextmanager
+    def _crafting(self, model: nn.Module) -> Iterator[nn.Module]:
+        """Inside, the model to craft on: it gives gradients with respect to its input only."""
+        if self.craft_mode == "eval":
+            with attackable(model) as net:
+                yield net
+        else:
+            with frozen(model, training=None):
+                yield model
 
 
 def require_weight(name: str, value: float) -> None:

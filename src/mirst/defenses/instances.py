@@ -61,11 +61,12 @@ class InstanceTraining(Crafting):
         if not wanted:
             return []
 
-        def objective(images: Tensor) -> Tensor:
-            return cross_entropy(model(images), y)
-
         start = random_point(x, self.eps, generator) if self.random_start else None
-        with self._crafting(model):
+        with self._crafting(model) as net:
+
+            def objective(images: Tensor) -> Tensor:
+                return cross_entropy(net(images), y)
+
             run = iterates(objective, x, eps=self.eps, step_size=self._step_size, steps=max(wanted), start=start)
             crafted = dict(enumerate(run, start=1))
         return [crafted[number] for number in wanted]

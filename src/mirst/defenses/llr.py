@@ -50,14 +50,14 @@ class LLR(Crafting):
         return LossTerms(total, {"clean": clean.item(), "nonlinearity": gap.item(), "slope": slope.item()})
 
     def _search(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
-        with self._crafting(model):
+        with self._crafting(model) as net:
             pixels = x.detach().requires_grad_(True)
-            loss = cross_entropy(model(pixels), y)
+            loss = cross_entropy(net(pixels), y)
             (gradient,) = torch.autograd.grad(loss.sum(), pixels)
             loss = loss.detach()
 
             def nonlinearity(images: Tensor) -> Tensor:
-                return (cross_entropy(model(images), y) - loss - _dot(images - x, gradient)).abs()
+                return (cross_entropy(net(images), y) - loss - _dot(images - x, gradient)).abs()
 
             start = random_point(x, self.eps, generator)
             run = iterates(nonlinearity, x, eps=self.eps, step_size=self._step_size, steps=self.steps, start=start)

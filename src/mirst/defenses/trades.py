@@ -50,12 +50,12 @@ class TRADES(Crafting):
         device = x.device if generator is None else generator.device
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
         start = (x + START_NOISE * noise).clamp(0, 1)
-        with self._crafting(model):
+        with self._crafting(model) as net:
             with torch.no_grad():
-                clean = model(x)
+                clean = net(x)
 
             def objective(images: Tensor) -> Tensor:
-                return divergence(clean, model(images))
+                return divergence(clean, net(images))
 
             return last(iterates(objective, x, eps=self.eps, step_size=self._step_size, steps=self.steps, start=start))
 

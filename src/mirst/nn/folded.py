@@ -1,0 +1,77 @@
+"""A faster copy of a model in eval mode, for attacks: the same answers up to float rounding."""
+
+import copy
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Pairs = tuple[tuple[str, str], ...]
+"""Names of convolutions, each with the batch norm that it alone feeds."""
+
+_known: "WeakKeyDictionary[nn.Module, Pairs]" = WeakKeyDictionary()
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """A copy of `model` with each batch norm folded into the convolution before it; in float32 on a CPU, channels last.
+
+    The copy has the weights and flags of this moment. A model that torch.fx cannot trace keeps its
+    batch norms, and one that cannot be copied is given back as it is. Where pixels of a uniform
+    background tie in a pooling window, rounding may give the gradient to another one of them.
+
+    Args:
+        model: in eval mode.
+    """
+    try:
+        fast = copy.deepcopy(model)
+    except (RuntimeError, TypeError, NotImplementedError):
+        return model
+    for conv, norm in _pairs(model):
+        first, second = fast.get_submodule(conv), fast.get_submodule(norm)
+        if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d) and _can_fold(first, second):
+            _put(fast, conv, fuse_conv_bn_eval(first, second))
+            _put(fast, norm, nn.Identity())
+    if all((p.device.type, p.dtype) == ("cpu", torch.float32) for p in fast.parameters()):
+        return fast.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+    return fast
+
+
+class _Tracer(fx.Tracer):
+    """Looks inside a module only for the modules that it holds."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not any(True for _ in m.children())
+
+
+def _pairs(model: nn.Module) -> Pairs:
+    if model not in _known:
+        _known[model] = _find_pairs(model)
+    return _known[model]
+
+
+def _find_pairs(model: nn.Module) -> Pairs:
+    try:
+        graph = _Tracer().trace(model)
+    except Exception:  # noqa: BLE001 - tracing runs the model's own code, which may fail in any way on a proxy
+        return ()
+    calls = [node.target for node in graph.nodes if node.op == "call_module"]
+    pairs = []
+    for node in graph.nodes:
+        before = node.args[0] if node.op == "call_module" and len(node.args) == 1 else None
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
+            continue
+        if calls.count(node.target) == calls.count(before.target) == 1:
+            pairs.append((str(before.target), str(node.target)))
+    return tuple(pairs)
+
+
+def _can_fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
+    """Whether both are in eval mode, the norm has statistics, and nothing listens to them."""
+    watched = any(module._forward_hooks or module._forward_pre_hooks for module in (conv, norm))
+    return not watched and not conv.training and not norm.training and norm.running_mean is not None
+
+
+def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, own = name.rpartition(".")
+    setattr(model.get_submodule(parent), own, layer)
