@@ -228,3 +228,18 @@ def test_bad_jobs_and_missing_data_get_a_sentence(small_yaml, phantoms, tmp_path
         run_study(load_spec(small_yaml), tmp_path)
     with pytest.raises(MirstError, match=r"lacks study\.yaml"):
         read_results(tmp_path)
+
+
+def test_a_folder_older_than_a_setting_is_the_same_study(finished, small_spec, tmp_path):
+    shutil.copytree(finished, tmp_path / "old")
+    study = tmp_path / "old" / "study.yaml"
+    before = yaml.safe_load(study.read_text())
+    for defense in before["defenses"]:
+        defense.pop("random_start", None)
+    study.write_text(yaml.safe_dump(before))
+    rows = (tmp_path / "old" / "outcomes.csv").read_bytes()
+    run_study(small_spec, tmp_path / "old")
+    assert (tmp_path / "old" / "outcomes.csv").read_bytes() == rows
+    study.write_text("defenses: [armour]")
+    with pytest.raises(MirstError, match="a study that this version cannot read"):
+        run_study(small_spec, tmp_path / "old")

@@ -125,10 +125,13 @@ def same_trials(folder: Path, prepared: Prepared) -> bool:
 
 def _difference(folder: Path, prepared: Prepared, sections: Iterable[str]) -> str | None:
     """How the study in `folder` differs from this one, as the end of "it holds ..."."""
-    before = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
+    try:
+        before = read_spec(folder).resolved()  # with the defaults of keys that are younger than the folder
+    except (OSError, ValueError):
+        return "a study that this version cannot read"
     plain = prepared.spec.resolved()
     for section in sections:
-        if _comparable(section, before.get(section)) != _comparable(section, plain[section]):
+        if _comparable(section, before[section]) != _comparable(section, plain[section]):
             return f"another study (its {section} differ)"
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     if run["data"]["fingerprint"] != _fingerprint(prepared):
