@@ -3,7 +3,7 @@ import torch
 
 from mirst.errors import MirstError
 from mirst.evaluation import robustness
-from tests.helpers import centred, small_cnn
+from tests.helpers import on_the_fence, small_cnn
 
 EPS = (0.3, 0.6)
 """Wide enough for the first attack to break what it can: the slow ones have little left to do."""
@@ -14,7 +14,7 @@ IMAGES = torch.rand(12, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(scope="module")
 def model():
-    return centred(small_cnn(), IMAGES)
+    return on_the_fence(small_cnn(), IMAGES)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from mirst.attacks import CW, FGSM, PGD, Attack
 from mirst.errors import MirstError
 from mirst.evaluation import evaluate, worst_rows
 from mirst.evaluation.worst_case import worst_case
-from tests.helpers import centred, small_cnn, snapshot
+from tests.helpers import on_the_fence, small_cnn, snapshot
 
 ATTACKS = {"fgsm": FGSM(eps=0.03), "pgd": PGD(eps=0.03, steps=8, step_size=0.01), "cw": CW(eps=0.03)}
 
@@ -22,7 +22,7 @@ def loader(n=40, batch_size=16):
 @pytest.fixture
 def model():
     ((x, _),) = loader(batch_size=40)
-    return centred(small_cnn(), x)
+    return on_the_fence(small_cnn(), x)
 
 
 def test_an_image_is_broken_where_any_attack_breaks_it(model):
