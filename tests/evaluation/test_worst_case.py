@@ -28,7 +28,7 @@ def model():
 def test_an_image_is_broken_where_any_attack_breaks_it(model):
     single = evaluate(model, loader(), ATTACKS)
     single["wrong"] = single["label"] != single["prediction"]
-    rows, _ = worst_case(model, loader(), ATTACKS, name="all")
+    rows, _ = worst_case(model, loader(), {"all": ATTACKS})
     broken = (rows["label"] != rows["prediction"]).to_numpy()
     assert broken.tolist() == single.groupby("image")["wrong"].any().tolist()
     first = single[single["wrong"]].groupby("image")["attack"].first()
@@ -40,7 +40,7 @@ def test_an_image_is_broken_where_any_attack_breaks_it(model):
 
 def test_what_stands_has_the_score_of_the_nearest_miss(model):
     single = evaluate(model, loader(), ATTACKS)
-    rows, _ = worst_case(model, loader(), ATTACKS, name="all")
+    rows, _ = worst_case(model, loader(), {"all": ATTACKS})
     for row in rows[rows["broken_by"] == ""].to_dict("records"):
         scores = single.loc[single["image"] == row["image"], "score"]
         assert row["score"] == pytest.approx(scores.min() if row["label"] == 1 else scores.max(), abs=1e-5)
@@ -62,7 +62,7 @@ class Counted:
 
 def test_a_broken_image_is_not_attacked_again(model):
     counted = {name: Counted(attack) for name, attack in ATTACKS.items()}
-    rows, costs = worst_case(model, loader(), counted, name="all")
+    rows, costs = worst_case(model, loader(), {"all": counted})
     left = int((rows["broken_by"] != "none").sum())
     for row in costs.to_dict("records"):
         assert sum(counted[row["attack"]].seen) == row["images"] == left
@@ -72,11 +72,21 @@ def test_a_broken_image_is_not_attacked_again(model):
     assert left == (rows["broken_by"] == "").sum() > 0
 
 
+def test_stages_go_on_from_one_another(model):
+    first, second = {"fgsm": ATTACKS["fgsm"]}, {name: ATTACKS[name] for name in ("pgd", "cw")}
+    rows, costs = worst_case(model, loader(), {"weak": first, "strong": second})
+    weak, _ = worst_case(model, loader(), {"weak": first})
+    both, _ = worst_case(model, loader(), {"strong": ATTACKS})
+    assert rows[rows["attack"] == "weak"].reset_index(drop=True).equals(weak)
+    assert rows[rows["attack"] == "strong"].reset_index(drop=True).equals(both)
+    assert costs["suite"].tolist() == ["weak", "strong", "strong"]
+
+
 def test_attacks_aim_at_the_operating_point(model):
     """An attack that aimed at the argmax, far away, would break other images than those that the threshold decides."""
     clean = evaluate(model, loader(), {})
     threshold = float(clean["score"].quantile(0.8))
-    rows, _ = worst_case(model, loader(), {"pgd": PGD(eps=0.02)}, name="all", threshold=threshold)
+    rows, _ = worst_case(model, loader(), {"all": {"pgd": PGD(eps=0.02)}}, threshold=threshold)
     positive = rows["prediction"] == 1
     assert (rows["score"] > threshold).tolist() == positive.tolist()
     moved = rows["score"] - clean["score"]
@@ -90,7 +100,7 @@ def test_the_model_is_left_as_found_and_runs_repeat():
     model[1].eval()
     before = snapshot(model)
     attacks = {"pgd": PGD(steps=2, random_start=True)}
-    a, b, c = (worst_case(model, loader(), attacks, name="all", threshold=0.1, seed=seed)[0] for seed in (0, 0, 1))
+    a, b, c = (worst_case(model, loader(), {"all": attacks}, threshold=0.1, seed=seed)[0] for seed in (0, 0, 1))
     assert snapshot(model) == before
     assert a.equals(b)
     assert not a.equals(c)
@@ -105,9 +115,9 @@ def test_a_cheat_is_caught_and_no_images_get_a_sentence(model):
             return (x + 0.2).clamp(0, 1)
 
     with pytest.raises(RuntimeError, match="left its ball"):
-        worst_case(model, loader(), {"cheat": Cheat()}, name="all")
+        worst_case(model, loader(), {"all": {"cheat": Cheat()}})
     with pytest.raises(MirstError, match="no images"):
-        worst_case(model, [], ATTACKS, name="all")
+        worst_case(model, [], {"all": ATTACKS})
 
 
 def test_the_worst_rows_of_a_study():

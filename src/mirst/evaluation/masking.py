@@ -74,8 +74,8 @@ def check_masking(
         eps: radius of the ball that the number at hand is about, above 0, in units of the [0, 1] pixel range.
         attacks: the suite, by name.
         first_broken: of the images `x`, how many each attack was the first to break, by name; those misclassified
-            clean under "none". White-box attacks come first, then the transferred ones, then Square, and none is
-            shown a broken image: what the last two broke is what white-box attacks missed.
+            clean under "none". None is shown an image that is broken already:
+            what Square and transferred attacks broke is what the white-box attacks before them missed.
         curve: of the images `x`, how many are misclassified at each eps, at two eps or more (0 for clean).
         seed: of the random draws.
 

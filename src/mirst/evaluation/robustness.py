@@ -23,7 +23,7 @@ MASKING_IMAGES = 64
 class Robustness:
     rows: pd.DataFrame
     """As from `worst_case`: clean ("none"), then for each eps the worst of the paper's attacks ("paper")
-    and of the suite (its name)."""
+    and of each stage of the suite."""
     costs: pd.DataFrame
     """`suite, eps, attack, images, broken, seconds`."""
     checks: tuple[Check, ...]
@@ -63,17 +63,14 @@ def robustness(
     suites = {radius: _suite(name, radius, model, data, source) for radius in eps}
     for radius, suite in suites.items():
         for one in {"paper": paper(radius), name: suite}.values():
-            rows, cost = worst_case(
-                model, data, one.attacks, name=one.name, positive=positive, threshold=threshold, seed=seed
-            )
+            rows, cost = worst_case(model, data, one.stages, positive=positive, threshold=threshold, seed=seed)
             kept.append(rows)
-            costs.append(cost.assign(suite=one.name, eps=radius))
+            costs.append(cost)
     table = pd.concat(kept, ignore_index=True)
     checked = PAPER_EPS if PAPER_EPS in eps else max(eps)
     shifted = at_threshold(model, positive, threshold)
     checks = _checks(shifted, data, table, suites[checked], checked, seed) if check else []
-    order = ["suite", "eps", "attack", "images", "broken", "seconds"]
-    return Robustness(table, pd.concat(costs)[order], tuple(checks), checked, suites[checked].left_out)
+    return Robustness(table, pd.concat(costs, ignore_index=True), tuple(checks), checked, suites[checked].left_out)
 
 
 def _require_eps(eps: Sequence[float]) -> None:

@@ -16,17 +16,23 @@ RESTARTS = 5
 
 @dataclass(frozen=True)
 class Suite:
-    """Attacks in the order in which they are run: the cheap and strong first, those that need no gradient last."""
+    """Attacks in the order in which they are run."""
 
     name: SuiteName
-    attacks: Mapping[str, Attack]
+    stages: Mapping[str, Mapping[str, Attack]]
+    """The attacks of each stage, by the name of its result; the last one is that of the suite."""
     left_out: tuple[str, ...] = ()
     """What this model cannot be attacked with, and why: whole sentences."""
+
+    @property
+    def attacks(self) -> dict[str, Attack]:
+        """Of all stages."""
+        return {name: attack for stage in self.stages.values() for name, attack in stage.items()}
 
 
 def paper(eps: float) -> Suite:
     """FGSM, PGD-20 and CW-10 with steps of 0.001, as MIRST-DM's evaluation has them; weak by its settings."""
-    return Suite("paper", {"fgsm": FGSM(eps=eps), "pgd": PGD(eps=eps), "cw": CW(eps=eps)})
+    return Suite("paper", {"paper": {"fgsm": FGSM(eps=eps), "pgd": PGD(eps=eps), "cw": CW(eps=eps)}})
 
 
 def standard(eps: float, classes: int) -> Suite:
@@ -50,22 +56,20 @@ def standard(eps: float, classes: int) -> Suite:
         attacks["apgd-t"] = MultiTargeted(attack=APGD(eps=eps, loss="dlr", targeted=True))
     attacks["fab"] = FAB(eps=eps) if classes < 4 else MultiTargeted(attack=FAB(eps=eps, targeted=True))
     attacks["square"] = Square(eps=eps)
-    return Suite("standard", attacks, left_out)
+    return Suite("standard", {"standard": attacks}, left_out)
 
 
 def adaptive(eps: float, classes: int, model: nn.Module, source: nn.Module | None = None) -> Suite:
-    """`standard`, many restarts, and what a drop-max layer calls for: surrogate gradients and transfer.
+    """`standard`, then many restarts, and what a drop-max layer calls for: surrogate gradients and transfer.
 
     Args:
         model: to be attacked; looked at only.
         source: the same network trained with the other pool; by default, for a model with drop-max, a copy
             of `model` with its pools swapped.
     """
-    suite = standard(eps, classes)
-    attacks, left_out = dict(suite.attacks), list(suite.left_out)
-    square = attacks.pop("square")
-    margin = APGD(eps=eps, loss="margin")
-    attacks["apgd-restarts"] = replace(margin, restarts=RESTARTS)
+    suite, margin = standard(eps, classes), APGD(eps=eps, loss="margin")
+    attacks: dict[str, Attack] = {"apgd-restarts": replace(margin, restarts=RESTARTS)}
+    left_out = list(suite.left_out)
     if has_drop_max(model):
         attacks["surrogate-max"] = SurrogateBackward(attack=margin, backward="max")
         attacks["surrogate-average"] = SurrogateBackward(attack=margin, backward="average")
@@ -76,7 +80,7 @@ def adaptive(eps: float, classes: int, model: nn.Module, source: nn.Module | Non
         left_out.append("Transfer: no source model was given.")
     else:
         attacks["transfer"] = Transfer(source_model=source, attack=margin)
-    return Suite("adaptive", {**attacks, "square": square}, tuple(left_out))
+    return Suite("adaptive", {**suite.stages, "adaptive": attacks}, tuple(left_out))
 
 
 def has_drop_max(model: nn.Module) -> bool:

@@ -17,19 +17,19 @@ from mirst.evaluation.summary import TRIAL
 
 STANDS = ""
 COLUMNS = ["image", "label", "attack", "eps", "prediction", "score", "linf", "broken_by"]
+COSTS = ["suite", "eps", "attack", "images", "broken", "seconds"]
 
 
 def worst_case(
     model: nn.Module,
     data: Loader,
-    attacks: Mapping[str, Attack],
+    stages: Mapping[str, Mapping[str, Attack]],
     *,
-    name: str,
     positive: int = 1,
     threshold: float = 0.0,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Run `attacks` one after another on every image that still stands, and keep the worst answer.
+    """Run the attacks of all `stages` one after another on what still stands, and keep the worst answers.
 
     An image that is misclassified, clean or by an attack, is not attacked again: the first answer
     that breaks it counts. For the others the answer of largest margin counts. As in `evaluate`, no
@@ -38,36 +38,36 @@ def worst_case(
     Args:
         model, data, positive, threshold, seed: as in `evaluate`. The attacks see the model at its
             operating point: what they push over the line is what the threshold decides.
-        name: of the whole, for the rows; their `eps` is the largest of the attacks'.
+        stages: attacks by name, under the name of the stage. One eps for all.
 
     Returns:
-        The rows of `evaluate` under the attack `name`, one per image, with `broken_by`: the attack that
-        broke it, "none" where the clean image is misclassified, "" where it stands; and per attack
-        `attack, images` (that it was run on), `broken` and `seconds`.
+        The rows of `evaluate`, one per stage and image: the stage's name as the `attack`, and as
+        `broken_by` the attack that broke it, "none" where the clean image is misclassified, "" where it
+        stands. And per attack `suite` (the stage), `eps, attack, images` (that it was run on), `broken`
+        and `seconds`.
 
     Raises:
         MirstError, RuntimeError: as `evaluate`.
     """
     device = device_of(model)
     shifted = at_threshold(model, positive, threshold)
-    generators = {attack: torch.Generator().manual_seed(seed) for attack in attacks}
-    costs = {attack: {"images": 0, "broken": 0, "seconds": 0.0} for attack in attacks}
-    tables: list[pd.DataFrame] = []
-    for x, y in data:
-        batch = _Batch(shifted, x.to(device), y.to(device), positive)
-        for attack, run in attacks.items():
-            before, begin = batch.standing(), time.perf_counter()
-            batch.attack(attack, run, generators[attack])
-            costs[attack]["seconds"] += time.perf_counter() - begin
-            costs[attack]["images"] += len(before)
-            costs[attack]["broken"] += len(before) - len(batch.standing())
-        tables.append(batch.table(threshold))
-    if not tables:
+    batches = [_Batch(shifted, x.to(device), y.to(device), positive) for x, y in data]
+    if not batches:
         raise MirstError("there are no images to evaluate on")
-    rows = pd.concat(tables, ignore_index=True)
-    eps = max(attack.eps for attack in attacks.values())
-    rows = rows.assign(image=range(len(rows)), attack=name, eps=eps)
-    return rows[COLUMNS], pd.DataFrame([{"attack": attack, **cost} for attack, cost in costs.items()])
+    tables, costs = [], []
+    for stage, attacks in stages.items():
+        for name, attack in attacks.items():
+            before, begin = sum(map(_Batch.standing_count, batches)), time.perf_counter()
+            generator = torch.Generator().manual_seed(seed)
+            for batch in batches:
+                batch.attack(name, attack, generator)
+            seconds = time.perf_counter() - begin
+            broken = before - sum(map(_Batch.standing_count, batches))
+            costs.append((stage, attack.eps, name, before, broken, seconds))
+        eps = max(attack.eps for attack in attacks.values())
+        rows = pd.concat([batch.table(threshold) for batch in batches], ignore_index=True)
+        tables.append(rows.assign(image=range(len(rows)), attack=stage, eps=eps))
+    return pd.concat(tables, ignore_index=True)[COLUMNS], pd.DataFrame(costs, columns=COSTS)
 
 
 class _Batch:
@@ -83,6 +83,9 @@ class _Batch:
     def standing(self) -> Tensor:
         """Positions of the images that nothing has broken."""
         return torch.from_numpy(np.flatnonzero(self.broken_by == STANDS)).to(self.x.device)
+
+    def standing_count(self) -> int:
+        return len(self.standing())
 
     def attack(self, name: str, attack: Attack, generator: torch.Generator) -> None:
         left = self.standing()
@@ -101,7 +104,7 @@ class _Batch:
         score, prediction = decide(self.logits, self.positive, 0.0)
         columns = {"label": self.y, "prediction": prediction, "score": score.double() + threshold, "linf": self.linf}
         return pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()}).assign(
-            broken_by=self.broken_by
+            broken_by=self.broken_by.copy()
         )
 
     def _wrong(self, logits: Tensor, y: Tensor) -> Tensor:

@@ -48,8 +48,7 @@ def differences(results: Results) -> pd.DataFrame:
 def _strongest(results: Results) -> tuple[str, pd.DataFrame]:
     """The last suite that was run, at the eps of the study's own attacks where it has that; else those attacks."""
     own = results.outcomes[results.outcomes["attack"] != CLEAN]
-    for suite, rows in reversed(results.suites.items()):
-        attacked = rows[rows["attack"] == suite]
+    for suite, attacked in reversed(results.suites.items()):
         eps = own["eps"].max() if own["eps"].max() in set(attacked["eps"]) else attacked["eps"].max()
         return suite, attacked[attacked["eps"] == eps]
     return PROTOCOL, worst_rows(own, PROTOCOL, results.positive)

@@ -36,7 +36,7 @@ def attack_titles(results: Results) -> dict[str, str]:
     strong = {
         _at(suite, eps): f"{suite} (eps {pixels(eps)})"
         for suite, rows in results.suites.items()
-        for eps in sorted(rows.loc[rows["attack"] == suite, "eps"].unique())
+        for eps in sorted(rows["eps"].unique())
     }
     if "standard" not in results.suites:
         strong = {"standard": "standard (not run)", **strong}
@@ -48,8 +48,7 @@ def whole_summary(results: Results) -> pd.DataFrame:
     attacked = results.outcomes[results.outcomes["attack"] != CLEAN]
     parts = [worst_rows(attacked, PROTOCOL, results.positive)]
     for suite, rows in results.suites.items():
-        own = rows[rows["attack"] == suite]
-        parts.append(own.assign(attack=[_at(suite, eps) for eps in own["eps"]]))
+        parts.append(rows.assign(attack=[_at(suite, eps) for eps in rows["eps"]]))
     rows = pd.concat(parts)
     kept = pd.MultiIndex.from_frame(results.summary[["defense", "drop_max"]].drop_duplicates())
     rows = rows[pd.MultiIndex.from_frame(rows[["defense", "drop_max"]]).isin(kept)]

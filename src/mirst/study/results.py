@@ -41,7 +41,7 @@ class Results:
     """`defense, drop_max, fold, seed, reason` of the trials that did."""
 
     suites: dict[str, pd.DataFrame]
-    """Outcome rows of the suites that its models were attacked with later, by the suite's name."""
+    """Attacked rows of the suites that its models were attacked with later, by the suite's name."""
     checks: dict[str, pd.DataFrame]
     """Of masking: `defense, drop_max, fold, seed, name, verdict, figures`, by the suite's name."""
 
@@ -107,7 +107,10 @@ def read_results(folder: str | Path) -> Results:
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     outcomes, summary, diverged = (_read_csv(folder / name) for name in TABLES)
     present = [suite for suite in SUITES if (folder / f"{suite}.csv").exists()]
-    suites = {suite: _read_csv(folder / f"{suite}.csv") for suite in present}
+    rows = [_read_csv(folder / f"{suite}.csv") for suite in present]
+    suites = {
+        suite: table[table["attack"] == suite] for table in rows for suite in SUITES if suite in set(table["attack"])
+    }
     checks = {suite: _read_csv(folder / f"{suite}-checks.csv") for suite in present}
     return Results(folder, spec, run, outcomes, summary, diverged, suites, checks)
 
