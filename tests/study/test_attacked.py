@@ -57,6 +57,7 @@ def test_the_table_carries_both_columns_and_the_page_opens_with_the_verdict(stud
     first = page.index("<li>")
     assert page[first:].lower().startswith("<li>masking")
     assert "Differences" in page
+    assert "| standard | ce | mirst+dm | " in (study / "differences.md").read_text()
 
 
 def test_differences_are_judged_under_the_strongest_suite(study):

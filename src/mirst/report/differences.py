@@ -45,6 +45,23 @@ def differences(results: Results) -> pd.DataFrame:
     return table
 
 
+def differences_table(table: pd.DataFrame) -> str:
+    """The rows of `differences` as Markdown."""
+    lines = [
+        "F1 of the second defense minus that of the first on the same images, pooled over the folds, with its 95 % "
+        "interval by a paired bootstrap over groups; each seed alone; p after Holm's correction for all rows.",
+        "",
+        "| attack | first | second | difference | seeds | p | reading |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['attack'].replace(CLEAN, 'no attack')} | {row['first']} | {row['second']} | {row['difference']} "
+        f"| {row['seeds']} | {row['p']:.3f} | {row['reading']} |"
+        for row in table.to_dict("records")
+    ]
+    return "\n".join([*lines, ""])
+
+
 def _strongest(results: Results) -> tuple[str, pd.DataFrame]:
     """The last suite that was run, at the eps of the study's own attacks where it has that; else those attacks."""
     own = results.outcomes[results.outcomes["attack"] != CLEAN]

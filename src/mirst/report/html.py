@@ -1,13 +1,14 @@
-"""The report of a study: `table.md` and one self-contained `report.html`."""
+"""The report of a study: `table.md`, `differences.md` and one self-contained `report.html`."""
 
 from base64 import b64encode
 from pathlib import Path
 
+import pandas as pd
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from mirst.files import write_text
-from mirst.report.differences import differences
+from mirst.report.differences import differences, differences_table
 from mirst.report.figures import as_png, bar_chart, example_figure
 from mirst.report.paper_figures import residuals_of
 from mirst.report.tables import METRIC_NAMES, corruption_grid, metric_table, notes, paper_table
@@ -15,7 +16,7 @@ from mirst.study import Results, read_results
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write `table.md` and `report.html` into the results folder of a finished study.
+    """Write `table.md`, `differences.md` and `report.html` into the results folder of a finished study.
 
     Returns:
         The path of the HTML file, which opens without a network.
@@ -24,13 +25,15 @@ def write_report(folder: str | Path) -> Path:
         MirstError: the folder holds no finished study.
     """
     results = read_results(folder)
+    judged = differences(results)
     write_text(results.folder / "table.md", paper_table(results))
+    write_text(results.folder / "differences.md", differences_table(judged))
     page = results.folder / "report.html"
-    write_text(page, _render(results))
+    write_text(page, _render(results, judged))
     return page
 
 
-def _render(results: Results) -> str:
+def _render(results: Results, judged: pd.DataFrame) -> str:
     environment = Environment(
         loader=PackageLoader("mirst.report"), autoescape=select_autoescape(["j2"]), undefined=StrictUndefined
     )
@@ -40,7 +43,7 @@ def _render(results: Results) -> str:
         name=results.folder.name,
         notes=notes(results),
         tables={METRIC_NAMES[metric]: metric_table(results, metric) for metric in METRIC_NAMES},
-        differences=differences(results),
+        differences=judged,
         charts={METRIC_NAMES[metric]: _data_uri(bar_chart(results, metric)) for metric in ("f1", "sensitivity")},
         residuals={title: _data_uri(as_png(figure)) for title, figure in residuals.items() if figure is not None},
         examples={title: _data_uri(png) for title, png in examples.items() if png is not None},
