@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mirst.nn import MODELS, build_model
+from mirst.nn import MODELS, build_model, plainly
 from mirst.nn.folded import folded
 from tests.helpers import small_cnn, snapshot
 
@@ -114,3 +114,10 @@ def test_a_model_that_cannot_be_copied_is_given_back():
     assert folded(model) is model
     with pytest.raises(TypeError):
         copy.deepcopy(model)
+
+
+def test_plainly_the_model_itself_is_attacked():
+    model = small_cnn().eval()
+    with plainly():
+        assert folded(model) is model
+    assert folded(model) is not model

@@ -4,6 +4,7 @@ from mirst.nn.backbone import LoadedBackbone, load_backbone, replace_head, save_
 from mirst.nn.checkpoint import ModelCard, load_model, save_model
 from mirst.nn.drop_max import DropMax2d, drop_max2d, replace_first_max_pool
 from mirst.nn.factory import is_factory, load_factory
+from mirst.nn.fast import is_fast, plainly
 from mirst.nn.models import MODELS, Normalized, build_model
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "build_model",
     "drop_max2d",
     "is_factory",
+    "is_fast",
     "load_backbone",
     "load_factory",
     "load_model",
+    "plainly",
     "replace_first_max_pool",
     "replace_head",
     "save_backbone",

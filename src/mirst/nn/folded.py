@@ -7,6 +7,8 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from mirst.nn.fast import is_fast
+
 Pairs = tuple[tuple[str, str], ...]
 """Names of convolutions, each with the batch norm that it alone feeds."""
 
@@ -17,12 +19,15 @@ def folded(model: nn.Module) -> nn.Module:
     """A copy of `model` with each batch norm folded into the convolution before it; in float32 on a CPU, channels last.
 
     The copy has the weights and flags of this moment. A model that torch.fx cannot trace keeps its
-    batch norms, and one that cannot be copied is given back as it is. Where pixels of a uniform
-    background tie in a pooling window, rounding may give the gradient to another one of them.
+    batch norms; one that cannot be copied is given back as it is, and so is any inside `plainly`.
+    Where pixels of a uniform background tie in a pooling window, rounding may give the gradient to
+    another one of them.
 
     Args:
         model: in eval mode.
     """
+    if not is_fast():
+        return model
     try:
         fast = copy.deepcopy(model)
     except (RuntimeError, TypeError, NotImplementedError):
