@@ -36,8 +36,9 @@ def worst_case(
     attack is believed.
 
     Args:
-        model, data, positive, threshold, seed: as in `evaluate`. The attacks see the model at its
-            operating point: what they push over the line is what the threshold decides.
+        model, data, positive, threshold, seed: as in `evaluate`, the images of all batches of one shape.
+            The attacks see the model at its operating point: what they push over the line is what
+            the threshold decides.
         stages: attacks by name, under the name of the stage. One eps for all.
 
     Returns:
@@ -49,48 +50,43 @@ def worst_case(
     Raises:
         MirstError, RuntimeError: as `evaluate`.
     """
-    device = device_of(model)
     shifted = at_threshold(model, positive, threshold)
-    batches = [_Batch(shifted, x.to(device), y.to(device), positive) for x, y in data]
-    if not batches:
-        raise MirstError("there are no images to evaluate on")
+    images = _Images(shifted, list(data), positive)
     tables, costs = [], []
     for stage, attacks in stages.items():
         for name, attack in attacks.items():
-            before, begin = sum(map(_Batch.standing_count, batches)), time.perf_counter()
-            generator = torch.Generator().manual_seed(seed)
-            for batch in batches:
-                batch.attack(name, attack, generator)
+            left, begin = images.standing(), time.perf_counter()
+            images.attack(name, attack, torch.Generator().manual_seed(seed))
             seconds = time.perf_counter() - begin
-            broken = before - sum(map(_Batch.standing_count, batches))
-            costs.append((stage, attack.eps, name, before, broken, seconds))
+            costs.append((stage, attack.eps, name, len(left), len(left) - len(images.standing()), seconds))
         eps = max(attack.eps for attack in attacks.values())
-        rows = pd.concat([batch.table(threshold) for batch in batches], ignore_index=True)
-        tables.append(rows.assign(image=range(len(rows)), attack=stage, eps=eps))
+        tables.append(images.table(threshold).assign(attack=stage, eps=eps))
     return pd.concat(tables, ignore_index=True)[COLUMNS], pd.DataFrame(costs, columns=COSTS)
 
 
-class _Batch:
-    """The worst answers so far for a batch of images."""
+class _Images:
+    """The worst answers so far. What still stands is attacked in full batches, however few each first batch left."""
 
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, positive: int) -> None:
-        require_images(x, y)
-        self.model, self.x, self.y, self.positive = model, x, y, positive
-        self.logits = logits_of(model, x)
-        self.linf = x.new_zeros(len(x))
-        self.broken_by = np.where(self._wrong(self.logits, y).cpu().numpy(), CLEAN, STANDS).astype(object)
+    def __init__(self, model: nn.Module, batches: list[tuple[Tensor, Tensor]], positive: int) -> None:
+        if not batches:
+            raise MirstError("there are no images to evaluate on")
+        for x, y in batches:
+            require_images(x, y)
+        self.model, self.positive, self.size = model, positive, len(batches[0][0])
+        self.x, self.y = (torch.cat(parts).to(device_of(model)) for parts in zip(*batches, strict=True))
+        self.logits = torch.cat([logits_of(model, x) for x in _parts(self.x, self.size)])
+        self.linf = self.x.new_zeros(len(self.x))
+        self.broken_by = np.where(self._wrong(self.logits, self.y).cpu().numpy(), CLEAN, STANDS).astype(object)
 
     def standing(self) -> Tensor:
         """Positions of the images that nothing has broken."""
         return torch.from_numpy(np.flatnonzero(self.broken_by == STANDS)).to(self.x.device)
 
-    def standing_count(self) -> int:
-        return len(self.standing())
-
     def attack(self, name: str, attack: Attack, generator: torch.Generator) -> None:
-        left = self.standing()
-        if not len(left):
-            return
+        for left in _parts(self.standing(), self.size):
+            self._attack(name, attack, left, generator)
+
+    def _attack(self, name: str, attack: Attack, left: Tensor, generator: torch.Generator) -> None:
         x, y = self.x[left], self.y[left]
         attacked = attack(self.model, x, y, generator=generator)
         linf = checked_distance(name, x, attacked, attack.eps)
@@ -103,12 +99,15 @@ class _Batch:
     def table(self, threshold: float) -> pd.DataFrame:
         score, prediction = decide(self.logits, self.positive, 0.0)
         columns = {"label": self.y, "prediction": prediction, "score": score.double() + threshold, "linf": self.linf}
-        return pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()}).assign(
-            broken_by=self.broken_by.copy()
-        )
+        table = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
+        return table.assign(image=range(len(table)), broken_by=self.broken_by.copy())
 
     def _wrong(self, logits: Tensor, y: Tensor) -> Tensor:
         return decide(logits, self.positive, 0.0)[1] != y
+
+
+def _parts(tensor: Tensor, size: int) -> list[Tensor]:
+    return [tensor[begin : begin + size] for begin in range(0, len(tensor), size)]
 
 
 def worst_rows(rows: pd.DataFrame, name: str, positive: str) -> pd.DataFrame:
