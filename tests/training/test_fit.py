@@ -273,3 +273,20 @@ def test_modes_of_the_model_do_not_leak_into_the_result():
         fit(model, loader(), CE(), settings=QUICK)
     assert equal(weights(a), weights(b))
     assert isinstance(copy.deepcopy(a), nn.Module)
+
+
+def test_the_fast_layout_changes_rounding_alone_and_is_undone():
+    data = [(torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(k)), torch.arange(8) % 2) for k in (1, 2)]
+    fast, plain = (small_cnn() for _ in range(2))
+    seen = []
+    for model in (fast, plain):
+        model[4].register_forward_pre_hook(lambda conv, _: seen.append(conv.weight.is_contiguous()))
+    losses = [
+        [epoch.loss for epoch in fit(model, data, CE(), settings=Training(epochs=2, fast=is_fast)).history]
+        for model, is_fast in ((fast, True), (plain, False))
+    ]
+    half = len(seen) // 2
+    assert not any(seen[:half])
+    assert all(seen[half:])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert all(parameter.is_contiguous() for parameter in fast.parameters())

@@ -23,16 +23,32 @@ def iterates(
 ) -> Iterator[Tensor]:
     """Yield x_1 to x_T of `x_t = Proj(x_{t-1} + step_size * sign(grad objective))` (MIRST-DM, Eq. 3).
 
-    `objective` gives one value per image, `(N,)`. The projection is onto the ball of radius `eps`
-    around `x` and onto [0, 1]. A gradient that is not a number moves nothing. `start` defaults to
-    `x`; a negative `step_size` descends. The caller sets the model's mode (`frozen`).
+    `objective` gives one value per image, `(N,)`, or their sum. The projection is onto the ball of
+    radius `eps` around `x` and onto [0, 1]. A gradient that is not a number moves nothing. `start`
+    defaults to `x`; a negative `step_size` descends. The caller sets the model's mode (`frozen`).
     """
+
+    def gradient(images: Tensor) -> Tensor:
+        return torch.autograd.grad(objective(images).sum(), images)[0]
+
+    return along(gradient, x, eps=eps, step_size=step_size, steps=steps, start=start)
+
+
+def along(
+    gradient: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    eps: float,
+    step_size: float,
+    steps: int,
+    start: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """As `iterates`, along what `gradient` gives for x_0 to x_{T-1}, each of which asks for a gradient."""
     low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
     current = x if start is None else start
     for _ in range(steps):
         current = current.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(objective(current).sum(), current)
-        step = gradient.sign().nan_to_num_(0.0).mul_(step_size)
+        step = gradient(current).sign().nan_to_num_(0.0).mul_(step_size)
         current = (current.detach() + step).clamp(low, high)
         yield current
 

@@ -50,7 +50,8 @@ def evaluate(
     jobs: JobsOption = None,
 ) -> None:
     """Attack or corrupt a model on every image of a data set, or all models of a study on their test folds."""
-    from mirst.study import parse_eps
+    from mirst.nn import plainly
+    from mirst.study import load_spec, parse_eps
 
     strong = suite in (Suite.standard, Suite.adaptive)
     if eps and not strong:
@@ -71,7 +72,8 @@ def evaluate(
         return
     if data is None:
         raise MirstError("name the images to evaluate on with --data PATH")
-    _model(model, data, suite, radii, source, attack or ["fgsm", "pgd", "cw"], out, override or [])
+    with plainly(not load_spec(None, override or []).training.fast):
+        _model(model, data, suite, radii, source, attack or ["fgsm", "pgd", "cw"], out, override or [])
 
 
 def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs: int | None) -> None:

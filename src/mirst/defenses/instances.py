@@ -1,15 +1,25 @@
 """Training on a clean image and some iterates of one PGD run: the common floor of RST and MIRST."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import require_images
-from mirst.attacks.descent import iterates, random_point
+from mirst.attacks.base import frozen, require_images
+from mirst.attacks.descent import along, iterates, last, random_point
 from mirst.attacks.losses import cross_entropy
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import Crafting, logits_of, require_weight
+from mirst.defenses.held import HeldLoss
+from mirst.nn import is_fast
+
+CLEAN = 0
+"""The number of the clean image among the iterates."""
+
+Losses = dict[int, Tensor]
+"""The loss on each batch that is trained on, by its number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +28,9 @@ class InstanceTraining(Crafting):
 
     `L = CE(f(x), y) + alpha * sum_j weights_j * CE(f(x_j), y)` with `x_j` the PGD iterates that the
     subclass names (MIRST-DM, Eq. 1 and 2), crafted from the clean image (Eq. 3).
+
+    With `joint_batch=False` only one graph is alive at a time; with `craft_mode="train"` on top, the
+    passes that craft are also those that train, and no batch passes the model twice.
 
     Raises:
         MirstError: a field out of range, on construction; images outside [0, 1], on call.
@@ -43,16 +56,75 @@ class InstanceTraining(Crafting):
     ) -> LossTerms:
         require_images(x, y)
         instances = self._instances() if self.alpha > 0 else {}
+        if not self.joint_batch:  # batch norms then meet the batches in the order of the run
+            instances = dict(sorted(instances.items()))
+        one_by_one = bool(instances) and not self.joint_batch and is_fast()
+        compute = self._one_by_one if one_by_one else self._together
+        total, losses = compute(model, x, y, instances, generator)
+        terms = {"clean": losses[CLEAN].item()}
+        if instances:
+            terms["adversarial"] = sum(weight * losses[number].item() for number, weight in instances.items())
+        return LossTerms(total, terms)
+
+    def _together(
+        self, model: nn.Module, x: Tensor, y: Tensor, instances: Mapping[int, float], generator: torch.Generator | None
+    ) -> tuple[Tensor, Losses]:
+        """The loss as one graph, over all batches."""
         batches = [x, *self._craft(model, x, y, list(instances), generator)]
         logits = logits_of(model, batches, self.joint_batch)
         clean, *attacked = (weighted_cross_entropy(z, y, self.class_weights) for z in logits)
-        if not attacked:
-            return LossTerms(clean, {"clean": clean.item()})
-        adversarial = torch.stack(
-            [weight * loss for weight, loss in zip(instances.values(), attacked, strict=True)]
-        ).sum()
-        terms = {"clean": clean.item(), "adversarial": adversarial.item()}
-        return LossTerms(clean + self.alpha * adversarial, terms)
+        losses = {CLEAN: clean} | dict(zip(instances, attacked, strict=True))
+        if not instances:
+            return clean, losses
+        adversarial = torch.stack([weight * losses[number] for number, weight in instances.items()]).sum()
+        return clean + self.alpha * adversarial, losses
+
+    def _one_by_one(
+        self, model: nn.Module, x: Tensor, y: Tensor, instances: Mapping[int, float], generator: torch.Generator | None
+    ) -> tuple[Tensor, Losses]:
+        """The loss with its gradients, taken batch by batch."""
+        held, losses = HeldLoss(model), Losses()
+
+        def train_on(number: int, images: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+            loss = weighted_cross_entropy(model(images), y, self.class_weights)
+            losses[number] = loss.detach()
+            return held.add(loss, 1.0 if number == CLEAN else self.alpha * instances[number], *inputs)
+
+        with torch.enable_grad():
+            if self.craft_mode == "train":
+                self._craft_and_train(train_on, model, x, y, set(instances), generator)
+            else:
+                crafted = self._craft(model, x, y, list(instances), generator)
+                for number, images in zip([CLEAN, *instances], [x, *crafted], strict=True):
+                    train_on(number, images)
+        return held.total(), losses
+
+    def _craft_and_train(
+        self,
+        train_on: Callable[..., tuple[Tensor, ...]],
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        wanted: set[int],
+        generator: torch.Generator | None,
+    ) -> None:
+        """Crafting from an iterate that is trained on takes its gradient from the pass that trains."""
+        start = self._start(x, generator)
+        if start is None:
+            wanted = wanted | {CLEAN}
+        else:
+            train_on(CLEAN, x)
+        numbers = count()
+
+        def gradient(images: Tensor) -> Tensor:
+            number = next(numbers)
+            if number in wanted:
+                return train_on(number, images, images)[0]
+            with frozen(model, training=None):
+                return torch.autograd.grad(self._loss(model, images, y).sum(), images)[0]
+
+        end = max(wanted)
+        train_on(end, last(along(gradient, x, eps=self.eps, step_size=self._step_size, steps=end, start=start)))
 
     def _craft(
         self, model: nn.Module, x: Tensor, y: Tensor, wanted: list[int], generator: torch.Generator | None = None
@@ -61,12 +133,22 @@ class InstanceTraining(Crafting):
         if not wanted:
             return []
 
-        start = random_point(x, self.eps, generator) if self.random_start else None
+        start = self._start(x, generator)
         with self._crafting(model) as net:
 
             def objective(images: Tensor) -> Tensor:
-                return cross_entropy(net(images), y)
+                return self._loss(net, images, y)
 
             run = iterates(objective, x, eps=self.eps, step_size=self._step_size, steps=max(wanted), start=start)
             crafted = dict(enumerate(run, start=1))
         return [crafted[number] for number in wanted]
+
+    def _start(self, x: Tensor, generator: torch.Generator | None) -> Tensor | None:
+        return random_point(x, self.eps, generator) if self.random_start else None
+
+    def _loss(self, net: nn.Module, images: Tensor, y: Tensor) -> Tensor:
+        """What crafting ascends. In train mode batch norms tie the images of a batch together, and the class
+        weights change the direction: there it is the loss that is trained on."""
+        if self.craft_mode == "train":
+            return weighted_cross_entropy(net(images), y, self.class_weights)
+        return cross_entropy(net(images), y)

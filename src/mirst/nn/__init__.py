@@ -5,6 +5,7 @@ from mirst.nn.checkpoint import ModelCard, load_model, save_model
 from mirst.nn.drop_max import DropMax2d, drop_max2d, replace_first_max_pool
 from mirst.nn.factory import is_factory, load_factory
 from mirst.nn.fast import is_fast, plainly
+from mirst.nn.folded import in_fast_layout
 from mirst.nn.models import MODELS, Normalized, build_model
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Normalized",
     "build_model",
     "drop_max2d",
+    "in_fast_layout",
     "is_factory",
     "is_fast",
     "load_backbone",

@@ -13,9 +13,9 @@ def is_fast() -> bool:
 
 
 @contextmanager
-def plainly() -> Iterator[None]:
-    """Inside, everything is computed in the plain way that the speed-ups are held against."""
-    token = _fast.set(False)
+def plainly(plain: bool = True) -> Iterator[None]:
+    """Inside, everything is computed in the plain way that the speed-ups are held against; or not, if not `plain`."""
+    token = _fast.set(not plain)
     try:
         yield
     finally:

@@ -1,6 +1,8 @@
 """A faster copy of a model in eval mode, for attacks: the same answers up to float rounding."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import torch
@@ -37,9 +39,29 @@ def folded(model: nn.Module) -> nn.Module:
         if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d) and _can_fold(first, second):
             _put(fast, conv, fuse_conv_bn_eval(first, second))
             _put(fast, norm, nn.Identity())
-    if all((p.device.type, p.dtype) == ("cpu", torch.float32) for p in fast.parameters()):
-        return fast.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+    _lay_out(fast, torch.channels_last)
     return fast
+
+
+@contextmanager
+def in_fast_layout(model: nn.Module) -> Iterator[None]:
+    """Inside, the weights of a model in float32 on a CPU lie channels last, unless speed-ups are off."""
+    if not is_fast():
+        yield
+        return
+    before = [(p, p.stride()) for p in model.parameters()]
+    _lay_out(model, torch.channels_last)
+    try:
+        yield
+    finally:
+        for parameter, stride in before:
+            if parameter.stride() != stride:
+                parameter.data = parameter.data.contiguous()
+
+
+def _lay_out(model: nn.Module, layout: torch.memory_format) -> None:
+    if all((p.device.type, p.dtype) == ("cpu", torch.float32) for p in model.parameters()):
+        model.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 class _Tracer(fx.Tracer):

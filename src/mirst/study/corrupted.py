@@ -11,7 +11,7 @@ from mirst.files import write_csv
 from mirst.nn import load_model
 from mirst.study.prepare import prepare
 from mirst.study.results import open_folder, read_results
-from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial, all_trials, divergence, fixed_threads, trial_folder
+from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial, all_trials, conditions, divergence, trial_folder
 
 
 def corrupt_study(folder: Path, data: Path | None = None, on_trial: Callable[[str], None] = lambda _: None) -> Path:
@@ -34,7 +34,7 @@ def corrupt_study(folder: Path, data: Path | None = None, on_trial: Callable[[st
             continue
         path = trial_folder(folder, trial) / "corruptions.csv"
         if not path.exists():
-            with fixed_threads(prepared.spec):
+            with conditions(prepared.spec):
                 write_csv(path, _trial_table(trial, trial_folder(folder, trial), prepared))
         on_trial(trial.name)
         tables.append(pd.read_csv(path))

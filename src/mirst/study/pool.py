@@ -16,7 +16,7 @@ import torch
 
 from mirst.errors import MirstError
 from mirst.study.spec import StudySpec
-from mirst.study.trial import Prepared, Trial
+from mirst.study.trial import Prepared, Trial, conditions
 
 Work = Callable[[Trial, Prepared, Callable[[Any], None]], str | None]
 """What a worker does with a trial: a function that can be pickled. It may send messages, and returns how it ended."""
@@ -114,7 +114,6 @@ def _start_worker(prepared: Prepared, messages: Any) -> None:
     global _shared
     _shared = (prepared, messages)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the study's to handle
-    torch.set_num_threads(prepared.spec.training.threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -128,4 +127,5 @@ def _end_with_parent() -> None:
 
 def _work(work: Work, trial: Trial) -> str | None:
     prepared, messages = _shared
-    return work(trial, prepared, messages.put)
+    with conditions(prepared.spec):
+        return work(trial, prepared, messages.put)

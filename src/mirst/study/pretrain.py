@@ -12,7 +12,7 @@ from mirst.data import ImageSet, batches, prepare_images, read_for_audit
 from mirst.defenses import CE
 from mirst.nn import replace_head, save_backbone
 from mirst.study.spec import StudySpec
-from mirst.study.trial import fixed_threads, initial_model
+from mirst.study.trial import conditions, initial_model
 from mirst.training import Epoch, FitResult, SimCLR, fit
 
 Method = Literal["simclr", "supervised"]
@@ -51,7 +51,7 @@ def pretrain(
             replace_head(model, _projection)
     augment = settings.augment and method == "supervised"
     state = out.with_name(out.name + ".state")
-    with fixed_threads(spec):
+    with conditions(spec):
         result = fit(
             model.to("cuda" if torch.cuda.is_available() else "cpu"),
             batches(ImageSet(images.pixels, labels, augment), settings.batch_size, shuffle=True),

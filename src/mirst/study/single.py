@@ -9,7 +9,7 @@ from mirst.nn import save_model
 from mirst.study.entries import DefenseEntry
 from mirst.study.prepare import prepare
 from mirst.study.spec import StudySpec
-from mirst.study.trial import fixed_threads, model_card, train_model
+from mirst.study.trial import conditions, model_card, train_model
 from mirst.training import Epoch, FitResult
 
 
@@ -27,7 +27,7 @@ def train(
     prepared = prepare(spec)
     state = out.with_name(out.name + ".state")
     everything = np.arange(len(prepared.records))
-    with fixed_threads(spec):
+    with conditions(spec):
         model, result = train_model(entry, prepared, everything, spec.seeds[0], state, on_epoch)
     save_model(out, model, model_card(entry, prepared, result))
     state.unlink(missing_ok=True)

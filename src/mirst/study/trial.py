@@ -15,7 +15,7 @@ from mirst.data import Audit, Fold, ImageSet, PreparedImages, Record, batches, s
 from mirst.errors import Diverged
 from mirst.evaluation import evaluate, named_rows
 from mirst.files import atomic, write_csv, write_text
-from mirst.nn import LoadedBackbone, ModelCard, build_model, load_backbone, save_model
+from mirst.nn import LoadedBackbone, ModelCard, build_model, load_backbone, plainly, save_model
 from mirst.study.entries import DefenseEntry
 from mirst.study.spec import StudySpec
 from mirst.training import Epoch, FitResult, fit
@@ -68,12 +68,13 @@ class Prepared:
 
 
 @contextmanager
-def fixed_threads(spec: StudySpec) -> Iterator[None]:
-    """Torch on as many CPU threads as a trial has, so that numbers repeat bit for bit."""
+def conditions(spec: StudySpec) -> Iterator[None]:
+    """Torch on as many CPU threads as a trial has, so that numbers repeat bit for bit, and speed-ups on or off."""
     before = torch.get_num_threads()
     torch.set_num_threads(spec.training.threads)
     try:
-        yield
+        with plainly(not spec.training.fast):
+            yield
     finally:
         torch.set_num_threads(before)
 

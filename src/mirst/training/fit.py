@@ -14,6 +14,7 @@ from mirst.attacks import PGD
 from mirst.defenses import Defense
 from mirst.errors import Diverged, MirstError
 from mirst.metrics import youden_threshold
+from mirst.nn import in_fast_layout, plainly
 from mirst.training.settings import Training, has_field, with_class_weights
 from mirst.training.state import Epoch, State, load_state, save_state
 from mirst.training.validation import balanced_accuracy_on, logits_on
@@ -57,7 +58,8 @@ def fit(
     """Train `model` in place.
 
     Args:
-        model: any module from `(N, C, H, W)` images in [0, 1] to `(N, K)` logits, on any device.
+        model: any module from `(N, C, H, W)` images in [0, 1] to `(N, K)` logits, on any device. On a CPU
+            its weights are laid out channels last meanwhile, unless `settings.fast` is off.
         data: batches `(x, y)`, a `DataLoader` for one; iterated once per epoch.
         defense: the training objective.
         val: batches to select and to set the operating threshold on.
@@ -75,6 +77,21 @@ def fit(
         Diverged: a loss above 1e6, or a loss or weights that are not finite.
     """
     settings = settings or Training()
+    with plainly(not settings.fast), in_fast_layout(model):
+        return _fit(model, data, defense, val, settings, positive, seed, checkpoint, on_epoch)
+
+
+def _fit(
+    model: nn.Module,
+    data: Loader,
+    defense: Defense,
+    val: Loader | None,
+    settings: Training,
+    positive: int,
+    seed: int,
+    checkpoint: str | Path | None,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> FitResult:
     if settings.needs_validation and val is None:
         raise MirstError(
             f"select={settings.select} and threshold={settings.threshold} need validation images; pass val"

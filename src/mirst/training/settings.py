@@ -36,6 +36,8 @@ class Training:
     threshold: Literal["argmax", "youden"] = "argmax"
     """Operating point for two classes: the larger logit, or the log-odds at which sensitivity plus
     specificity on the clean validation images is largest."""
+    fast: bool = True
+    """Use every speed-up that changes no result beyond float rounding."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
