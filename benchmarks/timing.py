@@ -5,7 +5,10 @@ import time
 from collections.abc import Callable, Mapping
 
 
-def medians(candidates: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+Candidates = Mapping[str, Callable[[], object]]
+
+
+def medians(candidates: Candidates, repeats: int) -> dict[str, float]:
     """Median seconds of each candidate, one warm-up run each, then in turns."""
     for run in candidates.values():
         run()
@@ -18,7 +21,7 @@ def medians(candidates: Mapping[str, Callable[[], object]], repeats: int) -> dic
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def print_ratios(title: str, candidates: Mapping[str, Callable[[], object]], repeats: int) -> None:
+def print_ratios(title: str, candidates: Candidates, repeats: int) -> None:
     """One line per candidate: its time as a multiple of the first one's."""
     result = medians(candidates, repeats)
     base, *_ = result.values()

@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mirst.nn.fast import is_fast
+from mirst.nn.packed import PackedConv2d, can_pack
 
 Pairs = tuple[tuple[str, str], ...]
 """Names of convolutions, each with the batch norm that it alone feeds."""
@@ -18,7 +19,9 @@ _known: "WeakKeyDictionary[nn.Module, Pairs]" = WeakKeyDictionary()
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """A copy of `model` with each batch norm folded into the convolution before it; in float32 on a CPU, channels last.
+    """A copy of `model` with each batch norm folded into the convolution before it.
+
+    In float32 on a CPU it lies channels last, and convolutions whose parameters ask for no gradient are packed.
 
     The copy has the weights and flags of this moment. A model that torch.fx cannot trace keeps its
     batch norms; one that cannot be copied is given back as it is, and so is any inside `plainly`.
@@ -31,7 +34,7 @@ def folded(model: nn.Module) -> nn.Module:
     if not is_fast():
         return model
     try:
-        fast = copy.deepcopy(model)
+        fast = copy.deepcopy(model, {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()})
     except (RuntimeError, TypeError, NotImplementedError):
         return model
     for conv, norm in _pairs(model):
@@ -39,6 +42,10 @@ def folded(model: nn.Module) -> nn.Module:
         if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d) and _can_fold(first, second):
             _put(fast, conv, fuse_conv_bn_eval(first, second))
             _put(fast, norm, nn.Identity())
+    for parent in list(fast.modules()):
+        for name, layer in parent.named_children():
+            if isinstance(layer, nn.Conv2d) and can_pack(layer):
+                setattr(parent, name, PackedConv2d(layer))
     _lay_out(fast, torch.channels_last)
     return fast
 
