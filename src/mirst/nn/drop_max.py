@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mirst.errors import MirstError
+from mirst.nn.drop_max_fused import can_fuse, fused
 from mirst.nn.windows import Windows, take
 
 Size = int | tuple[int, int]
@@ -30,7 +31,7 @@ def drop_max2d(x: Tensor, kernel_size: Size, stride: Size | None = None, padding
     kernel = _pair(kernel_size)
     windows = Windows(kernel, kernel if stride is None else _pair(stride), _pair(padding))
     windows.require_two_pixels(*x.shape[-2:])
-    return _plain(x, windows)
+    return fused(x, windows) if can_fuse(x, windows) else _plain(x, windows)
 
 
 class DropMax2d(nn.Module):
@@ -96,7 +97,7 @@ def _pair(size: Size) -> tuple[int, int]:
 
 
 def _plain(x: Tensor, windows: Windows) -> Tensor:
-    """Drop-max in torch operations."""
+    """Drop-max in torch operations: what `fused` is held against, and what runs where it cannot."""
     padded = windows.pad(x, -torch.inf)
     with torch.no_grad():
         index = _second_largest_index(padded, windows._replace(padding=(0, 0)))
