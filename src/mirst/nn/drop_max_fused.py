@@ -16,7 +16,7 @@ LARGEST_WINDOW = 256
 
 
 class Kernels(Protocol):
-    """What `drop_max_cpu` offers. All tensors are contiguous `(planes, H, W, C)`.
+    """What `drop_max_cpu` and `drop_max_triton` offer. All tensors are contiguous `(planes, H, W, C)`.
 
     A place is the number of the chosen pixel in its window, row by row, as uint8.
     """
@@ -114,7 +114,7 @@ def _images(planes: Tensor, shape: torch.Size) -> Tensor:
 @cache
 def _kernels(device: str) -> Kernels | None:
     """The kernels for a type of device, where what compiles them is installed."""
-    compiler, module = {"cpu": ("numba", "drop_max_cpu")}.get(device, ("", ""))
+    compiler, module = {"cpu": ("numba", "drop_max_cpu"), "cuda": ("triton", "drop_max_triton")}.get(device, ("", ""))
     if not compiler or find_spec(compiler) is None:
         return None
     kernels: Any = import_module(f"mirst.nn.{module}")
