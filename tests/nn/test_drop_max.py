@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mirst.errors import MirstError
-from mirst.nn import DropMax2d, drop_max2d, replace_first_max_pool
+from mirst.nn import DropMax2d, drop_max2d, plainly, replace_first_max_pool
 
 
 def slow_drop_max(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
@@ -46,7 +46,8 @@ def test_values_equal_a_slow_reference(g, ties):
     if ties:
         x = x.round()
     for memory_format in (torch.contiguous_format, torch.channels_last):
-        pooled = drop_max2d(x.to(memory_format=memory_format), kernel, stride, padding)
+        with plainly():
+            pooled = drop_max2d(x.to(memory_format=memory_format), kernel, stride, padding)
         assert torch.equal(pooled, slow_drop_max(x, kernel, stride, padding))
 
 
@@ -57,7 +58,8 @@ def test_gradient_goes_to_the_chosen_pixel(g):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randperm(2 * height * width, generator=generator).double().view(1, 2, height, width)
     x.requires_grad_()
-    pooled = drop_max2d(x, kernel, stride, padding)
+    with plainly():
+        pooled = drop_max2d(x, kernel, stride, padding)
     upstream = torch.randn(pooled.shape, generator=generator, dtype=torch.float64)
     pooled.backward(upstream)
     expected = torch.zeros_like(x)
@@ -68,8 +70,22 @@ def test_gradient_goes_to_the_chosen_pixel(g):
 
 def test_first_and_second_derivatives():
     x = torch.randperm(49).double().view(1, 1, 7, 7).requires_grad_()
-    assert torch.autograd.gradcheck(lambda t: drop_max2d(t, 3, 2, 1), x)
-    assert torch.autograd.gradgradcheck(lambda t: drop_max2d(t, 3, 2, 1) ** 3, x / 49)
+    with plainly():
+        assert torch.autograd.gradcheck(lambda t: drop_max2d(t, 3, 2, 1), x)
+        assert torch.autograd.gradgradcheck(lambda t: drop_max2d(t, 3, 2, 1) ** 3, x / 49)
+
+
+def test_a_nan_is_never_dropped():
+    """Its window becomes NaN, wherever it stands in it, and the gradient flows to the first one."""
+    for place in range(9):
+        x = torch.arange(9.0).roll(place)
+        x[place] = torch.nan
+        x = x.view(1, 1, 3, 3).requires_grad_()
+        with plainly():
+            pooled = drop_max2d(x, 3)
+        assert pooled.isnan().all()
+        (gradient,) = torch.autograd.grad(pooled, x)
+        assert gradient.flatten().nonzero().item() == place
 
 
 def test_two_equal_maxima_give_their_value():

@@ -1,10 +1,11 @@
 """Drop-max pooling: the second largest value of each window (MIRST-DM, Section 3.2)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mirst.errors import MirstError
+from mirst.nn.drop_max_fused import can_fuse, fused
+from mirst.nn.windows import Windows, take
 
 Size = int | tuple[int, int]
 
@@ -12,8 +13,8 @@ Size = int | tuple[int, int]
 def drop_max2d(x: Tensor, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
     """Pool each window to its second largest value, ties counted.
 
-    Two equal maxima give that value. The gradient flows to the one pixel that was chosen; it is
-    differentiable any number of times.
+    Two equal maxima give that value, a NaN makes its window NaN. The gradient flows to the one pixel
+    that was chosen, the first of equals; it is differentiable any number of times.
 
     Args:
         x: `(..., H, W)`, floating point.
@@ -27,14 +28,10 @@ def drop_max2d(x: Tensor, kernel_size: Size, stride: Size | None = None, padding
 
     Source: MIRST-DM (MICCAI 2022), Section 3.2.
     """
-    kernel, pad = _pair(kernel_size), _pair(padding)
-    step = kernel if stride is None else _pair(stride)
-    shape = x.shape[-2:]
-    _require_two_pixels(shape, kernel, step, pad)
-    padded = F.pad(x, (pad[1], pad[1], pad[0], pad[0]), value=-torch.inf) if any(pad) else x
-    with torch.no_grad():
-        index = _second_largest_index(padded, kernel, step)
-    return padded.flatten(-2).gather(-1, index.flatten(-2)).view(index.shape)
+    kernel = _pair(kernel_size)
+    windows = Windows(kernel, kernel if stride is None else _pair(stride), _pair(padding))
+    windows.require_two_pixels(*x.shape[-2:])
+    return fused(x, windows) if can_fuse(x, windows) else _plain(x, windows)
 
 
 class DropMax2d(nn.Module):
@@ -99,42 +96,32 @@ def _pair(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def _second_largest_index(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-    """Flat index into the last two axes of `x` of each window's second largest value.
+def _plain(x: Tensor, windows: Windows) -> Tensor:
+    """Drop-max in torch operations: what `fused` is held against, and what runs where it cannot."""
+    padded = windows.pad(x, -torch.inf)
+    with torch.no_grad():
+        index = _second_largest_index(padded, windows._replace(padding=(0, 0)))
+    return take(padded, index)
+
+
+def _second_largest_index(x: Tensor, windows: Windows) -> Tensor:
+    """Flat index into the last two axes of `x` of each window's second largest value, or of its first NaN.
 
     One pass over the window's positions keeps the two largest values, a second one finds where the
     smaller of them stands (its first place, where several pixels tie).
     """
     height, width = x.shape[-2:]
-    out_h = (height - kernel[0]) // stride[0] + 1
-    out_w = (width - kernel[1]) // stride[1] + 1
-    offsets = [divmod(position, kernel[1]) for position in range(kernel[0] * kernel[1])]
-    views = [x[..., i : i + out_h * stride[0] : stride[0], j : j + out_w * stride[1] : stride[1]] for i, j in offsets]
+    (kernel_h, kernel_w), (step_h, step_w) = windows.kernel, windows.stride
+    out_h, out_w = windows.counts(height, width)
+    offsets = [divmod(place, kernel_w) for place in range(kernel_h * kernel_w)]
+    views = [x[..., i : i + out_h * step_h : step_h, j : j + out_w * step_w : step_w] for i, j in offsets]
     first, second = torch.maximum(views[0], views[1]), torch.minimum(views[0], views[1])
     for view in views[2:]:
         second = torch.maximum(second, torch.minimum(first, view))
         first = torch.maximum(first, view)
 
-    rows = torch.arange(0, out_h * stride[0], stride[0], device=x.device)
-    columns = torch.arange(0, out_w * stride[1], stride[1], device=x.device)
-    origin = rows[:, None] * width + columns
-    index = origin.expand_as(second)
+    corners = windows.corners(height, width, x.device)
+    index = corners.expand_as(second)
     for (i, j), view in reversed(list(zip(offsets, views, strict=True))):
-        index = torch.where(view == second, origin + (i * width + j), index)
+        index = torch.where((view == second) | view.isnan(), corners + (i * width + j), index)
     return index
-
-
-def _require_two_pixels(
-    shape: torch.Size, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
-) -> None:
-    fewest = 1
-    for size, k, s, p in zip(shape, kernel, stride, padding, strict=True):
-        starts = range(-p, size + p - k + 1, s)
-        if not starts:
-            raise MirstError(f"drop-max: a window of {kernel} does not fit into an image of {tuple(shape)}")
-        fewest *= min(max(0, min(a + k, size) - max(a, 0)) for a in starts)
-    if fewest < 2:
-        raise MirstError(
-            f"drop-max with kernel {kernel}, stride {stride}, padding {padding} on {tuple(shape)} meets a "
-            "window with fewer than two pixels; use a larger kernel or less padding"
-        )
