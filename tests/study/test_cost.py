@@ -114,7 +114,7 @@ def test_a_quick_piece_runs_often_on_many_images(monkeypatch):
     assert watch.pace(clock.run, 2, 64) == pytest.approx(0.001)
     assert watch.first == pytest.approx(0.7)
     assert clock.calls[:3] == [2, 2, 64]
-    assert clock.calls.count(64) > 5
+    assert clock.calls.count(64) >= 4
     assert clock.now < 0.7 + 2 * costs.SECONDS
 
 

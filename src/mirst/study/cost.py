@@ -23,7 +23,7 @@ from mirst.training.settings import has_field
 from mirst.training.state import State, save_state
 from mirst.training.validation import logits_on
 
-SECONDS = 0.5
+SECONDS = 0.3
 """Runs of a piece are repeated this long."""
 LONGEST = 3.0
 """A piece that takes longer than this on a few images is neither repeated nor given more of them."""
@@ -80,7 +80,7 @@ def selection_epochs(settings: Training) -> int:
 def measure(trial: Trial, prepared: Prepared, tell: Callable[[Any], None]) -> Cost:
     """Run every piece of `trial` on its own images: work for `over_trials`, which sends no messages.
 
-    A piece is repeated for half a second; one that takes seconds runs once, on few images if it can.
+    A piece is repeated for a moment; one that takes seconds runs once, on few images if it can.
     """
     began = time.monotonic()
     forget_peak_memory()
@@ -158,8 +158,8 @@ class _Watch:
         taken = [first]
         if first < LONGEST:
             count = min(max(int(LONGEST * count / _seconds(run, count)), count), most)
-            taken = [_seconds(run, count), _seconds(run, count)]
-            taken += [_seconds(run, count) for _ in range(int(SECONDS / min(taken)))]
+            taken = [_seconds(run, count)]
+            taken += [_seconds(run, count) for _ in range(int(SECONDS / taken[0]))]
         pace = median_low(taken) / count  # of two the lower: nothing makes a run too quick
         self.first += max(0.0, first - pace * few)
         return pace
