@@ -64,6 +64,23 @@ def test_run_says_where_the_results_are(mirst, small_yaml, phantoms, tmp_path):
     assert (out / "report.html").is_file()
 
 
+def test_a_dry_run_says_what_the_study_takes_and_writes_nothing(mirst, small_yaml, phantoms, finished, tmp_path):
+    dry = ("run", small_yaml, "--data", phantoms, "--dry-run", "--jobs", 2, "--out")
+    code, text, _ = mirst(*dry, tmp_path / "out")
+    assert code == 0
+    assert [line.split()[:2] for line in text.splitlines()[1:3]] == [["ce", "4"], ["mirst+dm", "4"]]
+    sentence = r"About [\d.]+ (s|min|h .*) for 8 trials, 2 at a time; about \d\.\d GB of memory\."
+    assert re.fullmatch(sentence, text.splitlines()[-1])
+    assert mirst(*dry, finished)[1] == "Nothing left to run: all 8 trials are done already.\n"
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").write_text("precious")
+    assert "no results folder" in refused(mirst(*dry, tmp_path / "taken"))
+    assert "its training differ" in refused(mirst(*dry, finished, "--set", "training.epochs=4"))
+    assert "does not exist" in refused(mirst(*dry, tmp_path / "out", "--data", tmp_path / "missing"))
+    assert "--jobs is 0" in refused(mirst(*dry, tmp_path / "out", "--jobs", 0))
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
 def test_evaluate_prints_metrics_and_writes_rows(mirst, checkpoint, phantoms, tmp_path):
     out = tmp_path / "rows"
     code, text, _ = mirst(

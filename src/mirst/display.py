@@ -10,7 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from mirst.study import Plan, Step
+from mirst.study import Estimate, Plan, Step
 
 PLAIN_EVERY = 30.0
 """Seconds between two plain lines about epochs."""
@@ -131,3 +131,41 @@ class Clock:
             times = self.seen.get(self.defense_of[trial]) or everything
             total += epochs * sum(times) / len(times)
         return total / min(self.jobs, max(1, sum(epochs > 0 for epochs in self.left_of.values())))
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """A table of the defenses and a sentence about the whole study."""
+    done = f"{estimate.done} trials are done already"
+    if not estimate.columns:
+        return f"Nothing left to run: all {done}."
+    head = ("defense", "trials", "a trial", "an epoch at full eps", "memory of a worker")
+    rows = [
+        (c.title, str(c.trials), _duration(c.trial_seconds), _duration(c.epoch_seconds), _size(c.memory))
+        for c in estimate.columns
+    ]
+    widths = [max(map(len, cells)) for cells in zip(head, *rows, strict=True)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
+    memory = f"about {_size(estimate.memory)} of memory"
+    if estimate.gpu_memory:
+        memory += f" and {_size(estimate.gpu_memory)} of the GPU's"
+    left = f"; {done}" if estimate.done else ""
+    at_once = f"{min(estimate.jobs, estimate.trials)} at a time"
+    return "\n".join(
+        [*lines, f"About {_duration(estimate.seconds)} for {estimate.trials} trials, {at_once}; {memory}{left}."]
+    )
+
+
+def _duration(seconds: float) -> str:
+    """To about two digits: 41 s, 4.1 min, 5 h 10 min, 3 days 4 h."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 99.5:
+        return f"{seconds:.2g} s"
+    if minutes < 99.5:
+        return f"{seconds / 60:.2g} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{hours // 24} days {hours % 24} h"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"

@@ -35,12 +35,13 @@ def run(
     out: Annotated[Path | None, typer.Option("--out", help="Results folder; replaces out.")] = None,
     override: SetOption = None,
     jobs: JobsOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure and say what it would take.")] = False,
 ) -> None:
     """Cross-validate every defense of STUDY under every attack. The same command resumes a killed run."""
     from mirst.study import load_spec
 
     spec = load_spec(study, override or []).with_data(data)
-    _run(spec, out or spec.out or Path("results") / study.stem, jobs)
+    (_estimate if dry_run else _run)(spec, out or spec.out or Path("results") / study.stem, jobs)
 
 
 @app.command()
@@ -154,6 +155,16 @@ def _run(spec: "StudySpec", out: Path, jobs: int | None) -> None:
     table = (out / "table.md").read_text(encoding="utf-8")
     console.print(Markdown(table) if console.is_terminal else table, highlight=False, markup=False, soft_wrap=True)
     typer.echo(f"Results: {out}\nReport: {page}")
+
+
+def _estimate(spec: "StudySpec", out: Path, jobs: int | None) -> None:
+    from mirst.display import estimate_text
+    from mirst.study import estimate_study
+
+    estimate = estimate_study(
+        spec, out, jobs=jobs, on_measure=lambda titles: typer.echo(f"Measuring {', '.join(titles)} ...", err=True)
+    )
+    typer.echo(estimate_text(estimate))
 
 
 def main() -> None:

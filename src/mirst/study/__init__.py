@@ -4,6 +4,7 @@ from mirst.study.attacked import attack_study
 from mirst.study.corrupted import corrupt_study
 from mirst.study.demo import demo_spec
 from mirst.study.engine import Plan, Step, run_study
+from mirst.study.estimate import ColumnEstimate, Estimate, estimate_study
 from mirst.study.load import load_spec, parse_attacks, parse_defense, parse_eps
 from mirst.study.pretrain import Method, pretrain
 from mirst.study.probe import probe
@@ -12,6 +13,8 @@ from mirst.study.single import train
 from mirst.study.spec import StudySpec
 
 __all__ = [
+    "ColumnEstimate",
+    "Estimate",
     "Method",
     "Plan",
     "Results",
@@ -20,6 +23,7 @@ __all__ = [
     "attack_study",
     "corrupt_study",
     "demo_spec",
+    "estimate_study",
     "load_spec",
     "parse_attacks",
     "parse_defense",

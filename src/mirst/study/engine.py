@@ -67,9 +67,7 @@ def run_study(
     prepared = prepare(spec)
     open_folder(out, prepared)
     reused = reuse_trials(out, prepared)
-    trials = all_trials(spec)
-    pending = [trial for trial in trials if not is_done(trial_folder(out, trial))]
-    pending.sort(key=lambda trial: trial.fold)  # every defense early: the time left is known sooner
+    trials, pending = all_trials(spec), pending_trials(out, spec)
     if on_plan is not None:
         titles = {trial.name: trial.entry.title for trial in pending}
         on_plan(Plan(titles, len(trials) - len(pending), reused, spec.training.epochs, jobs, prepared.weights))
@@ -78,6 +76,12 @@ def run_study(
         pending, prepared, partial(_train, out), jobs, tell, lambda trial, end: tell(Step(trial.name, None, end))
     )
     collect(out, {trial_folder(out, trial): trial for trial in trials}, prepared)
+
+
+def pending_trials(out: Path, spec: StudySpec) -> list[Trial]:
+    """Trials that `out` does not hold yet, in the order in which they are run."""
+    pending = [trial for trial in all_trials(spec) if not is_done(trial_folder(out, trial))]
+    return sorted(pending, key=lambda trial: trial.fold)  # every defense early: the time left is known sooner
 
 
 def _train(out: Path, trial: Trial, prepared: Prepared, tell: Callable[[Step], None]) -> str | None:

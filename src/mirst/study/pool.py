@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,8 +18,9 @@ from mirst.errors import MirstError
 from mirst.study.spec import StudySpec
 from mirst.study.trial import Prepared, Trial, conditions
 
-Work = Callable[[Trial, Prepared, Callable[[Any], None]], str | None]
-"""What a worker does with a trial: a function that can be pickled. It may send messages, and returns how it ended."""
+Result = TypeVar("Result")
+Work = Callable[[Trial, Prepared, Callable[[Any], None]], Result]
+"""What a worker does with a trial: a function that can be pickled. It may send messages and returns what came of it."""
 
 
 def default_jobs(spec: StudySpec, jobs: int | None) -> int:
@@ -40,10 +41,10 @@ def default_jobs(spec: StudySpec, jobs: int | None) -> int:
 def over_trials(
     trials: Sequence[Trial],
     prepared: Prepared,
-    work: Work,
+    work: Work[Result],
     jobs: int,
     on_message: Callable[[Any], None],
-    on_end: Callable[[Trial, str | None], None],
+    on_end: Callable[[Trial, Result], None],
 ) -> None:
     """Do `work` on every trial, `jobs` at a time, each in a process of its own thread count.
 
@@ -62,7 +63,7 @@ def over_trials(
         min(jobs, len(trials)), mp_context=context, initializer=_start_worker, initargs=(prepared, messages)
     ) as pool:
         with _interrupts_held():  # or those that start right now would die of them, with a traceback
-            running: dict[Future[str | None], Trial] = {pool.submit(_work, work, trial): trial for trial in trials}
+            running: dict[Future[Result], Trial] = {pool.submit(_work, work, trial): trial for trial in trials}
         try:
             while running:
                 done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -95,7 +96,7 @@ def _forward(messages: Any, on_message: Callable[[Any], None]) -> None:
             return
 
 
-def _ending(trial: Trial, future: Future[str | None]) -> str | None:
+def _ending(trial: Trial, future: Future[Result]) -> Result:
     try:
         return future.result()
     except MirstError as error:
@@ -125,7 +126,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(work: Work, trial: Trial) -> str | None:
+def _work(work: Work[Result], trial: Trial) -> Result:
     prepared, messages = _shared
     with conditions(prepared.spec):
         return work(trial, prepared, messages.put)

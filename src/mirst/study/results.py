@@ -60,17 +60,26 @@ def open_folder(out: Path, prepared: Prepared) -> None:
     Raises:
         MirstError: it holds another study, or files that are none.
     """
-    plain = prepared.spec.resolved()
+    if not holds_study(out, prepared):
+        write_text(out / "study.yaml", yaml.safe_dump(prepared.spec.resolved(), sort_keys=False))
+        write_text(out / "run.json", json.dumps(_description(prepared), indent=2))
+
+
+def holds_study(out: Path, prepared: Prepared) -> bool:
+    """Whether `out` is the folder of this study already; if not, it can become it.
+
+    Raises:
+        MirstError: it holds another study, or files that are none.
+    """
     study, run = out / "study.yaml", out / "run.json"
     if run.exists():
-        difference = _difference(out, prepared, plain)
+        difference = _difference(out, prepared, prepared.spec.resolved())
         if difference is not None:
             raise MirstError(f"{out} holds {difference}; name another folder with --out or remove it")
-        return
+        return True
     if out.exists() and (not out.is_dir() or any(p != study and not p.name.startswith(".") for p in out.iterdir())):
         raise MirstError(f"{out} exists and is no results folder; name another with --out")
-    write_text(study, yaml.safe_dump(plain, sort_keys=False))
-    write_text(run, json.dumps(_description(prepared), indent=2))
+    return False
 
 
 def collect(out: Path, trials: Mapping[Path, Trial], prepared: Prepared) -> None:

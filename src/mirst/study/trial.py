@@ -148,19 +148,15 @@ def train_model(
     on_epoch: Callable[[Epoch], None],
 ) -> tuple[nn.Module, FitResult]:
     """A model trained on the records at `indices`, some of them held out for validation."""
-    spec, settings = prepared.spec, prepared.spec.training
-    model, _ = initial_model(spec, len(prepared.classes), entry.drop_max, seed)
+    settings = prepared.spec.training
+    model, _ = initial_model(prepared.spec, len(prepared.classes), entry.drop_max, seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    val = None
-    if settings.val_fraction > 0:
-        split = split_validation(prepared.records, indices, settings.val_fraction, spec.folds.kind, spec.folds.seed)
-        indices = split.train
-        val = batches(prepared.subset(split.test), EVALUATION_BATCH)
+    own, held_out = training_shares(prepared, indices)
     result = fit(
         model,
-        batches(prepared.subset(indices, settings.augment), settings.batch_size, shuffle=True),
+        batches(prepared.subset(own, settings.augment), settings.batch_size, shuffle=True),
         entry.defense,
-        val=val,
+        val=batches(prepared.subset(held_out), EVALUATION_BATCH) if len(held_out) else None,
         settings=settings,
         positive=prepared.positive_index,
         seed=seed,
@@ -168,6 +164,15 @@ def train_model(
         on_epoch=on_epoch,
     )
     return model, result
+
+
+def training_shares(prepared: Prepared, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of the records at `indices`: those to train on, and those held out for validation, if any."""
+    spec, fraction = prepared.spec, prepared.spec.training.val_fraction
+    if fraction == 0:
+        return indices, indices[:0]
+    split = split_validation(prepared.records, indices, fraction, spec.folds.kind, spec.folds.seed)
+    return split.train, split.test
 
 
 def initial_model(spec: StudySpec, classes: int, drop_max: bool, seed: int) -> tuple[nn.Module, LoadedBackbone | None]:

@@ -109,7 +109,7 @@ def _fit(
     for index in range(len(state.history), settings.epochs):
         with _seeded(model, seed, index):
             try:
-                loss, terms = _train_epoch(model, data, settings.defense_at(defense, index), optimizer, settings, index)
+                loss, terms = train_epoch(model, data, settings.defense_at(defense, index), optimizer, settings, index)
             except Diverged as error:
                 raise Diverged(f"training diverged in epoch {index + 1}: {error}", state.history) from error
         epoch = _validated(model, val, defense, settings, index, loss, terms)
@@ -125,7 +125,7 @@ def _fit(
     return _judge(model, val if val is not None else data, settings, positive, seed, state)
 
 
-def _train_epoch(
+def train_epoch(
     model: nn.Module,
     data: Loader,
     defense: Defense,
@@ -133,7 +133,15 @@ def _train_epoch(
     settings: Training,
     index: int,
 ) -> tuple[float, dict[str, float]]:
-    """Means of the loss and of its terms over the batches."""
+    """Train on every batch once, with the learning rate of epoch `index`, from 0.
+
+    Returns:
+        Means of the loss and of its terms over the batches.
+
+    Raises:
+        MirstError: no batch.
+        Diverged: a loss above 1e6, or a loss or weights that are not finite.
+    """
     device = next(model.parameters()).device
     for group in optimizer.param_groups:
         group["lr"] = settings.lr_at(index)
@@ -170,12 +178,13 @@ def _validated(
     if val is not None:
         clean = balanced_accuracy_on(model, val)
         if settings.select == "best_robust" and settings.eps_share(index) == 1:
-            attacked = balanced_accuracy_on(model, val, _selection_attack(defense))
+            attacked = balanced_accuracy_on(model, val, selection_attack(defense))
     share = settings.eps_share(index) if has_field(defense, "eps") else 1.0
     return Epoch(number=index + 1, loss=loss, terms=terms, eps_share=share, clean=clean, attacked=attacked)
 
 
-def _selection_attack(defense: Defense) -> PGD:
+def selection_attack(defense: Defense) -> PGD:
+    """The attack on the validation images that `select` asks for."""
     eps: float = getattr(defense, "eps", PGD().eps)
     return PGD(eps=eps, steps=10, step_size=2 * eps / 10 or 1.0)
 

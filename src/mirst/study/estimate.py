@@ -1,0 +1,197 @@
+"""How long a study takes and how much memory, before it is run."""
+
+import heapq
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mirst.defenses import Defense
+from mirst.study.cost import ALIKE, Cost, clean_epochs, measure, selection_epochs
+from mirst.study.engine import pending_trials
+from mirst.study.memory import peak_memory
+from mirst.study.pool import default_jobs, over_trials
+from mirst.study.prepare import prepare
+from mirst.study.results import holds_study
+from mirst.study.reuse import reusable_trials
+from mirst.study.spec import StudySpec, TrialTraining
+from mirst.study.trial import Prepared, Trial, all_trials, training_shares
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Images of one fold's trials."""
+
+    train: int
+    val: int
+    test: int
+
+
+@dataclass(frozen=True)
+class ColumnEstimate:
+    """One defense."""
+
+    title: str
+    trials: int
+    """To run."""
+    trial_seconds: float
+    """Of one trial, the mean over them."""
+    epoch_seconds: float
+    """Of one epoch of training at full eps, validation not counted."""
+    memory: int
+    """Peak of a worker, in bytes."""
+    gpu_memory: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A whole study."""
+
+    columns: list[ColumnEstimate]
+    """Of the defenses that have trials to run."""
+    done: int
+    """Trials that the results folder holds, or that are reused."""
+    jobs: int
+    seconds: float
+    """From the command to the last trial's end; the report is drawn after it."""
+    memory: int
+    """Peak of all processes together, in bytes; what they share of libraries is counted in each."""
+    gpu_memory: int
+
+    @property
+    def trials(self) -> int:
+        """To run."""
+        return sum(column.trials for column in self.columns)
+
+
+def estimate_study(
+    spec: StudySpec,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    on_measure: Callable[[Sequence[str]], None] = lambda _: None,
+) -> Estimate:
+    """Measure the pieces of every defense's trials in workers like those of `run_study`, and put them together.
+
+    Writes nothing into `out`. A trial that was cut off counts as a whole one, a training that will
+    diverge as one that ends well.
+
+    Args:
+        jobs: trials at a time, as in `run_study`.
+        on_measure: told which defenses are about to be measured.
+
+    Raises:
+        MirstError: whatever `run_study` would raise before its first epoch.
+    """
+    jobs = default_jobs(spec, jobs)
+    begin = time.monotonic()
+    prepared = prepare(spec)
+    preparing = time.monotonic() - begin
+    holds_study(out, prepared)
+    reused = reusable_trials(out, prepared)
+    pending = [trial for trial in pending_trials(out, spec) if trial not in reused]
+    done = len(all_trials(spec)) - len(pending)
+    if not pending:
+        return Estimate([], done, jobs, preparing, peak_memory(), 0)
+    workers = min(jobs, len(pending))
+    costs, start = _measured(pending, prepared, workers, on_measure)
+    sizes = {trial.fold: _sizes(prepared, trial.fold) for trial in pending}
+    seconds = {
+        trial: trial_seconds(costs[trial.entry.title], trial.entry.defense, spec.training, sizes[trial.fold])
+        for trial in pending
+    }
+    columns = [
+        _column(cost, sizes, {t: s for t, s in seconds.items() if t.entry.title == title})
+        for title, cost in costs.items()
+    ]
+    return Estimate(
+        columns=columns,
+        done=done,
+        jobs=jobs,
+        seconds=start + preparing + makespan(list(seconds.values()), workers, start),  # this process started too
+        memory=peak_memory() + workers * max(column.memory for column in columns),
+        gpu_memory=workers * max(column.gpu_memory for column in columns),
+    )
+
+
+def trial_seconds(cost: Cost, defense: Defense, settings: TrialTraining, sizes: Sizes) -> float:
+    """Of one trial, from building its model to its last outcome row."""
+    clean = clean_epochs(settings, defense)
+    training = clean * cost.clean_step + (settings.epochs - clean) * cost.step
+    validation = settings.epochs * cost.clean_pass + selection_epochs(settings) * cost.selection
+    around = (sizes.train + (sizes.val or sizes.train)) * cost.clean_pass  # classes are counted, the threshold set
+    return (
+        cost.setup
+        + sizes.train * training
+        + sizes.val * validation
+        + settings.epochs * cost.checkpoint
+        + around
+        + sizes.test * cost.evaluation
+    )
+
+
+def makespan(seconds: Sequence[float], workers: int, start: float) -> float:
+    """When the last trial ends, if each worker, ready at `start`, takes the next one whenever it is free."""
+    free = [start] * workers
+    for one in seconds:
+        heapq.heapreplace(free, free[0] + one)
+    return max(free)
+
+
+def _measured(
+    pending: Sequence[Trial], prepared: Prepared, workers: int, on_measure: Callable[[Sequence[str]], None]
+) -> tuple[dict[str, Cost], float]:
+    """The cost of each defense, by title, and the seconds until a worker is ready.
+
+    Each defense is measured by all workers at about the same time, so that they hinder one another
+    as in the run.
+    """
+    firsts: dict[str, Trial] = {}
+    for trial in pending:
+        firsts.setdefault(trial.entry.title, trial)
+    on_measure(list(firsts))
+    costs: dict[str, list[Cost]] = {title: [] for title in firsts}
+    begin = time.monotonic()
+    over_trials(
+        [trial for trial in firsts.values() for _ in range(workers)],
+        prepared,
+        measure,
+        workers,
+        lambda _: None,
+        lambda trial, cost: costs[trial.entry.title].append(cost),
+    )
+    everything = sorted((cost for several in costs.values() for cost in several), key=lambda cost: -cost.began)
+    starters = {cost.worker: cost for cost in everything}.values()  # the first of each worker
+    start = statistics.mean(cost.began - begin + cost.first for cost in starters)
+    pooled = {
+        drop_max: [
+            cost for title, several in costs.items() if firsts[title].entry.drop_max == drop_max for cost in several
+        ]
+        for drop_max in (False, True)
+    }
+    return {title: _median(several, pooled[firsts[title].entry.drop_max]) for title, several in costs.items()}, start
+
+
+def _median(costs: Sequence[Cost], same_model: Sequence[Cost]) -> Cost:
+    """Of every figure; of what no defense changes, over all defenses of the model."""
+    own, alike = [asdict(cost) for cost in costs], [asdict(cost) for cost in same_model]
+    names = own[0]
+    return Cost(**{name: statistics.median(one[name] for one in (alike if name in ALIKE else own)) for name in names})
+
+
+def _sizes(prepared: Prepared, fold: int) -> Sizes:
+    train, val = training_shares(prepared, prepared.folds[fold].train)
+    return Sizes(len(train), len(val), len(prepared.folds[fold].test))
+
+
+def _column(cost: Cost, sizes: dict[int, Sizes], seconds: dict[Trial, float]) -> ColumnEstimate:
+    first, *_ = seconds
+    return ColumnEstimate(
+        title=first.entry.title,
+        trials=len(seconds),
+        trial_seconds=statistics.mean(seconds.values()),
+        epoch_seconds=statistics.mean(sizes[trial.fold].train for trial in seconds) * cost.step,
+        memory=cost.memory,
+        gpu_memory=cost.gpu_memory,
+    )
