@@ -40,9 +40,7 @@ def candidates(model: nn.Module, x: Tensor, y: Tensor) -> Candidates:
     theirs = foolbox.attacks.LinfPGD(abs_stepsize=STEP_SIZE, steps=STEPS, random_start=False)
     attacks = torchattacks.PGD(model, eps=PAPER_EPS, alpha=STEP_SIZE, steps=STEPS, random_start=False)
     art = ProjectedGradientDescentPyTorch(
-        PyTorchClassifier(
-            model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 2, clip_values=(0, 1), device_type="cpu"
-        ),
+        PyTorchClassifier(model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 2, clip_values=(0, 1), device_type="cpu"),
         eps=PAPER_EPS,
         eps_step=STEP_SIZE,
         max_iter=STEPS,
