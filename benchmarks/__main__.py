@@ -1,5 +1,7 @@
 """`make bench`: drop-max beside max-pool, PGD beside foolbox, MIRST beside RST, each as ratios in one run."""
 
+import itertools
+
 import foolbox
 import torch
 from torch import nn
@@ -11,14 +13,15 @@ from mirst.nn import DropMax2d, build_model
 
 
 def drop_max() -> None:
-    for memory_format in (torch.contiguous_format, torch.channels_last):
-        x = torch.randn(8, 64, 112, 112).to(memory_format=memory_format).requires_grad_()
+    formats = (torch.contiguous_format, torch.channels_last)
+    for shape, memory_format in itertools.product([(8, 64, 112, 112), (16, 16, 32, 32)], formats):
+        x = torch.randn(shape).to(memory_format=memory_format).requires_grad_()
 
         def pool(layer: nn.Module, x: torch.Tensor = x) -> None:
             layer(x).sum().backward()
 
         print_ratios(
-            f"pooling 3x3 stride 2, forward and backward, (8, 64, 112, 112), {memory_format}",
+            f"pooling 3x3 stride 2, forward and backward, {shape}, {memory_format}",
             {
                 "max-pool": lambda pool=pool: pool(nn.MaxPool2d(3, 2, 1)),
                 "drop-max": lambda pool=pool: pool(DropMax2d(3, 2, 1)),

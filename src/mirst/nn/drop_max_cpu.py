@@ -17,6 +17,9 @@ from mirst.nn.windows import Windows
 PIXELS_PER_THREAD = 1 << 18
 """Below this many pixels a second thread costs more than it saves."""
 
+PIECES_PER_THREAD = 4
+"""A helper may wake late; the others then take more of the pieces."""
+
 
 def pool(x: Tensor, values: Tensor, places: Tensor, windows: Windows) -> None:
     kernel = _pool_kernel(*windows.kernel, windows.stride[1] if x.shape[-1] == 1 else 1)
@@ -35,12 +38,19 @@ def _over_planes(kernel: Callable[..., None], pixels: int, tensors: tuple[Tensor
     if threads < 2:
         kernel(*arrays, *rest)
         return
-    cuts = [planes * part // threads for part in range(threads + 1)]
-    parts = [[array[a:b] for array in arrays] for a, b in pairwise(cuts)]
-    futures = [_workers(threads - 1).submit(kernel, *part, *rest) for part in parts[1:]]
-    kernel(*parts[0], *rest)
-    for future in futures:
-        future.result()
+    pieces = min(planes, PIECES_PER_THREAD * threads)
+    cuts = [planes * piece // pieces for piece in range(pieces + 1)]
+    left = iter([[array[a:b] for array in arrays] for a, b in pairwise(cuts)])
+
+    def work() -> None:
+        for piece in left:  # whichever thread is free takes the next one
+            kernel(*piece, *rest)
+
+    helpers = [_workers(threads - 1).submit(work) for _ in range(threads - 1)]
+    work()
+    for helper in helpers:
+        if not helper.cancel():  # unless it woke too late to help
+            helper.result()
 
 
 @cache
