@@ -10,7 +10,7 @@ help:
 	@echo "make demo   install and run the main job on embedded phantoms (about five minutes)"
 	@echo "make test   install and run the tests"
 	@echo "make lint   format, lint, types, layers"
-	@echo "make bench  timings against max-pool and foolbox, as ratios"
+	@echo "make bench  timings against max-pool and peers, as ratios (docs/results/speed.md)"
 	@echo "make setup  install everything into $(VENV)"
 	@echo "make clean  remove what these made"
 
@@ -37,7 +37,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# torchattacks asks for torchvision, which it does without
 bench: $(VENV)/.dev
+	$(PIP) --no-deps torchattacks
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -1,4 +1,6 @@
-"""PGD beside the same attack of torchattacks, foolbox and ART, in one run: equal iterates, then time."""
+"""PGD beside the same attack of torchattacks, foolbox and ART."""
+
+from collections.abc import Iterator
 
 import foolbox
 import numpy as np
@@ -8,7 +10,7 @@ from art.attacks.evasion import ProjectedGradientDescentPyTorch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
-from benchmarks.timing import Candidates, print_ratios
+from benchmarks.timing import Candidates, Target, timed
 from mirst.attacks import PGD
 from mirst.attacks.base import PAPER_EPS
 from mirst.nn import build_model
@@ -17,12 +19,16 @@ SETTINGS = (("resnet50", 128, 8), ("resnet18", 64, 32))
 STEP_SIZE, STEPS = 0.001, 20
 
 
-def pgd() -> None:
+def peers() -> Iterator[str]:
     for name, size, batch in SETTINGS:
-        torch.manual_seed(0)
         model = settled(build_model(name, 3, 2), size)
         x, y = torch.rand(batch, 3, size, size), torch.arange(batch) % 2
-        print_ratios(f"PGD, {STEPS} steps, {name}, {size} px, batch {batch}", candidates(model, x, y), repeats=5)
+        yield timed(
+            f"PGD, {STEPS} steps, {name}, {size} px, batch {batch}",
+            candidates(model, x, y),
+            repeats=5,
+            targets=(Target("mirst", ("torchattacks", "foolbox", "ART"), 0.8),),
+        )
 
 
 def settled(model: nn.Module, size: int) -> nn.Module:
@@ -54,7 +60,3 @@ def candidates(model: nn.Module, x: Tensor, y: Tensor) -> Candidates:
         "ART": lambda: torch.from_numpy(art.generate(pixels, labels)),
         "mirst": lambda: PGD(eps=PAPER_EPS, step_size=STEP_SIZE, steps=STEPS)(model, x, y),
     }
-
-
-if __name__ == "__main__":
-    pgd()

@@ -1,10 +1,22 @@
-"""Medians of interleaved runs: what slows one candidate slows all."""
+"""Medians of interleaved runs, what slows one candidate slows all, and sections of `docs/results/speed.md`."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
 
 Candidates = Mapping[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """At most `limit` times what the cheapest of `others` takes."""
+
+    who: str
+    others: tuple[str, ...]
+    limit: float
 
 
 def medians(candidates: Candidates, repeats: int) -> dict[str, float]:
@@ -20,10 +32,27 @@ def medians(candidates: Candidates, repeats: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def print_ratios(title: str, candidates: Candidates, repeats: int) -> None:
-    """One line per candidate: its time as a multiple of the first one's."""
-    result = medians(candidates, repeats)
-    base, *_ = result.values()
-    print(title)
-    for name, seconds in result.items():
-        print(f"  {name:32} {seconds / base:6.2f} x   ({seconds * 1000:.1f} ms)")
+def timed(title: str, candidates: Candidates, repeats: int, targets: tuple[Target, ...] = ()) -> str:
+    """A section with the medians of the candidates, as multiples of the first one's."""
+    return section(
+        f"{title}; {torch.get_num_threads()} thread(s), medians of {repeats}",
+        medians(candidates, repeats),
+        "ms",
+        1000,
+        targets,
+    )
+
+
+def section(title: str, values: Mapping[str, float], unit: str, scale: float, targets: tuple[Target, ...] = ()) -> str:
+    """Values as multiples of the first one, and how they stand to the targets."""
+    base = next(iter(values.values()))
+    lines = [f"### {title}", "", f"| | ratio | {unit} |", "|---|---|---|"]
+    lines += [f"| {name} | {value / base:.2f} | {value * scale:.4g} |" for name, value in values.items()]
+    for target in targets:
+        ratio = values[target.who] / min(values[other] for other in target.others)
+        lines += [
+            "",
+            f"{target.who} / {' or '.join(target.others)}: **{ratio:.2f}**, target at most {target.limit:.2f}: "
+            f"{'reached' if ratio <= target.limit else 'missed'}.",
+        ]
+    return "\n".join([*lines, ""])

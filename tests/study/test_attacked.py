@@ -6,7 +6,7 @@ import pytest
 from mirst.errors import MirstError
 from mirst.nn import DropMax2d
 from mirst.report import write_report
-from mirst.report.differences import differences
+from mirst.report.differences import differences, intervals
 from mirst.report.tables import metric_table
 from mirst.study import attack_study, load_spec, read_results, run_study
 from mirst.study.attacked import _twin
@@ -57,12 +57,30 @@ def test_the_table_carries_both_columns_and_the_page_opens_with_the_verdict(stud
     first = page.index("<li>")
     assert page[first:].lower().startswith("<li>masking")
     assert "Differences" in page
-    assert "| standard | ce | mirst+dm | " in (study / "differences.md").read_text()
+    assert "Intervals" in page
+    text = (study / "differences.md").read_text()
+    assert "| standard | ce | mirst+dm | " in text
+    assert text.count("| paper protocol | ") == 2
 
 
-def test_differences_are_judged_under_the_strongest_suite(study):
+def test_intervals_hold_the_pooled_f1_of_every_suite(study):
+    results = read_results(study)
+    whole = intervals(results)
+    assert whole.index.tolist() == ["none", "paper protocol", "standard"]
+    assert whole.columns.tolist() == ["ce", "mirst+dm"]
+    rows = results.suites["standard"]
+    rows = rows[rows["defense"] == "mirst"]
+    hit = ((rows["label"] == results.positive) & (rows["prediction"] == results.positive)).sum()
+    called = (rows["prediction"] == results.positive).sum()
+    meant = (rows["label"] == results.positive).sum()
+    one = whole.loc["standard", "mirst+dm"]
+    assert one.value == pytest.approx(2 * hit / (called + meant))
+    assert one.low <= one.value <= one.high
+
+
+def test_differences_are_judged_under_every_suite(study):
     table = differences(read_results(study))
-    assert table["attack"].tolist() == ["none", "standard"]
+    assert table["attack"].tolist() == ["none", "paper protocol", "standard"]
     assert set(table["first"]) == {"ce"}
     assert set(table["second"]) == {"mirst+dm"}
     assert table["p"].between(0, 1).all()

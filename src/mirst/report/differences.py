@@ -4,27 +4,60 @@ from itertools import combinations
 
 import pandas as pd
 
-from mirst.evaluation import holm, paired_difference, worst_rows
+from mirst.evaluation import holm, interval, paired_difference, worst_rows
 from mirst.report.tables import CLEAN, PROTOCOL, of_defense
 from mirst.study import Results
 
 LEVEL = 0.05
 
 
+def under_attack(results: Results) -> dict[str, pd.DataFrame]:
+    """Rows of all trials, one per image: clean, the worst of the study's own attacks, and each suite that was run.
+
+    A suite that was run at several eps is taken at that of the study's own attacks where it has it.
+    """
+    own = results.outcomes[results.outcomes["attack"] != CLEAN]
+    rows = {
+        CLEAN: results.outcomes[results.outcomes["attack"] == CLEAN],
+        PROTOCOL: worst_rows(own, PROTOCOL, results.positive),
+    }
+    for suite, attacked in results.suites.items():
+        eps = own["eps"].max() if own["eps"].max() in set(attacked["eps"]) else attacked["eps"].max()
+        rows[suite] = attacked[attacked["eps"] == eps]
+    return rows
+
+
+def intervals(results: Results) -> pd.DataFrame:
+    """F1 of every defense, pooled over folds and seeds, with its 95 % interval by a bootstrap over groups.
+
+    Returns:
+        `Interval`s: a row per attack of `under_attack`, a column per defense that did not diverge.
+    """
+    rows = under_attack(results)
+    entries = [entry for entry in results.spec.defenses if len(of_defense(rows[CLEAN], entry))]
+    return pd.DataFrame(
+        {
+            entry.title: [interval(of_defense(under, entry), results.positive) for under in rows.values()]
+            for entry in entries
+        },
+        index=list(rows),
+    )
+
+
 def differences(results: Results) -> pd.DataFrame:
-    """F1 of every pair of defenses on the same images, clean and under the strongest attacks that were run.
+    """F1 of every pair of defenses on the same images, clean and under every suite of attacks.
 
     Returns:
         A row per pair and attack: `attack, first, second, difference` (second minus first, with its
         95 % interval by a paired bootstrap over groups), `seeds` (of each seed alone), `p` (corrected
         for all rows by Holm's method) and `reading`, in words. Defenses that diverged are left out.
     """
-    clean = results.outcomes[results.outcomes["attack"] == CLEAN]
-    attack, attacked = _strongest(results)
+    all_rows = under_attack(results)
+    clean = all_rows[CLEAN]
     titles = [entry.title for entry in results.spec.defenses if len(of_defense(clean, entry))]
     entries = {entry.title: entry for entry in results.spec.defenses}
     rows, found = [], []
-    for name, under in ((CLEAN, clean), (attack, attacked)):
+    for name, under in all_rows.items():
         for first, second in combinations(titles, 2):
             one, other = (of_defense(under, entries[title]) for title in (first, second))
             whole = paired_difference(one, other, results.positive)
@@ -45,9 +78,15 @@ def differences(results: Results) -> pd.DataFrame:
     return table
 
 
-def differences_table(table: pd.DataFrame) -> str:
-    """The rows of `differences` as Markdown."""
+def differences_table(table: pd.DataFrame, whole: pd.DataFrame) -> str:
+    """The rows of `intervals` and of `differences` as Markdown."""
     lines = [
+        "F1 pooled over the folds and seeds, with its 95 % interval by a bootstrap over groups.",
+        "",
+        "| attack | " + " | ".join(whole.columns) + " |",
+        "|---|" + "---|" * len(whole.columns),
+        *(f"| {_named(attack)} | " + " | ".join(map(str, row)) + " |" for attack, row in whole.iterrows()),
+        "",
         "F1 of the second defense minus that of the first on the same images, pooled over the folds, with its 95 % "
         "interval by a paired bootstrap over groups; each seed alone; p after Holm's correction for all rows.",
         "",
@@ -55,17 +94,12 @@ def differences_table(table: pd.DataFrame) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row['attack'].replace(CLEAN, 'no attack')} | {row['first']} | {row['second']} | {row['difference']} "
+        f"| {_named(row['attack'])} | {row['first']} | {row['second']} | {row['difference']} "
         f"| {row['seeds']} | {row['p']:.3f} | {row['reading']} |"
         for row in table.to_dict("records")
     ]
     return "\n".join([*lines, ""])
 
 
-def _strongest(results: Results) -> tuple[str, pd.DataFrame]:
-    """The last suite that was run, at the eps of the study's own attacks where it has that; else those attacks."""
-    own = results.outcomes[results.outcomes["attack"] != CLEAN]
-    for suite, attacked in reversed(results.suites.items()):
-        eps = own["eps"].max() if own["eps"].max() in set(attacked["eps"]) else attacked["eps"].max()
-        return suite, attacked[attacked["eps"] == eps]
-    return PROTOCOL, worst_rows(own, PROTOCOL, results.positive)
+def _named(attack: object) -> str:
+    return str(attack).replace(CLEAN, "no attack")

@@ -37,6 +37,28 @@ def bar_chart(results: Results, metric: str) -> bytes:
     return as_png(figure)
 
 
+def interval_chart(whole: pd.DataFrame) -> Figure:
+    """F1 of every defense with its 95 % interval, a colour for each attack.
+
+    Args:
+        whole: as from `mirst.report.differences.intervals`.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for number, (attack, row) in enumerate(whole.iterrows()):
+        values, lows, highs = (np.array([getattr(one, part) for one in row]) for part in ("value", "low", "high"))
+        at = np.arange(len(row)) + (number - (len(whole) - 1) / 2) * 0.15
+        colour = "#44546a" if number == 0 else f"C{number - 1}"
+        name = str(attack).replace("none", "no attack")
+        axes.errorbar(at, values, (values - lows, highs - values), fmt="o", capsize=3, label=name, color=colour)
+    axes.set_xticks(np.arange(len(whole.columns)), list(whole.columns))
+    axes.set_ylim(0, 1)
+    axes.set_ylabel(METRIC_NAMES["f1"])
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=len(whole), frameon=False)
+    return figure
+
+
 def example_figure(results: Results, defense: str, drop_max: bool, count: int = 4) -> bytes | None:
     """Clean images, attacked images and perturbations magnified, with the model's answers.
 

@@ -8,8 +8,8 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from mirst.files import write_text
-from mirst.report.differences import differences, differences_table
-from mirst.report.figures import as_png, bar_chart, example_figure
+from mirst.report.differences import differences, differences_table, intervals
+from mirst.report.figures import as_png, bar_chart, example_figure, interval_chart
 from mirst.report.paper_figures import residuals_of
 from mirst.report.tables import METRIC_NAMES, corruption_grid, metric_table, notes, paper_table
 from mirst.study import Results, read_results
@@ -25,15 +25,15 @@ def write_report(folder: str | Path) -> Path:
         MirstError: the folder holds no finished study.
     """
     results = read_results(folder)
-    judged = differences(results)
+    judged, whole = differences(results), intervals(results)
     write_text(results.folder / "table.md", paper_table(results))
-    write_text(results.folder / "differences.md", differences_table(judged))
+    write_text(results.folder / "differences.md", differences_table(judged, whole))
     page = results.folder / "report.html"
-    write_text(page, _render(results, judged))
+    write_text(page, _render(results, judged, whole))
     return page
 
 
-def _render(results: Results, judged: pd.DataFrame) -> str:
+def _render(results: Results, judged: pd.DataFrame, whole: pd.DataFrame) -> str:
     environment = Environment(
         loader=PackageLoader("mirst.report"), autoescape=select_autoescape(["j2"]), undefined=StrictUndefined
     )
@@ -44,6 +44,8 @@ def _render(results: Results, judged: pd.DataFrame) -> str:
         notes=notes(results),
         tables={METRIC_NAMES[metric]: metric_table(results, metric) for metric in METRIC_NAMES},
         differences=judged,
+        intervals=whole,
+        interval_chart=_data_uri(as_png(interval_chart(whole))),
         charts={METRIC_NAMES[metric]: _data_uri(bar_chart(results, metric)) for metric in ("f1", "sensitivity")},
         residuals={title: _data_uri(as_png(figure)) for title, figure in residuals.items() if figure is not None},
         examples={title: _data_uri(png) for title, png in examples.items() if png is not None},

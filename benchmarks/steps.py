@@ -1,0 +1,82 @@
+"""Training steps of RST and MIRST: time, and peak memory."""
+
+import gc
+from collections.abc import Callable, Iterator
+
+import torch
+
+from benchmarks.timing import Target, section, timed
+from mirst.defenses import CE, MIRST, RST, Defense
+from mirst.nn import build_model, plainly
+from mirst.study.memory import forget_peak_memory, peak_memory
+
+FUSED = {"craft_mode": "train", "joint_batch": False}
+DEFENSES: dict[str, tuple[Defense, bool]] = {
+    "CE": (CE(), True),
+    "RST": (RST(), True),
+    "RST, passes shared": (RST(**FUSED), True),
+    "MIRST": (MIRST(), True),
+    "MIRST, passes shared": (MIRST(**FUSED), True),
+    "plain RST": (RST(), False),
+    "plain MIRST": (MIRST(), False),
+    "plain MIRST, crafted in train mode": (MIRST(craft_mode="train"), False),
+    "plain MIRST, crafted in train mode, one by one": (MIRST(**FUSED), False),
+}
+PLAIN = ("plain MIRST, crafted in train mode, one by one",)
+
+
+def steps() -> Iterator[str]:
+    for name, size, repeats in (("resnet_tiny", 64, 15), ("resnet18", 64, 5)):
+        yield timed(
+            f"Training step, {name}, {size} px, batch 16",
+            {title: step(name, size, defense, fast) for title, (defense, fast) in DEFENSES.items()},
+            repeats,
+            targets=(
+                Target("MIRST, passes shared", ("RST", "RST, passes shared"), 1.2),
+                Target("MIRST, passes shared", PLAIN, 0.85),
+            ),
+        )
+
+
+def memory() -> Iterator[str]:
+    """Of the whole process, above what it held before the step."""
+    cases = {
+        "RST": RST(),
+        "RST one by one": RST(joint_batch=False),
+        "MIRST one by one": MIRST(joint_batch=False),
+        "MIRST, passes shared": MIRST(**FUSED),
+        "MIRST, joint batch": MIRST(),
+    }
+    peaks = {title: _peak(step("resnet18", 128, defense, True)) for title, defense in cases.items()}
+    yield section(
+        "Peak memory of a training step, resnet18, 128 px, batch 16",
+        peaks,
+        "MiB",
+        1 / 2**20,
+        targets=(Target("MIRST one by one", ("RST",), 1.2), Target("MIRST, passes shared", ("RST",), 1.2)),
+    )
+
+
+def step(name: str, size: int, defense: Defense, fast: bool) -> Callable[[], None]:
+    """One step of the defense, on a batch of 16."""
+    model = build_model(name, 1, 2).train()
+    x, y = torch.rand(16, 1, size, size), torch.arange(16) % 2
+
+    if fast:
+        model.to(memory_format=torch.channels_last)  # as `fit` has it
+
+    def run() -> None:
+        model.zero_grad()
+        with plainly(not fast):
+            defense(model, x, y).total.backward()
+
+    return run
+
+
+def _peak(run: Callable[[], None]) -> float:
+    run()
+    gc.collect()
+    forget_peak_memory()
+    before = peak_memory()
+    run()
+    return peak_memory() - before
