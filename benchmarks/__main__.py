@@ -38,7 +38,7 @@ def _cpuinfo() -> list[str]:
 
 def main() -> None:
     head = (
-        "# Speed\n\n`make bench` writes this page: ratios of medians over interleaved runs, everything in one go.\n"
+        "# Speed\n\n`make bench` writes this page: ratios of medians over interleaved runs.\n"
         f"Measured on: {machine()}.\n"
     )
     print(head)

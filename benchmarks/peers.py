@@ -26,7 +26,7 @@ def peers() -> Iterator[str]:
         yield timed(
             f"PGD, {STEPS} steps, {name}, {size} px, batch {batch}",
             candidates(model, x, y),
-            repeats=5,
+            repeats=3,
             targets=(Target("mirst", ("torchattacks", "foolbox", "ART"), 0.8),),
         )
 

@@ -22,7 +22,7 @@ from mirst.evaluation.worst_case import worst_case
 from mirst.nn import build_model, load_model
 from mirst.training import Training, fit
 
-EPS, IMAGES, ALLOWANCE = 5 / 255, 128, 0.15
+EPS, IMAGES, ALLOWANCE = 5 / 255, 64, 0.15
 
 
 def suite() -> Iterator[str]:
