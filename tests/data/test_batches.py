@@ -37,8 +37,8 @@ def test_shuffling_follows_torchs_seed():
 def test_augmentation_only_flips_and_shifts():
     """Each result is the original or its mirror image, moved by at most 2 of 32 pixels, zeros elsewhere."""
     torch.manual_seed(0)
-    x = torch.rand(40, 1, 32, 32)
-    moved = flip_and_shift(x)
+    images = np.random.default_rng(0).integers(1, 256, (40, 1, 32, 32), dtype=np.uint8)
+    x, moved = torch.from_numpy(images), torch.from_numpy(flip_and_shift(images))
     seen = set()
     for before, after in zip(x, moved, strict=True):
         matches = [
@@ -52,6 +52,8 @@ def test_augmentation_only_flips_and_shifts():
             )
         ]
         assert len(matches) == 1
+        _, dy, dx = matches[0]
+        assert after.count_nonzero() == (32 - abs(dy)) * (32 - abs(dx))
         seen.add(matches[0])
     assert len(seen) > 15
     assert len({flip for flip, _, _ in seen}) == 2

@@ -55,6 +55,17 @@ def test_they_equal_the_plain_ones(defense, frozen_layer, batch):
         torch.testing.assert_close(a, b)
 
 
+def test_packed_passes_equal_the_plain_ones(batch):
+    """In float32, up to its rounding."""
+    grads = []
+    for plain in (False, True):
+        model = without_dropout(small_cnn()).train()
+        with plainly(plain):
+            MIRST(**FUSED)(model, *batch).total.backward()
+        grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert (grads[0] - grads[1]).norm() < 1e-3 * grads[1].norm()
+
+
 class Passes(TorchDispatchMode):
     """Counts what passes through the inner convolution of `small_cnn`: forward, input and weight gradients."""
 
@@ -81,9 +92,9 @@ class Passes(TorchDispatchMode):
     ],
 )
 def test_passes_of_a_training_step(defense, plain, passes, batch):
-    model = without_dropout(small_cnn()).train()
+    model = without_dropout(small_cnn()).double().train()
     with Passes() as counted, plainly(plain):
-        defense(model, *batch).total.backward()
+        defense(model, batch[0].double(), batch[1]).total.backward()
     assert counted.count.total() == passes
 
 

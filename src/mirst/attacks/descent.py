@@ -12,29 +12,16 @@ from mirst.attacks.best import per_image, success
 from mirst.attacks.losses import cross_entropy
 
 
-def iterates(
-    objective: Callable[[Tensor], Tensor],
-    x: Tensor,
-    *,
-    eps: float,
-    step_size: float,
-    steps: int,
-    start: Tensor | None = None,
-) -> Iterator[Tensor]:
-    """Yield x_1 to x_T of `x_t = Proj(x_{t-1} + step_size * sign(grad objective))` (MIRST-DM, Eq. 3).
-
-    `objective` gives one value per image, `(N,)`, or their sum. The projection is onto the ball of
-    radius `eps` around `x` and onto [0, 1]. A gradient that is not a number moves nothing. `start`
-    defaults to `x`; a negative `step_size` descends. The caller sets the model's mode (`frozen`).
-    """
+def gradient_of(objective: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The gradient of `objective`, one value per image, `(N,)`, or their sum."""
 
     def gradient(images: Tensor) -> Tensor:
         return torch.autograd.grad(objective(images).sum(), images)[0]
 
-    return along(gradient, x, eps=eps, step_size=step_size, steps=steps, start=start)
+    return gradient
 
 
-def along(
+def iterates(
     gradient: Callable[[Tensor], Tensor],
     x: Tensor,
     *,
@@ -43,7 +30,12 @@ def along(
     steps: int,
     start: Tensor | None = None,
 ) -> Iterator[Tensor]:
-    """As `iterates`, along what `gradient` gives for x_0 to x_{T-1}, each of which asks for a gradient."""
+    """Yield x_1 to x_T of `x_t = Proj(x_{t-1} + step_size * sign(gradient(x_{t-1})))` (MIRST-DM, Eq. 3).
+
+    The projection is onto the ball of radius `eps` around `x` and onto [0, 1]. A gradient that is not a
+    number moves nothing. `start` defaults to `x`; a negative `step_size` descends. The images that
+    `gradient` is given ask for one. The caller sets the model's mode (`frozen`).
+    """
     low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
     current = x if start is None else start
     for _ in range(steps):
@@ -105,7 +97,9 @@ class SignDescent:
         def objective(images: Tensor) -> Tensor:
             return self._loss(model(images), y)
 
-        return last(iterates(objective, x, eps=self.eps, step_size=step_size, steps=self.steps, start=start))
+        return last(
+            iterates(gradient_of(objective), x, eps=self.eps, step_size=step_size, steps=self.steps, start=start)
+        )
 
     def _better(self, model: nn.Module, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
         with torch.no_grad():

@@ -27,8 +27,9 @@ class ImageSet(Dataset[Batch]):
         return len(self.images)
 
     def __getitem__(self, indices: list[int]) -> Batch:
-        x = torch.from_numpy(np.asarray(self.images[indices])).float().div_(255)
-        return (flip_and_shift(x) if self.augment else x), torch.from_numpy(self.labels[indices])
+        chosen = np.asarray(self.images[indices])
+        pixels = flip_and_shift(chosen) if self.augment else chosen
+        return torch.from_numpy(pixels).float().div_(255), torch.from_numpy(self.labels[indices])
 
 
 def batches(data: ImageSet, batch_size: int, shuffle: bool = False) -> DataLoader[Batch]:
@@ -42,13 +43,16 @@ def batches(data: ImageSet, batch_size: int, shuffle: bool = False) -> DataLoade
     return DataLoader(data, sampler=sampler, batch_size=None)
 
 
-def flip_and_shift(x: Tensor) -> Tensor:
+def flip_and_shift(images: Pixels) -> Pixels:
     """Each image flipped left-right with probability 1/2 and shifted by up to 1/16 of its sides, zeros moving in."""
-    n, _, height, width = x.shape
-    x = torch.where(torch.rand(n, 1, 1, 1) < 0.5, x.flip(-1), x)
+    n, _, height, width = images.shape
+    flips = (torch.rand(n, 1, 1, 1) < 0.5).flatten().tolist()
     reach = max(height, width) // 16
-    padded = torch.nn.functional.pad(x, (reach,) * 4)
-    tops, lefts = torch.randint(0, 2 * reach + 1, (2, n)).tolist()
-    return torch.stack(
-        [image[:, i : i + height, j : j + width] for image, i, j in zip(padded, tops, lefts, strict=True)]
-    )
+    tops, lefts = (torch.randint(0, 2 * reach + 1, (2, n)) - reach).tolist()
+    moved = np.zeros_like(images)
+    for image, target, flip, down, right in zip(images, moved, flips, tops, lefts, strict=True):
+        source = image[:, :, ::-1] if flip else image
+        target[:, max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)] = source[
+            :, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)
+        ]
+    return moved

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks.base import require_images
-from mirst.attacks.descent import iterates, last
+from mirst.attacks.descent import gradient_of, iterates, last
 from mirst.attacks.losses import cross_entropy
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import Crafting
@@ -30,6 +30,8 @@ class AT(Crafting):
             def objective(images: Tensor) -> Tensor:
                 return cross_entropy(net(images), y)
 
-            attacked = last(iterates(objective, x, eps=self.eps, step_size=self._step_size, steps=self.steps))
+            attacked = last(
+                iterates(gradient_of(objective), x, eps=self.eps, step_size=self._step_size, steps=self.steps)
+            )
         loss = weighted_cross_entropy(model(attacked), y, self.class_weights)
         return LossTerms(loss, {"adversarial": loss.item()})

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mirst.attacks.base import PAPER_EPS, attackable, frozen, require_fields
 from mirst.errors import MirstError
+from mirst.nn import packed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Crafting:
             with attackable(model) as net:
                 yield net
         else:
-            with frozen(model, training=None):
+            with frozen(model, training=None), packed(model):
                 yield model
 
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks.base import frozen, require_images
-from mirst.attacks.descent import along, iterates, last, random_point
+from mirst.attacks.descent import gradient_of, iterates, last, random_point
 from mirst.attacks.losses import cross_entropy
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import Crafting, logits_of, require_weight
 from mirst.defenses.held import HeldLoss
-from mirst.nn import is_fast
+from mirst.nn import is_fast, packed
 
 CLEAN = 0
 """The number of the clean image among the iterates."""
@@ -92,11 +92,13 @@ class InstanceTraining(Crafting):
 
         with torch.enable_grad():
             if self.craft_mode == "train":
-                self._craft_and_train(train_on, model, x, y, set(instances), generator)
+                with packed(model):
+                    self._craft_and_train(train_on, model, x, y, set(instances), generator)
             else:
                 crafted = self._craft(model, x, y, list(instances), generator)
-                for number, images in zip([CLEAN, *instances], [x, *crafted], strict=True):
-                    train_on(number, images)
+                with packed(model):
+                    for number, images in zip([CLEAN, *instances], [x, *crafted], strict=True):
+                        train_on(number, images)
         return held.total(), losses
 
     def _craft_and_train(
@@ -124,7 +126,7 @@ class InstanceTraining(Crafting):
                 return torch.autograd.grad(self._loss(model, images, y).sum(), images)[0]
 
         end = max(wanted)
-        train_on(end, last(along(gradient, x, eps=self.eps, step_size=self._step_size, steps=end, start=start)))
+        train_on(end, last(iterates(gradient, x, eps=self.eps, step_size=self._step_size, steps=end, start=start)))
 
     def _craft(
         self, model: nn.Module, x: Tensor, y: Tensor, wanted: list[int], generator: torch.Generator | None = None
@@ -139,7 +141,9 @@ class InstanceTraining(Crafting):
             def objective(images: Tensor) -> Tensor:
                 return self._loss(net, images, y)
 
-            run = iterates(objective, x, eps=self.eps, step_size=self._step_size, steps=max(wanted), start=start)
+            run = iterates(
+                gradient_of(objective), x, eps=self.eps, step_size=self._step_size, steps=max(wanted), start=start
+            )
             crafted = dict(enumerate(run, start=1))
         return [crafted[number] for number in wanted]
 

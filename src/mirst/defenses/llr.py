@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks.base import require_images
-from mirst.attacks.descent import iterates, last, random_point
+from mirst.attacks.descent import gradient_of, iterates, last, random_point
 from mirst.attacks.losses import cross_entropy
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import Crafting, logits_of, require_weight
@@ -60,7 +60,9 @@ class LLR(Crafting):
                 return (cross_entropy(net(images), y) - loss - _dot(images - x, gradient)).abs()
 
             start = random_point(x, self.eps, generator)
-            run = iterates(nonlinearity, x, eps=self.eps, step_size=self._step_size, steps=self.steps, start=start)
+            run = iterates(
+                gradient_of(nonlinearity), x, eps=self.eps, step_size=self._step_size, steps=self.steps, start=start
+            )
             return last(run) - x
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mirst.attacks.base import require_images
-from mirst.attacks.descent import iterates, last
+from mirst.attacks.descent import gradient_of, iterates, last
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import Crafting, logits_of, require_weight
 
@@ -57,7 +57,11 @@ class TRADES(Crafting):
             def objective(images: Tensor) -> Tensor:
                 return divergence(clean, net(images))
 
-            return last(iterates(objective, x, eps=self.eps, step_size=self._step_size, steps=self.steps, start=start))
+            return last(
+                iterates(
+                    gradient_of(objective), x, eps=self.eps, step_size=self._step_size, steps=self.steps, start=start
+                )
+            )
 
 
 def divergence(logits: Tensor, others: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from mirst.nn.factory import is_factory, load_factory
 from mirst.nn.fast import is_fast, plainly
 from mirst.nn.folded import in_fast_layout
 from mirst.nn.models import MODELS, Normalized, build_model
+from mirst.nn.packed import packed
 
 __all__ = [
     "MODELS",
@@ -22,6 +23,7 @@ __all__ = [
     "load_backbone",
     "load_factory",
     "load_model",
+    "packed",
     "plainly",
     "replace_first_max_pool",
     "replace_head",

@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mirst.nn.fast import is_fast
-from mirst.nn.packed import PackedConv2d, can_pack
+from mirst.nn.packed import can_pack, pack
 
 Pairs = tuple[tuple[str, str], ...]
 """Names of convolutions, each with the batch norm that it alone feeds."""
@@ -42,11 +42,11 @@ def folded(model: nn.Module) -> nn.Module:
         if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d) and _can_fold(first, second):
             _put(fast, conv, fuse_conv_bn_eval(first, second))
             _put(fast, norm, nn.Identity())
-    for parent in list(fast.modules()):
-        for name, layer in parent.named_children():
-            if isinstance(layer, nn.Conv2d) and can_pack(layer):
-                setattr(parent, name, PackedConv2d(layer))
-    _lay_out(fast, torch.channels_last)
+    for layer in fast.modules():
+        if isinstance(layer, nn.Conv2d) and can_pack(layer) and not any(p.requires_grad for p in layer.parameters()):
+            pack(layer)
+        elif isinstance(layer, nn.Conv2d):
+            _lay_out(layer, torch.channels_last)
     return fast
 
 

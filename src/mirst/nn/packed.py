@@ -1,5 +1,7 @@
-"""Convolutions with fixed weights on a CPU: oneDNN sorts their weights once, not in every pass."""
+"""Convolutions whose weights stay for several passes on a CPU: oneDNN sorts them once, not in every pass."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -7,53 +9,84 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mirst.nn.fast import is_fast
+
 NARROW = 4
 """Up to so many input channels, oneDNN's own gradient of a strided convolution takes several times as
 long as its forward pass, since it vectorises over channels."""
 
 
-class PackedConv2d(nn.Module):
-    """What `conv` answers, for attacks: differentiable once, and with respect to its input alone.
+def pack(conv: nn.Conv2d) -> None:
+    """From now on `conv` answers as it did, but is differentiable only once, and deaf to changes of its weights.
 
     Args:
-        conv: one that `can_pack` accepts. Its weights are taken as they are now.
+        conv: one that `can_pack` accepts.
     """
+    setattr(conv, "forward", _PackedForward(conv))  # noqa: B010 - to mypy a method cannot be assigned
 
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.forward_pass = _Packed(conv.weight, conv.bias, _pair(conv.padding), _pair(conv.stride))
-        by_phases = conv.stride == (1, 1) or conv.in_channels <= NARROW
-        self.backward_pass = (_PhaseGradient if by_phases else _TransposedGradient)(conv)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dtype != torch.float32 or x.ndim != 4:
-            return self.forward_pass.unpacked(x)
-        answer: Tensor = _Convolution.apply(x, self)  # type: ignore[no-untyped-call]
-        return answer
+@contextmanager
+def packed(model: nn.Module) -> Iterator[None]:
+    """Inside, the convolutions of `model` that can be are packed, unless speed-ups are off."""
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and can_pack(layer) and is_fast()]
+    try:
+        for layer in layers:
+            pack(layer)
+        yield
+    finally:
+        for layer in layers:
+            vars(layer).pop("forward", None)
 
 
 def can_pack(conv: nn.Conv2d) -> bool:
-    """Whether it is an ordinary convolution of fixed weights, in float32 on a CPU, that nothing listens to."""
+    """Whether it is an ordinary convolution in float32 on a CPU."""
     ordinary = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
-    if not ordinary or isinstance(conv.padding, str) or conv._forward_hooks or conv._forward_pre_hooks:
+    if not ordinary or isinstance(conv.padding, str) or "forward" in vars(conv):
         return False
     sound = all(s == conv.stride[0] for s in conv.stride) and all(
         p < k for p, k in zip(conv.padding, conv.kernel_size, strict=True)
     )
-    fixed = all((p.device.type, p.dtype, p.requires_grad) == ("cpu", torch.float32, False) for p in conv.parameters())
-    return sound and fixed and _has_onednn()
+    here = all((p.device.type, p.dtype) == ("cpu", torch.float32) for p in conv.parameters())
+    return sound and here and _has_onednn()
+
+
+class _PackedForward:
+    """Holds no reference to the layer that holds it: nothing then waits for the garbage collector."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        self.weight, self.bias = conv.weight, conv.bias
+        self.stride, self.padding = _pair(conv.stride), _pair(conv.padding)
+        self.forward_pass = _Packed(conv.weight, conv.bias, self.padding, self.stride)
+        by_phases = conv.stride == (1, 1) or conv.in_channels <= NARROW
+        self.backward_pass = (_PhaseGradient if by_phases else _TransposedGradient)(conv)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float32 or x.ndim != 4:
+            return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+        answer: Tensor = _Convolution.apply(x, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
+        return answer
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: PackedConv2d) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: _PackedForward) -> Tensor:
         ctx.layer, ctx.size = layer, x.shape[2:]
+        ctx.save_for_backward(*([x, weight] if any(ctx.needs_input_grad[1:3]) else []))
         return layer.forward_pass(x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.layer.backward_pass(gradient, ctx.size), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        to_x, to_weight, to_bias, _ = ctx.needs_input_grad
+        by_x = ctx.layer.backward_pass(gradient, ctx.size) if to_x else None
+        if not (to_weight or to_bias):
+            return by_x, None, None, None
+        x, weight = ctx.saved_tensors
+        _, by_weight, by_bias = torch.ops.aten.convolution_backward(
+            gradient, x, weight, [len(weight)], ctx.layer.stride, ctx.layer.padding, (1, 1), False, (0, 0), 1,
+            (False, to_weight, to_bias),
+        )  # fmt: skip
+        return by_x, by_weight, by_bias, None
 
 
 class _Packed:
@@ -75,9 +108,6 @@ class _Packed:
             x, self.packed, self.bias, self.padding, self.stride, (1, 1), 1, "none", [], ""
         )
         return answer
-
-    def unpacked(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
 
 class _PhaseGradient:
