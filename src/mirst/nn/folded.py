@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from mirst.nn.fast import is_fast
 from mirst.nn.packed import can_pack, pack
@@ -40,8 +40,13 @@ def folded(model: nn.Module) -> nn.Module:
     for conv, norm in _pairs(model):
         first, second = fast.get_submodule(conv), fast.get_submodule(norm)
         if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d) and _can_fold(first, second):
-            _put(fast, conv, fuse_conv_bn_eval(first, second))
-            _put(fast, norm, nn.Identity())
+            mean, variance = second.running_mean, second.running_var
+            assert mean is not None  # as _can_fold says
+            assert variance is not None
+            first.weight, first.bias = fuse_conv_bn_weights(
+                first.weight, first.bias, mean, variance, second.eps, second.weight, second.bias
+            )
+            _replace(fast, norm, nn.Identity())
     for layer in fast.modules():
         if isinstance(layer, nn.Conv2d) and can_pack(layer) and not any(p.requires_grad for p in layer.parameters()):
             pack(layer)
@@ -106,6 +111,6 @@ def _can_fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
     return not watched and not conv.training and not norm.training and norm.running_mean is not None
 
 
-def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
+def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
     parent, _, own = name.rpartition(".")
     setattr(model.get_submodule(parent), own, layer)

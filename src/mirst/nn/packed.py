@@ -122,8 +122,9 @@ class _PhaseGradient:
         outputs, inputs, *kernel = conv.weight.shape
         taps = [-(-k // self.stride) for k in kernel]
         fill = [t * self.stride - k for t, k in zip(taps, kernel, strict=True)]
-        parts = F.pad(conv.weight.detach(), (0, fill[1], 0, fill[0]))
-        parts = parts.view(outputs, inputs, taps[0], self.stride, taps[1], self.stride)
+        weight = conv.weight.detach()
+        parts = F.pad(weight, (0, fill[1], 0, fill[0])) if any(fill) else weight
+        parts = parts.reshape(outputs, inputs, taps[0], self.stride, taps[1], self.stride)
         phases = parts.permute(1, 3, 5, 0, 2, 4).reshape(-1, outputs, *taps).flip(2, 3)
         padding = _pair(conv.padding)
         self.offset = (0, 0) if self.stride == 1 else padding
