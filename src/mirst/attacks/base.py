@@ -90,7 +90,8 @@ def frozen(model: nn.Module, *, training: bool | None) -> Iterator[None]:
     """
     flags = [(module, module.training) for module in model.modules()]
     grads = [(p, p.requires_grad) for p in model.parameters()]
-    buffers = [] if training is False else [(b, b.detach().clone()) for b in model.buffers()]
+    buffers = [] if training is False else list(model.buffers())
+    before = [buffer.detach().clone() for buffer in buffers]
     try:
         for parameter, _ in grads:
             parameter.requires_grad_(False)
@@ -103,9 +104,9 @@ def frozen(model: nn.Module, *, training: bool | None) -> Iterator[None]:
             module.training = flag
         for parameter, flag in grads:
             parameter.requires_grad_(flag)
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
+        if buffers:
+            with torch.no_grad():
+                torch._foreach_copy_(buffers, before)
 
 
 @contextmanager

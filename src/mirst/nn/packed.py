@@ -82,7 +82,7 @@ class _Convolution(torch.autograd.Function):
         if not (to_weight or to_bias):
             return by_x, None, None, None
         x, weight = ctx.saved_tensors
-        _, by_weight, by_bias = torch.ops.aten.convolution_backward(
+        _, by_weight, by_bias = torch.ops.aten.convolution_backward.default(
             gradient, x, weight, [len(weight)], ctx.layer.stride, ctx.layer.padding, (1, 1), False, (0, 0), 1,
             (False, to_weight, to_bias),
         )  # fmt: skip
@@ -104,7 +104,7 @@ class _Packed:
             self.packed = reorder(
                 self.weight.to_mkldnn(), list(self.padding), list(self.stride), [1, 1], 1, list(x.shape)
             )
-        answer: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        answer: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
             x, self.packed, self.bias, self.padding, self.stride, (1, 1), 1, "none", [], ""
         )
         return answer
@@ -135,11 +135,18 @@ class _PhaseGradient:
         found = self.convolve(gradient)
         if self.stride == 1:
             return found
-        found = F.pixel_shuffle(found, self.stride)
+        found = _shuffled(found, self.stride)
         down, across = (o + s for o, s in zip(self.offset, size, strict=True))
         found = found[..., self.offset[0] : down, self.offset[1] : across]
         missing = [s - have for s, have in zip(size, found.shape[2:], strict=True)]  # pixels that no window reaches
         return F.pad(found, (0, missing[1], 0, missing[0])) if any(missing) else found
+
+
+def _shuffled(phases: Tensor, stride: int) -> Tensor:
+    """As `F.pixel_shuffle`, which takes twice as long channels last."""
+    n, channels, height, width = phases.shape
+    apart = phases.view(n, channels // stride**2, stride, stride, height, width).permute(0, 1, 4, 2, 5, 3)
+    return apart.reshape(n, -1, height * stride, width * stride)
 
 
 class _TransposedGradient:
@@ -154,10 +161,10 @@ class _TransposedGradient:
         places = zip(size, gradient.shape[2:], self.kernel, self.padding, self.stride, strict=True)
         rest = tuple(s - ((g - 1) * step - 2 * p + k) for s, g, k, p, step in places)
         if rest not in self.packed:
-            self.packed[rest] = torch.ops.mkldnn._reorder_convolution_transpose_weight(
+            self.packed[rest] = torch.ops.mkldnn._reorder_convolution_transpose_weight.default(
                 self.weight, self.padding, rest, self.stride, (1, 1), 1, list(gradient.shape)
             )
-        found: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise(
+        found: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise.default(
             gradient, self.packed[rest], None, self.padding, rest, self.stride, (1, 1), 1, "none", [], ""
         )
         return found
