@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.cost import cost
 from benchmarks.peers import peers
 from benchmarks.pooling import pooling
 from benchmarks.startup import startup
@@ -22,6 +23,7 @@ SECTIONS: tuple[tuple[int, Callable[[], Iterator[str]]], ...] = (
     (1, memory),
     (1, suite),
     (1, startup),
+    (1, cost),
 )
 """Each with torch's threads."""
 

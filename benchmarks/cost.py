@@ -1,10 +1,9 @@
-"""`python -m benchmarks.cost`: training time against image count, size, PGD steps T and instances m, and a formula.
+"""Training time against image count, size, PGD steps T and instances m, and a formula.
 
-CE, RST and MIRST train a resnet_tiny on one CPU thread, in batches of 16. The formula is fitted to some
-points and judged by others.
+CE, RST and MIRST train a resnet_tiny in batches of 16. The formula is fitted to some points and judged by others.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,8 +16,8 @@ from mirst.nn import build_model
 from mirst.training import Training
 from mirst.training.fit import train_epoch
 
-BATCH, SIZES, STEPS, INSTANCES, COUNTS = 16, (32, 48, 64, 96, 128), (1, 2, 5, 10, 20), (1, 2, 4, 8), (16, 32, 64, 128)
-REPEATS = 5
+BATCH, SIZES, STEPS, INSTANCES, COUNTS = 16, (32, 48, 64, 96, 128), (1, 2, 5, 10, 20), (1, 2, 4, 8), (16, 32, 128, 256)
+REPEATS = 3
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Point:
     size: int = 64
     steps: int = 0
     instances: int = 0
-    count: int = BATCH
+    count: int = 4 * BATCH
 
     @property
     def defense(self) -> Defense:
@@ -86,35 +85,37 @@ def fit(seconds: dict[Point, float]) -> NDArray[np.float64]:
     return solution
 
 
-def report(seconds: dict[Point, float]) -> None:
-    """Print every point beside the formula, then the formula and how well it does."""
+def cost() -> Iterator[str]:
+    """Every point beside the formula, then the formula and how well it does."""
+    seconds = measured(list(dict.fromkeys([*BY_SIZE, *BY_STEPS, *BY_INSTANCES, *HELD_OUT, *BY_COUNT])))
     fitted = {point: value for point, value in seconds.items() if point not in {*HELD_OUT, *BY_COUNT}}
     coefficients = fit(fitted)
     formula = dict(zip(seconds, terms(list(seconds)) @ coefficients, strict=True))
-    print("| setting | ms per image | formula | |\n|---|---|---|---|")
-    for point, value in seconds.items():
-        held_out = "held out" if point in HELD_OUT else ""
-        print(f"| {point} | {1000 * value:.2f} | {1000 * formula[point]:.2f} | {held_out} |")
+    title = (
+        f"Training time of resnet_tiny, batches of {BATCH}; {torch.get_num_threads()} thread(s), medians of {REPEATS}"
+    )
+    rows = [
+        f"| {point} | {1000 * value:.2f} | {1000 * formula[point]:.2f} | {'held out' if point in HELD_OUT else ''} |"
+        for point, value in seconds.items()
+    ]
     values = np.array(list(fitted.values()))
     residuals = values - terms(list(fitted)) @ coefficients
     r2 = 1 - np.sum(residuals**2) / np.sum((values - values.mean()) ** 2)
     crafting, training, step, rest = coefficients
-    print(
-        f"\nSeconds per image = size^2 x ({crafting:.3g} T + {training:.3g} (1 + m)) + {step:.3g} T + {rest:.3g}:\n"
-        "each PGD step and each image trained on costs in proportion to the pixels, and each PGD step and each batch\n"
-        "something at any size.\n"
-        f"R^2 {r2:.4f}; largest relative error {_worst(seconds, formula, fitted):.0%} on the fitted points, "
-        f"{_worst(seconds, formula, HELD_OUT):.0%} on those held out."
+    spread = max(abs(seconds[point] / seconds[replace(point, count=Point.count)] - 1) for point in BY_COUNT)
+    yield "\n".join(
+        [
+            f"### {title}\n",
+            "| setting | ms per image | formula | |\n|---|---|---|---|",
+            *rows,
+            f"\nSeconds per image = size^2 x ({crafting:.3g} T + {training:.3g} (1 + m)) + {step:.3g} T + {rest:.3g}:",
+            "each PGD step and each image trained on costs in proportion to the pixels, and each PGD step and each",
+            f"batch something at any size. R^2 {r2:.4f}; largest relative error {_worst(seconds, formula, fitted):.0%}",
+            f"on the fitted points, {_worst(seconds, formula, HELD_OUT):.0%} on those held out. An epoch costs in",
+            f"proportion to its images: per image at most {spread:.0%} more or less than with {Point.count}.\n",
+        ]
     )
-    spread = max(abs(seconds[point] / seconds[replace(point, count=BATCH)] - 1) for point in BY_COUNT)
-    print(f"An epoch costs in proportion to its images: per image at most {spread:.0%} more or less than in one batch.")
 
 
 def _worst(seconds: dict[Point, float], formula: dict[Point, float], points: Iterable[Point]) -> float:
     return max(abs(formula[point] / seconds[point] - 1) for point in points)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    report(measured(list(dict.fromkeys([*BY_SIZE, *BY_STEPS, *BY_INSTANCES, *HELD_OUT, *BY_COUNT]))))
