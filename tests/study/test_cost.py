@@ -11,7 +11,7 @@ from mirst.study import cost as costs
 from mirst.study import estimate_study
 from mirst.study.cost import Cost, measure
 from mirst.study.estimate import Sizes, makespan, trial_seconds
-from mirst.study.memory import CLEAR, forget_peak_memory, peak_memory
+from mirst.study.memory import CLEAR, forget_peak_memory, library_memory, peak_memory
 from mirst.study.prepare import prepare
 from mirst.study.spec import TrialTraining
 from mirst.study.trial import all_trials, train_model
@@ -174,3 +174,8 @@ def test_peak_memory_is_in_bytes_and_can_be_forgotten():
     assert 150e6 < peak - before < 300e6
     forget_peak_memory()
     assert peak_memory() < peak - 150e6
+
+
+@pytest.mark.skipif(not CLEAR.exists(), reason="Linux tells it in /proc")
+def test_memory_of_libraries_is_a_part_of_the_whole():
+    assert 10e6 < library_memory() < peak_memory()

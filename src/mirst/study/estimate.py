@@ -10,7 +10,7 @@ from pathlib import Path
 from mirst.defenses import Defense
 from mirst.study.cost import ALIKE, Cost, clean_epochs, measure, selection_epochs
 from mirst.study.engine import pending_trials
-from mirst.study.memory import peak_memory
+from mirst.study.memory import library_memory, peak_memory
 from mirst.study.pool import default_jobs, over_trials
 from mirst.study.prepare import prepare
 from mirst.study.results import holds_study
@@ -56,7 +56,7 @@ class Estimate:
     seconds: float
     """From the command to the last trial's end; the report is drawn after it."""
     memory: int
-    """Peak of all processes together, in bytes; what they share of libraries is counted in each."""
+    """Peak of all processes together, in bytes; what they share of libraries is counted once."""
     gpu_memory: int
 
     @property
@@ -110,7 +110,7 @@ def estimate_study(
         done=done,
         jobs=jobs,
         seconds=start + preparing + makespan(list(seconds.values()), workers, start),  # this process started too
-        memory=peak_memory() + workers * max(column.memory for column in columns),
+        memory=peak_memory() + workers * (max(column.memory for column in columns) - library_memory()),
         gpu_memory=workers * max(column.gpu_memory for column in columns),
     )
 

@@ -13,11 +13,25 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def peak_memory() -> int:
     """Largest resident set in bytes, libraries included, since the start or `forget_peak_memory`."""
     # getrusage of a process that was spawned begins with the peak of its parent, so Linux is asked itself
-    with suppress(OSError, StopIteration):
-        lines = STATUS.read_text(encoding="utf-8").splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    peak = _status("VmHWM")
+    if peak is not None:
+        return peak
+    spawned = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return spawned if sys.platform == "darwin" else 1024 * spawned
+
+
+def library_memory() -> int:
+    """Bytes of the resident set that are pages of files, which processes of one program share; 0 where unknown."""
+    return _status("RssFile") or 0
+
+
+def _status(field: str) -> int | None:
+    """Bytes, as Linux tells them."""
+    with suppress(OSError):
+        for line in STATUS.read_text(encoding="utf-8").splitlines():
+            if line.startswith(f"{field}:"):
+                return 1024 * int(line.split()[1])
+    return None
 
 
 def forget_peak_memory() -> None:
