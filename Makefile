@@ -4,11 +4,12 @@ PYTHON ?= python3.11
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test browser lint bench clean
 
 help:
 	@echo "make demo   install and run the main job on embedded phantoms (about five minutes)"
 	@echo "make test   install and run the tests"
+	@echo "make browser  install Chromium and Playwright and run the tests of pages"
 	@echo "make lint   format, lint, types, layers"
 	@echo "make bench  timings against max-pool and peers, as ratios (docs/results/speed.md)"
 	@echo "make setup  install everything into $(VENV)"
@@ -30,6 +31,11 @@ demo: $(VENV)/.base
 
 test: $(VENV)/.dev
 	$(BIN)/pytest --numprocesses 2
+
+browser: $(VENV)/.dev
+	command -v chromium > /dev/null || apt-get install --yes chromium
+	$(PIP) --editable '.[browser]'
+	$(BIN)/pytest tests/browser
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks

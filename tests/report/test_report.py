@@ -46,16 +46,20 @@ def test_the_table_has_the_papers_shape_and_the_summarys_numbers(results):
 def test_the_page_is_whole_and_needs_no_network(results):
     page = write_report(results.folder).read_text()
     assert (results.folder / "table.md").read_text() == paper_table(results)
-    sources = []
+    pictures, links, anchors = [], [], set()
 
     class Collector(HTMLParser):
         def handle_starttag(self, tag, attrs):
-            sources.extend(value for name, value in attrs if name in ("src", "href"))
-            assert tag not in ("script", "link", "iframe")
+            fields = dict(attrs)
+            anchors.add(f"#{fields.get('id')}")
+            pictures.extend(value for name, value in attrs if name == "src")
+            links.extend(value for name, value in attrs if name == "href")
+            assert tag not in ("link", "iframe")
 
     Collector().feed(page)
-    assert len(sources) == 3 + 2 * 2  # three charts, examples and residual maps of two defenses
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert len(pictures) >= 3 + 2 * 2  # three charts, examples and residual maps of two defenses
+    assert all(source.startswith("data:image/png;base64,") for source in pictures)
+    assert all(link in anchors or link.startswith("data:text/yaml;base64,") for link in links)
     assert not re.search(r"https?://", page)
     assert all(note.split(".")[0] in page for note in ["Mean ± standard deviation over 2 group folds, 2 seed(s)"])
 
@@ -119,7 +123,7 @@ def test_without_examples_the_report_still_stands(results):
 
 def test_names_are_escaped(results):
     folder = results.folder.rename(results.folder.with_name("<script>alert(1)<_script>"))
-    assert "<script>" not in write_report(folder).read_text()
+    assert "<script>alert(1)" not in write_report(folder).read_text()
 
 
 def test_a_folder_without_results_gets_a_sentence(tmp_path):

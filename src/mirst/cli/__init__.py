@@ -102,11 +102,20 @@ def predict(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="Results folder of a finished study.")]) -> None:
-    """Write table.md and report.html anew from the outcome rows."""
-    from mirst.report import write_report
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULTS [OTHER]", help="Results folder of a finished study, or two to compare."),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write the comparison of two studies.")] = None,
+) -> None:
+    """Write the tables and report.html anew from the outcome rows; of two studies, a page that compares them."""
+    from mirst.report import write_comparison, write_report
 
-    typer.echo(f"Report: {write_report(folder)}")
+    if len(folders) > 2 or (out is not None and len(folders) != 2):
+        raise MirstError("report takes one results folder, or two to compare, with --out then naming the HTML file")
+    page = write_report(folders[0]) if len(folders) == 1 else write_comparison(folders[0], folders[1], out)
+    typer.echo(f"Report: {page}")
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from mirst.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, evaluate_corruptions
 from mirst.evaluation.evaluate import decide, evaluate
-from mirst.evaluation.intervals import Difference, Interval, holm, interval, paired_difference
+from mirst.evaluation.intervals import Difference, Interval, Metric, holm, interval, paired_difference
 from mirst.evaluation.masking import Check, overall
 from mirst.evaluation.on_folder import (
     Prediction,
@@ -27,6 +27,7 @@ __all__ = [
     "Check",
     "Difference",
     "Interval",
+    "Metric",
     "Prediction",
     "Robustness",
     "SuiteName",

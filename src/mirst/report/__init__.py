@@ -6,6 +6,7 @@ from mirst.report.html import write_report
 from mirst.report.paper_figures import attacks_figure, read_subject, residuals_figure, save_figure
 from mirst.report.robustness import verdict_lines, write_robustness
 from mirst.report.tables import notes, paper_table
+from mirst.report.two_studies import write_comparison
 
 __all__ = [
     "attacks_figure",
@@ -17,6 +18,7 @@ __all__ = [
     "save_figure",
     "verdict_lines",
     "write_audit",
+    "write_comparison",
     "write_report",
     "write_robustness",
 ]

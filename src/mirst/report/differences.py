@@ -1,14 +1,17 @@
 """Which differences between defenses are more than noise."""
 
+from collections.abc import Mapping
 from itertools import combinations
 
 import pandas as pd
 
-from mirst.evaluation import holm, interval, paired_difference, worst_rows
-from mirst.report.tables import CLEAN, PROTOCOL, of_defense
+from mirst.evaluation import Metric, holm, interval, paired_difference, worst_rows
+from mirst.report.exports import markdown
+from mirst.report.tables import CLEAN, METRIC_NAMES, PROTOCOL, of_defense
 from mirst.study import Results
 
 LEVEL = 0.05
+NOISE = "inside the noise"
 
 
 def under_attack(results: Results) -> dict[str, pd.DataFrame]:
@@ -27,8 +30,8 @@ def under_attack(results: Results) -> dict[str, pd.DataFrame]:
     return rows
 
 
-def intervals(results: Results) -> pd.DataFrame:
-    """F1 of every defense, pooled over folds and seeds, with its 95 % interval by a bootstrap over groups.
+def intervals(results: Results, metric: Metric = "f1") -> pd.DataFrame:
+    """The metric of every defense, pooled over folds and seeds, with its 95 % interval by a bootstrap over groups.
 
     Returns:
         `Interval`s: a row per attack of `under_attack`, a column per defense that did not diverge.
@@ -37,7 +40,7 @@ def intervals(results: Results) -> pd.DataFrame:
     entries = [entry for entry in results.spec.defenses if len(of_defense(rows[CLEAN], entry))]
     return pd.DataFrame(
         {
-            entry.title: [interval(of_defense(under, entry), results.positive) for under in rows.values()]
+            entry.title: [interval(of_defense(under, entry), results.positive, metric) for under in rows.values()]
             for entry in entries
         },
         index=list(rows),
@@ -49,8 +52,9 @@ def differences(results: Results) -> pd.DataFrame:
 
     Returns:
         A row per pair and attack: `attack, first, second, difference` (second minus first, with its
-        95 % interval by a paired bootstrap over groups), `seeds` (of each seed alone), `p` (corrected
-        for all rows by Holm's method) and `reading`, in words. Defenses that diverged are left out.
+        95 % interval by a paired bootstrap over groups), its `value, low, high`, `seeds` (of each seed
+        alone), `p` (corrected for all rows by Holm's method) and `reading`, in words. Defenses that
+        diverged are left out.
     """
     all_rows = under_attack(results)
     clean = all_rows[CLEAN]
@@ -70,9 +74,11 @@ def differences(results: Results) -> pd.DataFrame:
             found.append(whole)
             rows.append((name, first, second, str(whole), ", ".join(f"{value:+.3f}" for value in seeds)))
     table = pd.DataFrame(rows, columns=["attack", "first", "second", "difference", "seeds"])
+    for part in ("value", "low", "high"):
+        table[part] = [getattr(one, part) for one in found]
     table["p"] = holm([one.p for one in found])
     table["reading"] = [
-        "inside the noise" if p >= LEVEL else f"{second if one.value > 0 else first} is better"
+        NOISE if p >= LEVEL else f"{second if one.value > 0 else first} is better"
         for one, p, first, second in zip(found, table["p"], table["first"], table["second"], strict=True)
     ]
     return table
@@ -80,26 +86,48 @@ def differences(results: Results) -> pd.DataFrame:
 
 def differences_table(table: pd.DataFrame, whole: pd.DataFrame) -> str:
     """The rows of `intervals` and of `differences` as Markdown."""
-    lines = [
-        "F1 pooled over the folds and seeds, with its 95 % interval by a bootstrap over groups.",
-        "",
-        "| attack | " + " | ".join(whole.columns) + " |",
-        "|---|" + "---|" * len(whole.columns),
-        *(f"| {_named(attack)} | " + " | ".join(map(str, row)) + " |" for attack, row in whole.iterrows()),
-        "",
-        "F1 of the second defense minus that of the first on the same images, pooled over the folds, with its 95 % "
-        "interval by a paired bootstrap over groups; each seed alone; p after Holm's correction for all rows.",
-        "",
-        "| attack | first | second | difference | seeds | p | reading |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {_named(row['attack'])} | {row['first']} | {row['second']} | {row['difference']} "
-        f"| {row['seeds']} | {row['p']:.3f} | {row['reading']} |"
-        for row in table.to_dict("records")
-    ]
-    return "\n".join([*lines, ""])
+    return "\n".join(
+        [
+            "F1 pooled over the folds and seeds, with its 95 % interval by a bootstrap over groups.",
+            "",
+            markdown(shown_intervals({"f1": whole}).drop(columns="metric")),
+            "F1 of the second defense minus that of the first on the same images, pooled over the folds, with its 95 % "
+            "interval by a paired bootstrap over groups; each seed alone; p after Holm's correction for all rows.",
+            "",
+            markdown(shown_differences(table)),
+        ]
+    )
 
 
-def _named(attack: object) -> str:
+def shown_differences(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `differences` as people read them."""
+    shown = table.assign(attack=table["attack"].map(named), p=table["p"].map("{:.3f}".format))
+    return shown[["attack", "first", "second", "difference", "seeds", "p", "reading"]]
+
+
+def shown_intervals(whole: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Intervals by metric as people read them: a row per metric and attack, a column per defense."""
+    parts = [
+        table.map(str).assign(metric=METRIC_NAMES[metric], attack=[named(attack) for attack in table.index])
+        for metric, table in whole.items()
+    ]
+    shown = pd.concat(parts)
+    return shown[["metric", "attack", *parts[0].columns.drop(["metric", "attack"])]]
+
+
+def interval_numbers(whole: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Intervals by metric, unrounded: `metric, attack, defense, value, low, high`."""
+    return pd.DataFrame(
+        [
+            (metric, attack, defense, one.value, one.low, one.high)
+            for metric, table in whole.items()
+            for defense in table
+            for attack, one in table[defense].items()
+        ],
+        columns=["metric", "attack", "defense", "value", "low", "high"],
+    )
+
+
+def named(attack: object) -> str:
+    """The attack as readers know it."""
     return str(attack).replace(CLEAN, "no attack")

@@ -1,22 +1,41 @@
-"""The report of a study: `table.md`, `differences.md` and one self-contained `report.html`."""
+"""The report of a study: one self-contained `report.html`, and its tables beside it."""
 
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from mirst.files import write_text
-from mirst.report.differences import differences, differences_table, intervals
-from mirst.report.figures import as_png, bar_chart, example_figure, interval_chart
+from mirst.report.comparison import comparison
+from mirst.report.differences import (
+    NOISE,
+    differences,
+    differences_table,
+    interval_numbers,
+    intervals,
+    shown_differences,
+    shown_intervals,
+)
+from mirst.report.exports import Table, write_tables
+from mirst.report.figures import as_png, bar_chart, data_uri, example_figure, interval_chart
 from mirst.report.paper_figures import residuals_of
-from mirst.report.tables import METRIC_NAMES, corruption_grid, metric_table, notes, paper_table
-from mirst.study import Results, read_results
+from mirst.report.tables import (
+    METRIC_NAMES,
+    corruption_grid,
+    metric_table,
+    notes,
+    paper_rows,
+    paper_table,
+    whole_summary,
+)
+from mirst.report.verdict import verdict
+from mirst.study import read_results
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write `table.md`, `differences.md` and `report.html` into the results folder of a finished study.
+    """Write `report.html`, `table.md`, `differences.md` and `tables/` into the results folder of a finished study.
 
     Returns:
         The path of the HTML file, which opens without a network.
@@ -25,35 +44,47 @@ def write_report(folder: str | Path) -> Path:
         MirstError: the folder holds no finished study.
     """
     results = read_results(folder)
-    judged, whole = differences(results), intervals(results)
+    judged = differences(results)
+    whole = {"f1": intervals(results), "sensitivity": intervals(results, "sensitivity")}
     write_text(results.folder / "table.md", paper_table(results))
-    write_text(results.folder / "differences.md", differences_table(judged, whole))
-    page = results.folder / "report.html"
-    write_text(page, _render(results, judged, whole))
-    return page
-
-
-def _render(results: Results, judged: pd.DataFrame, whole: pd.DataFrame) -> str:
-    environment = Environment(
-        loader=PackageLoader("mirst.report"), autoescape=select_autoescape(["j2"]), undefined=StrictUndefined
+    write_text(results.folder / "differences.md", differences_table(judged, whole["f1"]))
+    write_tables(
+        results.folder / "tables",
+        {
+            "results": Table(paper_rows(results), whole_summary(results)),
+            "intervals": Table(shown_intervals(whole), interval_numbers(whole)),
+            "differences": Table(shown_differences(judged), judged.drop(columns=["difference", "seeds"])),
+        },
     )
     examples = {entry.title: example_figure(results, entry.label, entry.drop_max) for entry in results.spec.defenses}
     residuals = {entry.title: residuals_of(results, entry) for entry in results.spec.defenses}
-    return environment.get_template("report.html.j2").render(
+    study = yaml.safe_dump(results.spec.resolved(), sort_keys=False)
+    page = results.folder / "report.html"
+    render(
+        page,
+        "report.html.j2",
         name=results.folder.name,
+        verdict=verdict(results, whole),
         notes=notes(results),
+        comparison=comparison(whole, judged),
         tables={METRIC_NAMES[metric]: metric_table(results, metric) for metric in METRIC_NAMES},
         differences=judged,
-        intervals=whole,
-        interval_chart=_data_uri(as_png(interval_chart(whole))),
-        charts={METRIC_NAMES[metric]: _data_uri(bar_chart(results, metric)) for metric in ("f1", "sensitivity")},
-        residuals={title: _data_uri(as_png(figure)) for title, figure in residuals.items() if figure is not None},
-        examples={title: _data_uri(png) for title, png in examples.items() if png is not None},
+        noise=NOISE,
+        interval_chart=data_uri(as_png(interval_chart(whole["f1"]))),
+        charts={METRIC_NAMES[metric]: data_uri(bar_chart(results, metric)) for metric in ("f1", "sensitivity")},
+        residuals={title: data_uri(as_png(figure)) for title, figure in residuals.items() if figure is not None},
+        examples={title: data_uri(png) for title, png in examples.items() if png is not None},
         corruptions=corruption_grid(results, "f1"),
-        study=yaml.safe_dump(results.spec.resolved(), sort_keys=False),
+        study=study,
+        study_uri=f"data:text/yaml;base64,{b64encode(study.encode()).decode()}",
         run=results.run,
     )
+    return page
 
 
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{b64encode(png).decode()}"
+def render(path: Path, template: str, **context: Any) -> None:
+    """Write the page that `template` makes of `context`."""
+    environment = Environment(
+        loader=PackageLoader("mirst.report"), autoescape=select_autoescape(["j2"]), undefined=StrictUndefined
+    )
+    write_text(path, environment.get_template(template).render(**context))

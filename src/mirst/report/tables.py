@@ -5,6 +5,7 @@ from itertools import product
 import pandas as pd
 
 from mirst.evaluation import classification_metrics, summarise, worst_rows
+from mirst.report.exports import markdown
 from mirst.study import Results
 from mirst.study.entries import DefenseEntry
 
@@ -93,15 +94,18 @@ def corruption_grid(results: Results, metric: str) -> pd.DataFrame | None:
 
 def paper_table(results: Results) -> str:
     """F1 and sensitivity as a Markdown table, with the notes below it."""
-    columns = [entry.title for entry in results.spec.defenses]
-    lines = [
-        "| metric | attack | " + " | ".join(columns) + " |",
-        "|---|---|" + "---|" * len(columns),
-    ]
+    return "\n".join([markdown(paper_rows(results)), *(f"- {note}" for note in notes(results)), ""])
+
+
+def paper_rows(results: Results) -> pd.DataFrame:
+    """F1 and sensitivity as in MIRST-DM's tables: a row per metric and attack, a column per defense."""
+    parts = []
     for metric in PAPER_METRICS:
-        for heading, row in metric_table(results, metric).iterrows():
-            lines.append(f"| {METRIC_NAMES[metric]} | {heading} | " + " | ".join(row) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes(results)), ""])
+        part = metric_table(results, metric)
+        part.insert(0, "metric", METRIC_NAMES[metric])
+        part.insert(1, "attack", part.index)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
 
 
 def notes(results: Results) -> list[str]:
@@ -113,7 +117,7 @@ def notes(results: Results) -> list[str]:
     return [
         *_masking(results),
         f"Mean ± standard deviation over {spec.folds.count} {spec.folds.kind} folds, {len(spec.seeds)} seed(s); "
-        f"{what}. {images}; {data['groups']} groups; {spec.model.name} from {_weights(results)} at "
+        f"{what}. {images}; {data['groups']} groups; {spec.model.name} from {weights_of(results)} at "
         f"{spec.data.size} px.",
         *(_trivial(results) if binary else []),
         *_conflicts(results),
@@ -141,20 +145,26 @@ def _masking(results: Results) -> list[str]:
     return sentences
 
 
-def _weights(results: Results) -> str:
+def weights_of(results: Results) -> str:
+    """What the trainings started from."""
     loaded = results.run.get("weights")
     if loaded is None:
         return "random weights"
     return f"the weights {loaded['source']} ({loaded['matched']} of {loaded['of']} tensors, {loaded['sha256'][:8]})"
 
 
-def _trivial(results: Results) -> list[str]:
+def constant_f1(results: Results) -> float:
+    """F1 of a model that gives the positive answer to everything, clean and under any attack."""
     clean = results.outcomes[results.outcomes["attack"] == CLEAN].drop_duplicates(["source", "image"])
     constant = [results.positive] * len(clean)
-    f1 = classification_metrics(clean["label"], constant, [0.0] * len(clean), results.classes, results.positive)["f1"]
+    metrics = classification_metrics(clean["label"], constant, [0.0] * len(clean), results.classes, results.positive)
+    return metrics["f1"]
+
+
+def _trivial(results: Results) -> list[str]:
     return [
-        f"A model that answers {results.positive} whatever it sees scores F1 {f1:.3f} and sensitivity 1.000, "
-        "clean and under any attack: read both beside specificity and AUC."
+        f"A model that answers {results.positive} whatever it sees scores F1 {constant_f1(results):.3f} and "
+        "sensitivity 1.000, clean and under any attack: read both beside specificity and AUC."
     ]
 
 
