@@ -7,13 +7,13 @@ import pandas as pd
 
 from mirst.files import write_csv, write_text
 
-PREAMBLE = r"""\documentclass{article}
-\usepackage[landscape,margin=1cm]{geometry}
-\usepackage{booktabs}
-\usepackage{graphicx}
+DOCUMENT = r"""\documentclass{article}
+\usepackage[a3paper,landscape,margin=1cm]{geometry}
+\usepackage{booktabs,longtable}
 \pagestyle{empty}
 \begin{document}
-\noindent\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%
+\footnotesize
+%s\end{document}
 """
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """With these a spreadsheet takes a text for a formula."""
@@ -30,13 +30,13 @@ def write_tables(folder: Path, tables: dict[str, Table]) -> None:
     """Write `NAME.csv`, `NAME.md` and `NAME.tex` of each table into `folder`.
 
     Texts that a spreadsheet would compute get an apostrophe in the CSV file. The LaTeX file is a whole
-    document, for pdflatex; what lies between its `tabular` lines can be copied elsewhere.
+    document, for pdflatex; its `longtable` can be copied into another one.
     """
     for name, table in tables.items():
         write_csv(folder / f"{name}.csv", table.numbers.map(_harmless).rename(columns=_harmless))
         write_text(folder / f"{name}.md", markdown(table.shown))
-        latex = table.shown.to_latex(index=False, escape=True)
-        write_text(folder / f"{name}.tex", f"{PREAMBLE}{latex}}}\n\\end{{document}}\n")
+        latex = table.shown.to_latex(index=False, escape=True, longtable=True)
+        write_text(folder / f"{name}.tex", DOCUMENT % latex)
 
 
 def markdown(table: pd.DataFrame) -> str:
