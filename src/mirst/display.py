@@ -1,11 +1,14 @@
-"""Progress of a running study on the terminal, in plain lines where there is none."""
+"""Progress of a running study: on the terminal, in plain lines where there is none, in JSON lines for machines."""
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -79,6 +82,32 @@ class StudyDisplay:
     def _line(self, text: str) -> None:
         self.console.print(text, highlight=False)
         self.last_line = time.monotonic()
+
+
+class JsonLines:
+    """One JSON object a line: `event` is `plan`, `epoch`, `end` or `result`; the keys are told in the guide."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self.write = write
+        self.clock = Clock()
+
+    def plan(self, plan: Plan) -> None:
+        self.clock.plan(plan)
+        names = {"done": plan.done, "reused": plan.reused, "epochs": plan.epochs, "jobs": plan.jobs}
+        self._tell("plan", pending=list(plan.pending), **names)
+
+    def step(self, step: Step) -> None:
+        self.clock.step(step)
+        if step.epoch is None:
+            self._tell("end", trial=step.trial, diverged=step.diverged)
+        else:
+            self._tell("epoch", trial=step.trial, **asdict(step.epoch), seconds_left=self.clock.left())
+
+    def result(self, results: Path, report: Path) -> None:
+        self._tell("result", results=str(results), report=str(report))
+
+    def _tell(self, event: str, **fields: Any) -> None:
+        self.write(json.dumps({"event": event, **fields}))
 
 
 class ByteLines:

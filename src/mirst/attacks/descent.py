@@ -25,16 +25,17 @@ def iterates(
     gradient: Callable[[Tensor], Tensor],
     x: Tensor,
     *,
-    eps: float,
-    step_size: float,
+    eps: float | Tensor,
+    step_size: float | Tensor,
     steps: int,
     start: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Yield x_1 to x_T of `x_t = Proj(x_{t-1} + step_size * sign(gradient(x_{t-1})))` (MIRST-DM, Eq. 3).
 
     The projection is onto the ball of radius `eps` around `x` and onto [0, 1]. A gradient that is not a
-    number moves nothing. `start` defaults to `x`; a negative `step_size` descends. The images that
-    `gradient` is given ask for one. The caller sets the model's mode (`frozen`).
+    number moves nothing. `eps` and `step_size` may differ from image to image, `(N, 1, 1, 1)`. `start`
+    defaults to `x`; a negative `step_size` descends. The images that `gradient` is given ask for one. The
+    caller sets the model's mode (`frozen`).
     """
     low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
     current = x if start is None else start

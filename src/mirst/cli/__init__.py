@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirst.cli.app import explorer
 from mirst.cli.data import data_app
 from mirst.cli.evaluate import evaluate
 from mirst.cli.figure import figure_app
@@ -141,6 +142,7 @@ def compare(
         typer.echo(f"Comparison: {out}")
 
 
+app.command("app")(explorer)
 app.command()(evaluate)
 app.command()(probe)
 

@@ -14,3 +14,9 @@ SetOption = Annotated[
 JobsOption = Annotated[
     int | None, typer.Option("--jobs", help="Trials at a time; by default as many as the cores allow.")
 ]
+
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Nothing but where the results are.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
+TrackOption = Annotated[
+    str | None, typer.Option("--track", help="Send the numbers of every epoch elsewhere too: tensorboard.")
+]

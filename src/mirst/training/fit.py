@@ -1,9 +1,10 @@
 """The training loop."""
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,12 +108,14 @@ def _fit(
     state = State(history=[]) if path is None else load_state(path, run, model, optimizer)
 
     for index in range(len(state.history), settings.epochs):
+        began = time.monotonic()
         with _seeded(model, seed, index):
             try:
                 loss, terms = train_epoch(model, data, settings.defense_at(defense, index), optimizer, settings, index)
             except Diverged as error:
                 raise Diverged(f"training diverged in epoch {index + 1}: {error}", state.history) from error
         epoch = _validated(model, val, defense, settings, index, loss, terms)
+        epoch = replace(epoch, seconds=time.monotonic() - began)
         state.history.append(epoch)
         _keep_best(state, epoch, model, settings)
         if path is not None:

@@ -1,6 +1,6 @@
 """What survives a kill: the state of a training run after each epoch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Epoch:
     """Balanced accuracy (larger logit) on the clean validation images."""
     attacked: float | None
     """The same under PGD, where `select` asks for it."""
+    seconds: float = field(default=0.0, compare=False)
+    """What it took, validation included."""
 
 
 @dataclass

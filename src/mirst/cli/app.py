@@ -1,0 +1,32 @@
+"""`mirst app`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mirst.errors import MirstError
+
+
+def explorer(
+    checkpoints: Annotated[
+        list[Path] | None, typer.Argument(metavar="[CHECKPOINT] [CHECKPOINT2]", help="One or two model.safetensors.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Images to pick from.")] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="A small pair of models and phantoms, made on the spot.")
+    ] = False,
+    host: Annotated[str, typer.Option("--host", help="Address to serve on; 0.0.0.0 is every network.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535)] = None,
+) -> None:
+    """Explore attacks on single images in a browser. Not a medical device."""
+    from mirst.app import demo_pair, launch
+
+    paths = list(checkpoints or [])
+    if demo:
+        if paths or data is not None:
+            raise MirstError("--demo brings its own models and images; leave out checkpoints and --data")
+        paths, data = demo_pair(typer.echo)
+    if not 1 <= len(paths) <= 2:
+        raise MirstError("app takes one or two checkpoints, or --demo")
+    launch(paths, data, host=host, port=port, tell=typer.echo)
