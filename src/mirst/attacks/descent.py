@@ -16,8 +16,8 @@ def iterates(
     objective: Callable[[Tensor], Tensor],
     x: Tensor,
     *,
-    eps: float,
-    step_size: float,
+    eps: float | Tensor,
+    step_size: float | Tensor,
     steps: int,
     start: Tensor | None = None,
 ) -> Iterator[Tensor]:
@@ -25,7 +25,8 @@ def iterates(
 
     `objective` gives one value per image, `(N,)`, or their sum. The projection is onto the ball of
     radius `eps` around `x` and onto [0, 1]. A gradient that is not a number moves nothing. `start`
-    defaults to `x`; a negative `step_size` descends. The caller sets the model's mode (`frozen`).
+    defaults to `x`; a negative `step_size` descends. `(N, 1, 1, 1)` gives each image a ball and a
+    step of its own. The caller sets the model's mode (`frozen`).
     """
 
     def gradient(images: Tensor) -> Tensor:
@@ -38,8 +39,8 @@ def along(
     gradient: Callable[[Tensor], Tensor],
     x: Tensor,
     *,
-    eps: float,
-    step_size: float,
+    eps: float | Tensor,
+    step_size: float | Tensor,
     steps: int,
     start: Tensor | None = None,
 ) -> Iterator[Tensor]:
