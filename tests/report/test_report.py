@@ -54,7 +54,7 @@ def test_the_page_is_whole_and_needs_no_network(results):
             assert tag not in ("script", "link", "iframe")
 
     Collector().feed(page)
-    assert len(sources) == 3 + 2 * 2  # three charts, examples and residual maps of two defenses
+    assert len(sources) == 3 + 5 * 2  # three charts; examples, residual maps, training, calibration, ROC of two defenses
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert not re.search(r"https?://", page)
     assert all(note.split(".")[0] in page for note in ["Mean ± standard deviation over 2 group folds, 2 seed(s)"])

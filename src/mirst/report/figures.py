@@ -1,6 +1,7 @@
 """Figures as PNG bytes."""
 
 import io
+from base64 import b64encode
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,11 @@ def as_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+def data_uri(png: bytes) -> str:
+    """The image as an address that needs no file."""
+    return f"data:image/png;base64,{b64encode(png).decode()}"
 
 
 def _compact(png: bytes) -> bytes:

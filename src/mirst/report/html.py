@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from mirst.files import write_text
 from mirst.report.differences import differences, differences_table, intervals
+from mirst.report.evidence import evidence
 from mirst.report.figures import as_png, bar_chart, example_figure, interval_chart
 from mirst.report.paper_figures import residuals_of
 from mirst.report.tables import METRIC_NAMES, corruption_grid, metric_table, notes, paper_table
@@ -52,6 +53,7 @@ def _render(results: Results, judged: pd.DataFrame, whole: pd.DataFrame) -> str:
         corruptions=corruption_grid(results, "f1"),
         study=yaml.safe_dump(results.spec.resolved(), sort_keys=False),
         run=results.run,
+        **evidence(results),
     )
 
 
