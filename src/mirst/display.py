@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from mirst.study import Estimate, Plan, Step
@@ -74,6 +75,13 @@ class StudyDisplay:
         if not self.console.is_terminal and time.monotonic() - self.last_line > PLAIN_EVERY:
             self._line(f"{step.trial}: epoch {step.epoch.number}/{self.clock.epochs}, {note}; {left}")
 
+    def result(self, results: Path, report: Path) -> None:
+        """The table, and where to find more: of all this a quiet console shows only the place."""
+        table = (results / "table.md").read_text(encoding="utf-8")
+        shown = Markdown(table) if self.console.is_terminal else table
+        self.console.print(shown, highlight=False, markup=False, soft_wrap=True)
+        print(f"Results: {results}\nReport: {report}", file=self.console.file)
+
     def _end(self, trial: str, how: str, left: str) -> None:
         if trial in self.tasks:
             self.bars.remove_task(self.tasks.pop(trial))
@@ -90,6 +98,14 @@ class JsonLines:
     def __init__(self, write: Callable[[str], object]) -> None:
         self.write = write
         self.clock = Clock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
 
     def plan(self, plan: Plan) -> None:
         self.clock.plan(plan)

@@ -1,11 +1,16 @@
 """The numbers of a running study, sent to other programs too."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any, Protocol
 
+import pandas as pd
+
 from mirst.errors import MirstError
-from mirst.study import Step, epochs_so_far, trial_metrics
+from mirst.evaluation import trial_metrics
+from mirst.study import Step, epochs_so_far
+from mirst.training import Epoch
 
 
 class Tracker(Protocol):
@@ -42,8 +47,7 @@ class TensorBoard:
             writer.flush()
             return
         if step.diverged is None:
-            for (attack, metric), value in trial_metrics(self._folder, step.trial).items():
-                writer.add_scalar(f"test/{attack}/{metric}", value)
+            self._write_test(writer, step.trial)
         writer.close()
         self._writers.pop(step.trial)
 
@@ -51,12 +55,18 @@ class TensorBoard:
         for writer in self._writers.values():
             writer.close()
 
+    def _write_test(self, writer: Any, trial: str) -> None:
+        data = json.loads((self._folder / "run.json").read_text(encoding="utf-8"))["data"]
+        rows = pd.read_csv(self._folder / "trials" / trial / "outcomes.csv", keep_default_na=False)
+        for row in trial_metrics(rows, data["classes"], data["positive"]).to_dict("records"):
+            writer.add_scalar(f"test/{row['attack']}/{row['metric']}", row["value"])
+
     def _open(self, trial: str, epoch: int) -> Any:
         """A new event file with the epochs before `epoch`, which an earlier run trained; all of them for 0."""
         place = self._folder / "tensorboard" / trial
         shutil.rmtree(place, ignore_errors=True)
         writer = self._writers[trial] = self._new_writer(str(place))
-        for earlier in epochs_so_far(self._folder, trial):
+        for earlier in epochs_so_far(self._folder / "trials" / trial):
             if epoch == 0 or earlier.number < epoch:
                 _write_epoch(writer, earlier)
         return writer
@@ -76,7 +86,7 @@ def open_tracker(name: str, folder: Path) -> Tracker:
     return TRACKERS[name](folder)
 
 
-def _write_epoch(writer: Any, epoch: Any) -> None:
+def _write_epoch(writer: Any, epoch: Epoch) -> None:
     values = {"loss": epoch.loss, "validation/clean": epoch.clean, "validation/attacked": epoch.attacked}
     values |= {f"term/{name}": value for name, value in epoch.terms.items()}
     for tag, value in values.items():

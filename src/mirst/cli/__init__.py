@@ -11,8 +11,9 @@ from mirst.cli.app import explorer
 from mirst.cli.data import data_app
 from mirst.cli.evaluate import evaluate
 from mirst.cli.figure import figure_app
-from mirst.cli.options import DataOption, JobsOption, SetOption
+from mirst.cli.options import DataOption, JobsOption, JsonOption, QuietOption, SetOption, TrackOption
 from mirst.cli.pretrain import pretrain_app, probe
+from mirst.cli.run import run_and_report
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Robust classifiers for small medical image sets: train, attack, cross-validate, report.",
 )
+_DEMO = """\
+Demo: draws 240 breast phantoms, trains plain (ce), robust (rst) and multi-instance robust (mirst)
+classifiers on them, the last one also with a drop-max layer (+dm), attacks each with FGSM, PGD and CW
+at eps 5/255, three-fold cross-validated. It takes about five minutes on two cores and writes to {out}."""
+
 app.add_typer(data_app, name="data")
 app.add_typer(figure_app, name="figure")
 app.add_typer(pretrain_app, name="pretrain")
@@ -37,28 +43,35 @@ def run(
     override: SetOption = None,
     jobs: JobsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure and say what it would take.")] = False,
+    quiet: QuietOption = False,
+    json_lines: JsonOption = False,
+    track: TrackOption = None,
 ) -> None:
     """Cross-validate every defense of STUDY under every attack. The same command resumes a killed run."""
     from mirst.study import load_spec
 
     spec = load_spec(study, override or []).with_data(data)
-    (_estimate if dry_run else _run)(spec, out or spec.out or Path("results") / study.stem, jobs)
+    folder = out or spec.out or Path("results") / study.stem
+    if dry_run:
+        _estimate(spec, folder, jobs)
+    else:
+        run_and_report(spec, folder, jobs, quiet=quiet, json_lines=json_lines, track=track)
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for phantoms and results.")] = Path("demo"),
     jobs: JobsOption = None,
+    quiet: QuietOption = False,
+    json_lines: JsonOption = False,
+    track: TrackOption = None,
 ) -> None:
     """The whole road on breast phantoms, made on the spot: about five minutes on two cores."""
     from mirst.study import demo_spec
 
-    typer.echo(
-        "Demo: draws 240 breast phantoms, trains plain (ce), robust (rst) and multi-instance robust (mirst)\n"
-        "classifiers on them, the last one also with a drop-max layer (+dm), attacks each with FGSM, PGD and CW\n"
-        f"at eps 5/255, three-fold cross-validated. It takes about five minutes on two cores and writes to {out}."
-    )
-    _run(demo_spec(out), out / "results", jobs)
+    if not (quiet or json_lines):
+        typer.echo(_DEMO.format(out=out))
+    run_and_report(demo_spec(out), out / "results", jobs, quiet=quiet, json_lines=json_lines, track=track)
 
 
 @app.command()
@@ -145,27 +158,6 @@ def compare(
 app.command("app")(explorer)
 app.command()(evaluate)
 app.command()(probe)
-
-
-def _run(spec: "StudySpec", out: Path, jobs: int | None) -> None:
-    from rich.console import Console
-    from rich.markdown import Markdown
-
-    from mirst.display import StudyDisplay
-    from mirst.report import write_report
-    from mirst.study import run_study
-
-    console = Console()
-    try:
-        with StudyDisplay(console) as display:
-            run_study(spec, out, jobs=jobs, on_plan=display.plan, on_step=display.step)
-    except KeyboardInterrupt:
-        typer.echo("Stopped; the same command goes on from here.", err=True)
-        raise typer.Exit(130) from None
-    page = write_report(out)
-    table = (out / "table.md").read_text(encoding="utf-8")
-    console.print(Markdown(table) if console.is_terminal else table, highlight=False, markup=False, soft_wrap=True)
-    typer.echo(f"Results: {out}\nReport: {page}")
 
 
 def _estimate(spec: "StudySpec", out: Path, jobs: int | None) -> None:

@@ -3,8 +3,10 @@
 from mirst.study.attacked import attack_study
 from mirst.study.corrupted import corrupt_study
 from mirst.study.demo import demo_spec
+from mirst.study.distances import measure_distances
 from mirst.study.engine import Plan, Step, run_study
 from mirst.study.estimate import ColumnEstimate, Estimate, estimate_study
+from mirst.study.history import epochs_so_far
 from mirst.study.load import load_spec, parse_attacks, parse_defense, parse_eps
 from mirst.study.pretrain import Method, pretrain
 from mirst.study.probe import probe
@@ -23,8 +25,10 @@ __all__ = [
     "attack_study",
     "corrupt_study",
     "demo_spec",
+    "epochs_so_far",
     "estimate_study",
     "load_spec",
+    "measure_distances",
     "parse_attacks",
     "parse_defense",
     "parse_eps",

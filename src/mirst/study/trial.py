@@ -1,8 +1,8 @@
 """One trial: one defense, one fold, one seed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ from mirst.errors import Diverged
 from mirst.evaluation import evaluate, named_rows
 from mirst.files import atomic, write_csv, write_text
 from mirst.nn import LoadedBackbone, ModelCard, build_model, load_backbone, plainly, save_model
+from mirst.study.card import write_card
 from mirst.study.entries import DefenseEntry
+from mirst.study.history import history_table
 from mirst.study.spec import StudySpec
 from mirst.training import Epoch, FitResult, fit
 
@@ -109,12 +111,13 @@ def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable
         )
     except Diverged as error:
         if error.history:
-            write_csv(folder / "history.csv", _history(error.history))
+            write_csv(folder / "history.csv", history_table(error.history))
         write_text(folder / "diverged.txt", str(error))
         state.unlink(missing_ok=True)
         return str(error)
     save_model(folder / "model.safetensors", model, model_card(trial.entry, prepared, result))
-    write_csv(folder / "history.csv", _history(result.history, result.epoch))
+    history = history_table(result.history, result.epoch)
+    write_csv(folder / "history.csv", history)
     rows = outcome_rows(model, prepared, test, result.threshold, trial.seed)
     if trial.fold == 0 and trial.seed == prepared.spec.seeds[0]:
         clean = rows[rows["attack"] == "none"]
@@ -123,9 +126,19 @@ def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable
         )
     for place, (name, value) in enumerate(trial.key().items()):
         rows.insert(place, name, value)
+    write_trial_card(trial, prepared, folder, history, rows)
     write_csv(folder / "outcomes.csv", rows)
     state.unlink(missing_ok=True)
     return None
+
+
+def write_trial_card(trial: Trial, prepared: Prepared, folder: Path, history: pd.DataFrame, rows: pd.DataFrame) -> None:
+    """Write `MODEL_CARD.md` with what `rows` say of the model in `folder`."""
+    shares = training_shares(prepared, prepared.folds[trial.fold].train)
+    split = f"the test images of fold {trial.fold} of {prepared.spec.folds.count}"
+    write_card(
+        folder / "model.safetensors", trial.name, trial.entry, prepared, shares, history, trial.seed, rows, split
+    )
 
 
 def divergence(folder: Path) -> str | None:
@@ -210,14 +223,6 @@ def outcome_rows(
     data = batches(prepared.subset(indices), EVALUATION_BATCH)
     rows = evaluate(model, data, attacks, positive=prepared.positive_index, threshold=threshold, seed=seed)
     return named_rows(rows, [prepared.records[i] for i in indices], prepared.classes)
-
-
-def _history(history: Sequence[Epoch], kept: int | None = None) -> pd.DataFrame:
-    rows = []
-    for epoch in history:
-        row = asdict(epoch)
-        rows.append(row | row.pop("terms"))
-    return pd.DataFrame(rows).assign(kept=lambda table: table["number"] == kept)
 
 
 def _save_examples(

@@ -66,17 +66,35 @@ def load_state(path: Path, run: str, model: nn.Module, optimizer: torch.optim.Op
     """
     if not path.exists():
         return State(history=[])
-    try:
-        payload: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise MirstError(f"training state {path} cannot be read ({error}); remove it to start afresh") from error
+    payload = _read(path)
     if payload["run"] != run:
         raise MirstError(f"training state {path} belongs to a run with other settings; remove it or name another file")
     model.load_state_dict(payload["model"])
     optimizer.load_state_dict(payload["optimizer"])
     return State(
-        history=[Epoch(**fields) for fields in payload["history"]],
+        history=_epochs(payload),
         best_epoch=payload["best_epoch"],
         best_value=payload["best_value"],
         best_weights=payload["best_weights"],
     )
+
+
+def read_epochs(path: Path) -> list[Epoch]:
+    """The epochs in a training state.
+
+    Raises:
+        MirstError: the file cannot be read.
+    """
+    return _epochs(_read(path))
+
+
+def _epochs(payload: dict[str, Any]) -> list[Epoch]:
+    return [Epoch(**fields) for fields in payload["history"]]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        payload: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise MirstError(f"training state {path} cannot be read ({error}); remove it to start afresh") from error
+    return payload

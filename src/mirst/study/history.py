@@ -1,0 +1,47 @@
+"""The epochs of a trial, on disk."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mirst.training import Epoch
+from mirst.training.state import read_epochs
+
+TERM = "loss_"
+
+
+def history_table(history: Sequence[Epoch], kept: int | None = None) -> pd.DataFrame:
+    """The fields of `Epoch`, its terms as `loss_NAME`, and whether the epoch's weights were `kept`."""
+    rows = []
+    for epoch in history:
+        row = asdict(epoch)
+        rows.append(row | {f"{TERM}{name}": value for name, value in row.pop("terms").items()})
+    return pd.DataFrame(rows).assign(kept=lambda table: table["number"] == kept)
+
+
+def read_history(folder: Path) -> pd.DataFrame:
+    """The epochs of the trial in `folder`, as from `history_table`."""
+    history = pd.read_csv(folder / "history.csv")
+    if not any(str(name).startswith(TERM) for name in history):
+        history["clean"] = float("nan")  # older versions wrote a term of the loss there
+    return history
+
+
+def epochs_so_far(folder: Path) -> list[Epoch]:
+    """What the trial in `folder` has trained by now, running or ended."""
+    if (folder / "state.pt").exists():
+        return read_epochs(folder / "state.pt")
+    if not (folder / "history.csv").exists():
+        return []
+    return [_epoch(row) for row in read_history(folder).to_dict("records")]
+
+
+def _epoch(row: dict[Any, Any]) -> Epoch:
+    values: dict[str, Any] = {"clean": None, "attacked": None}
+    values |= {name: value for name, value in row.items() if pd.notna(value)}
+    terms = {name.removeprefix(TERM): values.pop(name) for name in list(values) if name.startswith(TERM)}
+    values.pop("kept")
+    return Epoch(terms=terms, **values)
