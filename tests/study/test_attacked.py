@@ -2,6 +2,7 @@ import shutil
 
 import pandas as pd
 import pytest
+import yaml
 
 from mirst.errors import MirstError
 from mirst.nn import DropMax2d
@@ -37,6 +38,16 @@ def test_every_model_is_attacked_on_its_own_test_fold(study):
     assert (both["prediction_x"] == both["prediction_y"]).all()
     costs = pd.read_csv(study / "standard-costs.csv")
     assert set(costs["attack"]) == {"fgsm", "pgd", "cw", "apgd-ce", "apgd-margin", "fab", "square"}
+
+
+def test_the_suite_joins_the_models_card(study, finished):
+    name = "trials/ce-fold0-seed0/MODEL_CARD.md"
+    before, after = (yaml.safe_load((out / name).read_text().split("---\n")[1]) for out in (finished, study))
+    before, after = (card["model-index"][0]["results"] for card in (before, after))
+    assert after[:-1] == before
+    assert after[-1]["dataset"]["args"] == {"attack": "standard", "eps": 0.3}
+    assert "No strong attack was run" in (finished / name).read_text()
+    assert "No strong attack was run" not in (study / name).read_text()
 
 
 def test_models_of_the_first_fold_and_seed_are_checked(study):

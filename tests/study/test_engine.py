@@ -44,11 +44,22 @@ def test_each_trial_leaves_a_model_and_its_history_and_no_debris(finished):
     assert len(trials) == 8
     for trial in trials:
         files = {p.name for p in trial.iterdir()}
-        expected = {"model.safetensors", "history.csv", "outcomes.csv"}
+        expected = {"model.safetensors", "MODEL_CARD.md", "history.csv", "outcomes.csv"}
         assert files == expected | ({"examples.npz"} if trial.name.endswith("fold0-seed0") else set())
         _, card = load_model(trial / "model.safetensors")
         assert card.drop_max == trial.name.startswith("mirst+dm")
         assert pd.read_csv(trial / "history.csv")["number"].tolist() == [1, 2, 3]
+
+
+def test_a_history_keeps_validation_and_loss_terms_apart(finished):
+    history = pd.read_csv(finished / "trials" / "mirst+dm-fold0-seed0" / "history.csv")
+    assert list(history) == [
+        "number", "loss", "eps_share", "clean", "attacked", "loss_clean", "loss_adversarial", "kept",
+    ]  # fmt: skip
+    assert history["clean"].between(0, 1).all()
+    assert history["kept"].sum() == 1
+    terms = history["loss_clean"] + history["loss_adversarial"].fillna(0)
+    assert terms.tolist() == pytest.approx(history["loss"].tolist())
 
 
 def test_examples_are_images_that_the_clean_model_answers_rightly(finished):

@@ -1,7 +1,7 @@
 """Layers and backbones."""
 
 from mirst.nn.backbone import LoadedBackbone, load_backbone, replace_head, save_backbone
-from mirst.nn.checkpoint import ModelCard, load_model, save_model
+from mirst.nn.checkpoint import ModelCard, load_model, read_card, save_model
 from mirst.nn.drop_max import DropMax2d, drop_max2d, replace_first_max_pool
 from mirst.nn.factory import is_factory, load_factory
 from mirst.nn.fast import is_fast, plainly
@@ -25,6 +25,7 @@ __all__ = [
     "load_model",
     "packed",
     "plainly",
+    "read_card",
     "replace_first_max_pool",
     "replace_head",
     "save_backbone",

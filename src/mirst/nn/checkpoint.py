@@ -45,18 +45,27 @@ def load_model(path: str | Path) -> tuple[nn.Module, ModelCard]:
     Raises:
         MirstError: no file, not a checkpoint of ours, or weights that do not fit the card.
     """
+    card = read_card(path)
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-        fields = json.loads(metadata["mirst"])
-        card = ModelCard(**(fields | {"classes": tuple(fields["classes"])}))
         model = build_model(card.model, card.channels, len(card.classes), card.drop_max)
-        model.load_state_dict(state)
-    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise MirstError(f"{path} is no checkpoint written by mirst ({error})") from error
+        with safe_open(path, "pt") as file:
+            model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (not a mapping)
     except RuntimeError as error:
         raise MirstError(
             f"the weights in {path} do not fit its model: {str(error).splitlines()[-1].strip()}"
         ) from error
     return model.eval(), card
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """The card of a checkpoint alone.
+
+    Raises:
+        MirstError: no file, or not a checkpoint of ours.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            fields = json.loads((file.metadata() or {})["mirst"])
+        return ModelCard(**(fields | {"classes": tuple(fields["classes"])}))
+    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise MirstError(f"{path} is no checkpoint written by mirst ({error})") from error

@@ -7,7 +7,7 @@ import pandas as pd
 from mirst.evaluation import classification_metrics, summarise, worst_rows
 from mirst.report.exports import markdown
 from mirst.study import Results
-from mirst.study.entries import DefenseEntry
+from mirst.study.entries import DefenseEntry, short_of_edge
 
 CLEAN = "none"
 PROTOCOL = "paper protocol"
@@ -197,16 +197,7 @@ def _leak(results: Results) -> list[str]:
 
 
 def _short_attacks(results: Results) -> list[str]:
-    sentences = []
-    for entry in results.spec.attacks:
-        steps, step_size = (getattr(entry.attack, name, None) for name in ("steps", "step_size"))
-        if steps is None or step_size is None or steps * step_size >= entry.attack.eps:
-            continue
-        sentences.append(
-            f"{entry.label} is weak by its settings: {steps} steps of {step_size:g} reach {steps * step_size:.4g}, "
-            f"inside its ball of {entry.attack.eps:.4g}."
-        )
-    return sentences
+    return [sentence for entry in results.spec.attacks if (sentence := short_of_edge(entry))]
 
 
 def _diverged(results: Results) -> list[str]:

@@ -17,8 +17,17 @@ from mirst.files import write_csv, write_text
 from mirst.nn import load_model
 from mirst.study.pool import default_jobs, over_trials
 from mirst.study.prepare import prepare
-from mirst.study.results import open_folder, read_results
-from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial, all_trials, divergence, trial_folder
+from mirst.study.results import SUITES, open_folder, read_csv, read_results
+from mirst.study.trial import (
+    EVALUATION_BATCH,
+    Prepared,
+    Trial,
+    all_trials,
+    divergence,
+    read_history,
+    trial_folder,
+    write_trial_card,
+)
 
 
 def attack_study(
@@ -104,8 +113,17 @@ def _attack(
         for place, (name, value) in enumerate(trial.key().items()):
             table.insert(place, name, value)
         write_csv(folder / f"{suite}{kind}.csv", table)
+    _extend_card(folder, trial, prepared)
     told = {"eps": eps, "checks": [asdict(check) for check in found.checks], "left_out": found.left_out}
     write_text(folder / f"{suite}.json", json.dumps(told, indent=2))
+
+
+def _extend_card(folder: Path, trial: Trial, prepared: Prepared) -> None:
+    """The model's card with the suites that it was attacked with beside the study's own attacks."""
+    suites = [read_csv(folder / f"{name}.csv") for name in SUITES if (folder / f"{name}.csv").exists()]
+    strong = [rows[rows["attack"].isin(SUITES)] for rows in suites]
+    rows = pd.concat([read_csv(folder / "outcomes.csv"), *strong]).drop_duplicates(["image", "source", "attack", "eps"])
+    write_trial_card(trial, prepared, folder, read_history(folder), rows)
 
 
 def _twin(out: Path, trial: Trial, prepared: Prepared) -> nn.Module | None:

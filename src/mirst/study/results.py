@@ -44,6 +44,8 @@ class Results:
     """Attacked rows of the suites that its models were attacked with later, by the suite's name."""
     checks: dict[str, pd.DataFrame]
     """Of masking: `defense, drop_max, fold, seed, name, verdict, figures`, by the suite's name."""
+    distances: pd.DataFrame | None
+    """The smallest eps that breaks each image, as `named_distances`, where it was searched."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -96,7 +98,7 @@ def collect(out: Path, trials: Mapping[Path, Trial], prepared: Prepared) -> None
     write_csv(out / "diverged.csv", pd.DataFrame(diverged, columns=DIVERGED))
     texts = [pd.read_csv(folder / "outcomes.csv", dtype=str, keep_default_na=False) for folder in finished]
     write_csv(out / "outcomes.csv", pd.concat(texts))
-    outcomes = _read_csv(out / "outcomes.csv")
+    outcomes = read_csv(out / "outcomes.csv")
     broken = {(row["defense"], row["drop_max"]) for row in diverged}
     whole = [key not in broken for key in zip(outcomes["defense"], outcomes["drop_max"], strict=True)]
     write_csv(out / "summary.csv", summarise(outcomes[whole], prepared.classes, prepared.positive))
@@ -114,14 +116,15 @@ def read_results(folder: str | Path) -> Results:
             raise MirstError(f"{folder} lacks {name}: no finished study; run mirst run with --out {folder} first")
     spec = read_spec(folder)
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    outcomes, summary, diverged = (_read_csv(folder / name) for name in TABLES)
+    outcomes, summary, diverged = (read_csv(folder / name) for name in TABLES)
     present = [suite for suite in SUITES if (folder / f"{suite}.csv").exists()]
-    rows = [_read_csv(folder / f"{suite}.csv") for suite in present]
+    rows = [read_csv(folder / f"{suite}.csv") for suite in present]
     suites = {
         suite: table[table["attack"] == suite] for table in rows for suite in SUITES if suite in set(table["attack"])
     }
-    checks = {suite: _read_csv(folder / f"{suite}-checks.csv") for suite in present}
-    return Results(folder, spec, run, outcomes, summary, diverged, suites, checks)
+    checks = {suite: read_csv(folder / f"{suite}-checks.csv") for suite in present}
+    distances = read_csv(folder / "distances.csv") if (folder / "distances.csv").exists() else None
+    return Results(folder, spec, run, outcomes, summary, diverged, suites, checks, distances)
 
 
 def read_spec(folder: Path) -> StudySpec:
@@ -204,5 +207,6 @@ def _fingerprint(prepared: Prepared) -> str:
     return digest.hexdigest()
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def read_csv(path: Path) -> pd.DataFrame:
+    """A table of ours: a class or image may be called NA."""
     return pd.read_csv(path, keep_default_na=False, na_values=[""])

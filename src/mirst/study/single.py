@@ -6,17 +6,19 @@ from pathlib import Path
 import numpy as np
 
 from mirst.nn import save_model
+from mirst.study.card import write_card
 from mirst.study.entries import DefenseEntry
 from mirst.study.prepare import prepare
 from mirst.study.spec import StudySpec
-from mirst.study.trial import conditions, model_card, train_model
+from mirst.study.trial import conditions, history_table, model_card, train_model, training_shares
 from mirst.training import Epoch, FitResult
 
 
 def train(
     spec: StudySpec, entry: DefenseEntry, out: Path, on_epoch: Callable[[Epoch], None] = lambda _: None
 ) -> FitResult:
-    """Train on all images of `spec.data` (some held out for validation) and write the checkpoint `out`.
+    """Train on all images of `spec.data` (some held out for validation) and write the checkpoint `out`,
+    and `MODEL_CARD.md` beside it.
 
     The first seed of the study counts; its folds do not, apart from their kind. A training that was
     killed goes on from `out` with `.state` added.
@@ -30,5 +32,7 @@ def train(
     with conditions(spec):
         model, result = train_model(entry, prepared, everything, spec.seeds[0], state, on_epoch)
     save_model(out, model, model_card(entry, prepared, result))
+    shares, history = training_shares(prepared, everything), history_table(result.history, result.epoch)
+    write_card(out, out.stem, entry, prepared, shares, history, spec.seeds[0])
     state.unlink(missing_ok=True)
     return result

@@ -16,6 +16,7 @@ from mirst.errors import Diverged
 from mirst.evaluation import evaluate, named_rows
 from mirst.files import atomic, write_csv, write_text
 from mirst.nn import LoadedBackbone, ModelCard, build_model, load_backbone, plainly, save_model
+from mirst.study.card import write_card
 from mirst.study.entries import DefenseEntry
 from mirst.study.spec import StudySpec
 from mirst.training import Epoch, FitResult, fit
@@ -109,12 +110,13 @@ def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable
         )
     except Diverged as error:
         if error.history:
-            write_csv(folder / "history.csv", _history(error.history))
+            write_csv(folder / "history.csv", history_table(error.history))
         write_text(folder / "diverged.txt", str(error))
         state.unlink(missing_ok=True)
         return str(error)
     save_model(folder / "model.safetensors", model, model_card(trial.entry, prepared, result))
-    write_csv(folder / "history.csv", _history(result.history, result.epoch))
+    history = history_table(result.history, result.epoch)
+    write_csv(folder / "history.csv", history)
     rows = outcome_rows(model, prepared, test, result.threshold, trial.seed)
     if trial.fold == 0 and trial.seed == prepared.spec.seeds[0]:
         clean = rows[rows["attack"] == "none"]
@@ -123,9 +125,19 @@ def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable
         )
     for place, (name, value) in enumerate(trial.key().items()):
         rows.insert(place, name, value)
+    write_trial_card(trial, prepared, folder, history, rows)
     write_csv(folder / "outcomes.csv", rows)
     state.unlink(missing_ok=True)
     return None
+
+
+def write_trial_card(trial: Trial, prepared: Prepared, folder: Path, history: pd.DataFrame, rows: pd.DataFrame) -> None:
+    """Write `MODEL_CARD.md` with what `rows` say of the model in `folder`."""
+    shares = training_shares(prepared, prepared.folds[trial.fold].train)
+    split = f"the test images of fold {trial.fold} of {prepared.spec.folds.count}"
+    write_card(
+        folder / "model.safetensors", trial.name, trial.entry, prepared, shares, history, trial.seed, rows, split
+    )
 
 
 def divergence(folder: Path) -> str | None:
@@ -202,6 +214,14 @@ def model_card(entry: DefenseEntry, prepared: Prepared, result: FitResult) -> Mo
     )
 
 
+def read_history(folder: Path) -> pd.DataFrame:
+    """The epochs of the trial in `folder`, as from `history_table`."""
+    history = pd.read_csv(folder / "history.csv")
+    if not history.columns.str.startswith("loss_").any():
+        history["clean"] = float("nan")  # older versions wrote a term of the loss there
+    return history
+
+
 def outcome_rows(
     model: nn.Module, prepared: Prepared, indices: NDArray[np.int64], threshold: float, seed: int
 ) -> pd.DataFrame:
@@ -212,11 +232,12 @@ def outcome_rows(
     return named_rows(rows, [prepared.records[i] for i in indices], prepared.classes)
 
 
-def _history(history: Sequence[Epoch], kept: int | None = None) -> pd.DataFrame:
+def history_table(history: Sequence[Epoch], kept: int | None = None) -> pd.DataFrame:
+    """The fields of `Epoch`, its terms as `loss_NAME`, and whether the epoch's weights were `kept`."""
     rows = []
     for epoch in history:
         row = asdict(epoch)
-        rows.append(row | row.pop("terms"))
+        rows.append(row | {f"loss_{name}": value for name, value in row.pop("terms").items()})
     return pd.DataFrame(rows).assign(kept=lambda table: table["number"] == kept)
 
 

@@ -1,0 +1,76 @@
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mirst.evaluation import classification_metrics
+from mirst.study import parse_defense, read_results, train
+
+
+def front_matter(path):
+    _, front, body = path.read_text().split("---\n", 2)
+    return yaml.safe_load(front), body
+
+
+@pytest.fixture(scope="module")
+def card(finished):
+    return finished / "trials" / "mirst+dm-fold1-seed0" / "MODEL_CARD.md"
+
+
+def test_the_metadata_hold_the_trials_own_numbers(card, finished):
+    front, _ = front_matter(card)
+    assert front["library_name"] == "mirst"
+    assert front["pipeline_tag"] == "image-classification"
+    assert "license" not in front
+    results = read_results(finished)
+    rows = results.outcomes
+    rows = rows[(rows["defense"] == "mirst") & (rows["fold"] == 1) & (rows["seed"] == 0)]
+    (model,) = front["model-index"]
+    assert [one["dataset"]["args"]["attack"] for one in model["results"]] == ["none", "fgsm", "pgd"]
+    for one in model["results"]:
+        own = rows[rows["attack"] == one["dataset"]["args"]["attack"]]
+        expected = classification_metrics(
+            own["label"], own["prediction"], own["score"], results.classes, results.positive
+        )
+        assert {m["name"]: m["value"] for m in one["metrics"]} == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_hub_reads_the_metadata(card):
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    data = hub.ModelCard.load(card).data
+    assert data.library_name == "mirst"
+    assert len(data.eval_results) == 3 * 5
+    assert {one.metric_type for one in data.eval_results} == {"f1", "recall", "specificity", "roc_auc", "accuracy"}
+
+
+def test_the_text_names_use_data_and_weak_attacks(card):
+    _, body = front_matter(card)
+    assert "Not a medical device" in body
+    assert re.search(r"Tested on 12 images \(\d+ benign, \d+ malignant\), the test images of fold 1 of 2", body)
+    assert "pgd is weak by its settings: 3 steps of 0.001" in body
+    assert "No strong attack was run" in body
+    assert "trained with the defense `mirst+dm`" in body
+
+
+def test_the_code_to_load_it_runs(card, phantoms, tmp_path, monkeypatch, capsys):
+    shutil.copy(card.with_name("model.safetensors"), tmp_path)
+    shutil.copy(next(Path(phantoms).glob("*/*.png")), tmp_path / "image.png")
+    monkeypatch.chdir(tmp_path)
+    _, body = front_matter(card)
+    blocks = re.findall(r"```python\n(.*?)```", body, re.DOTALL)
+    assert len(blocks) == 2
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["logits"].shape == (1, 2)
+    assert re.match(r"(benign|malignant) 0\.\d+", capsys.readouterr().out)
+
+
+def test_a_model_of_all_the_data_claims_no_test(small_spec, tmp_path):
+    train(small_spec, parse_defense("ce"), tmp_path / "plain.safetensors")
+    front, body = front_matter(tmp_path / "MODEL_CARD.md")
+    assert "model-index" not in front
+    assert "There are no test images" in body
+    assert 'load_model("plain.safetensors")' in body
