@@ -1,6 +1,7 @@
 """Small real models and images that many tests share."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 from torch import Tensor, nn
 
 from mirst.data import write_phantoms
-from mirst.study import StudySpec, load_spec, run_study
+from mirst.study import StudySpec, load_spec, measure_distances, run_study
 from tests.helpers import small_cnn
 
 torch.set_num_threads(1)
@@ -81,3 +82,12 @@ def finished(small_spec: StudySpec, tmp_path_factory: pytest.TempPathFactory) ->
     out = tmp_path_factory.mktemp("results") / "small"
     run_study(small_spec, out, jobs=2)
     return out
+
+
+@pytest.fixture(scope="session")
+def searched(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished study with the smallest eps that breaks each image."""
+    folder = tmp_path_factory.mktemp("searched") / "study"
+    shutil.copytree(finished, folder)
+    measure_distances(folder, jobs=2)
+    return folder

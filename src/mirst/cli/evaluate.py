@@ -20,6 +20,7 @@ class Suite(StrEnum):
     paper = "paper"
     standard = "standard"
     adaptive = "adaptive"
+    distances = "distances"
     corruptions = "corruptions"
 
 
@@ -33,7 +34,11 @@ def evaluate(
     data: Annotated[Path | None, typer.Option("--data", help="Images that the model was not trained on.")] = None,
     suite: Annotated[
         Suite,
-        typer.Option("--suite", help="The paper's weak attacks, strong ones, adaptive ones, or natural corruptions."),
+        typer.Option(
+            "--suite",
+            help="The paper's weak attacks, strong ones, adaptive ones, the smallest eps that breaks each image, "
+            "or natural corruptions.",
+        ),
     ] = Suite.paper,
     eps: Annotated[
         str | None, typer.Option("--eps", help="Radii for standard and adaptive: 1/255,2/255,5/255; 5/255 by default.")
@@ -78,17 +83,20 @@ def evaluate(
 
 def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs: int | None) -> None:
     from mirst.report import write_report
-    from mirst.study import attack_study, corrupt_study
+    from mirst.study import attack_study, corrupt_study, measure_distances
 
     def told(name: str) -> None:
         typer.echo(f"{name}: done")
 
     if suite is Suite.paper:
         raise MirstError(
-            f"{folder} is a study, which has its attacks already; add --suite standard, adaptive or corruptions"
+            f"{folder} is a study, which has its attacks already; add --suite standard, adaptive, distances "
+            "or corruptions"
         )
     if suite is Suite.corruptions:
         typer.echo(f"Corruptions: {corrupt_study(folder, data, told)}")
+    elif suite is Suite.distances:
+        typer.echo(f"Distances: {measure_distances(folder, data=data, jobs=jobs, on_trial=told)}")
     else:
         typer.echo(f"Rows: {attack_study(folder, _strong(suite), eps, data=data, jobs=jobs, on_trial=told)}")
     typer.echo(f"Report: {write_report(folder)}")
@@ -104,7 +112,7 @@ def _model(
     out: Path | None,
     override: list[str],
 ) -> None:
-    from mirst.evaluation import corrupt_on, evaluate_on, metrics_of, robustness_on
+    from mirst.evaluation import corrupt_on, curve, distances_on, evaluate_on, metrics_of, robustness_on
     from mirst.files import write_csv
     from mirst.report import verdict_lines, write_robustness
     from mirst.study import parse_attacks
@@ -112,6 +120,9 @@ def _model(
     model, card = _open(name, data, override)
     if suite is Suite.corruptions:
         table = rows = corrupt_on(model, card, data)
+    elif suite is Suite.distances:
+        rows = distances_on(model, card, data)
+        table = curve(rows, [level / 255 for level in range(17)], card.classes, card.positive)
     elif suite is Suite.paper:
         rows = evaluate_on(model, card, data, parse_attacks(attacks))
         table = metrics_of(rows, card)
@@ -126,7 +137,7 @@ def _model(
     if suite in (Suite.standard, Suite.adaptive):
         typer.echo(f"Rows, costs, verdict and curve: {write_robustness(out, found, flaws, table)}")
     else:
-        path = out / ("corruptions.csv" if suite is Suite.corruptions else "outcomes.csv")
+        path = out / ("outcomes.csv" if suite is Suite.paper else f"{suite}.csv")
         write_csv(path, rows)
         typer.echo(f"Rows: {path}")
 

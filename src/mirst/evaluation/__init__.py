@@ -1,12 +1,14 @@
 """Attacks run on a model, every claim re-checked, one row per image and attack."""
 
 from mirst.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, evaluate_corruptions
+from mirst.evaluation.distances import LARGEST, Distances, curve, distances, named_distances
 from mirst.evaluation.evaluate import decide, evaluate
 from mirst.evaluation.intervals import Difference, Interval, Metric, holm, interval, paired_difference
 from mirst.evaluation.masking import Check, overall
 from mirst.evaluation.on_folder import (
     Prediction,
     corrupt_on,
+    distances_on,
     evaluate_on,
     metrics_of,
     named_rows,
@@ -22,10 +24,12 @@ from mirst.metrics import METRICS, classification_metrics
 
 __all__ = [
     "CORRUPTIONS",
+    "LARGEST",
     "METRICS",
     "SEVERITIES",
     "Check",
     "Difference",
+    "Distances",
     "Interval",
     "Metric",
     "Prediction",
@@ -34,13 +38,17 @@ __all__ = [
     "classification_metrics",
     "corrupt",
     "corrupt_on",
+    "curve",
     "decide",
+    "distances",
+    "distances_on",
     "evaluate",
     "evaluate_corruptions",
     "evaluate_on",
     "holm",
     "interval",
     "metrics_of",
+    "named_distances",
     "named_rows",
     "open_model",
     "overall",

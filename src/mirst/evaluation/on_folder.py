@@ -22,6 +22,7 @@ from mirst.data import (
     read_dataset,
 )
 from mirst.evaluation.corruptions import evaluate_corruptions
+from mirst.evaluation.distances import distances, named_distances
 from mirst.evaluation.evaluate import decide, evaluate
 from mirst.evaluation.foreign import inspect_model
 from mirst.evaluation.robustness import Robustness, robustness
@@ -120,6 +121,17 @@ def corrupt_on(model: nn.Module, card: ModelCard, data: Path) -> pd.DataFrame:
     return evaluate_corruptions(
         model, batches(data_set, BATCH_SIZE), card.classes, card.positive, threshold=card.threshold
     )
+
+
+def distances_on(model: nn.Module, card: ModelCard, data: Path) -> pd.DataFrame:
+    """The smallest eps that breaks each image of a data set, as `named_distances`.
+
+    Raises:
+        MirstError: as `evaluate_on`.
+    """
+    records, data_set = _data(card, data)
+    found = distances(model, batches(data_set, BATCH_SIZE), positive=_positive(card), threshold=card.threshold)
+    return named_distances(found.rows, records, card.classes)
 
 
 def robustness_on(

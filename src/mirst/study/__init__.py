@@ -3,6 +3,7 @@
 from mirst.study.attacked import attack_study
 from mirst.study.corrupted import corrupt_study
 from mirst.study.demo import demo_spec
+from mirst.study.distances import measure_distances
 from mirst.study.engine import Plan, Step, run_study
 from mirst.study.estimate import ColumnEstimate, Estimate, estimate_study
 from mirst.study.load import load_spec, parse_attacks, parse_defense, parse_eps
@@ -25,6 +26,7 @@ __all__ = [
     "demo_spec",
     "estimate_study",
     "load_spec",
+    "measure_distances",
     "parse_attacks",
     "parse_defense",
     "parse_eps",
