@@ -57,7 +57,7 @@ def test_the_page_is_whole_and_needs_no_network(results):
             assert tag not in ("link", "iframe")
 
     Collector().feed(page)
-    assert len(pictures) >= 3 + 2 * 2  # three charts, examples and residual maps of two defenses
+    assert len(pictures) == 3 + 5 * 2  # three charts; examples, residuals, training, calibration and ROC of two defenses
     assert all(source.startswith("data:image/png;base64,") for source in pictures)
     assert all(link in anchors or link.startswith("data:text/yaml;base64,") for link in links)
     assert not re.search(r"https?://", page)

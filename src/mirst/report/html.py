@@ -18,6 +18,7 @@ from mirst.report.differences import (
     shown_differences,
     shown_intervals,
 )
+from mirst.report.evidence import evidence
 from mirst.report.exports import Table, write_tables
 from mirst.report.figures import as_png, bar_chart, data_uri, example_figure, interval_chart
 from mirst.report.paper_figures import residuals_of
@@ -78,6 +79,7 @@ def write_report(folder: str | Path) -> Path:
         study=study,
         study_uri=f"data:text/yaml;base64,{b64encode(study.encode()).decode()}",
         run=results.run,
+        **evidence(results),
     )
     return page
 

@@ -1,0 +1,101 @@
+"""Whether the probabilities of the positive class can be taken at their word."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.special import expit
+from sklearn.metrics import brier_score_loss
+
+from mirst.report.confusion import attack_conditions
+from mirst.report.figures import as_png, data_uri
+from mirst.report.tables import of_defense
+from mirst.study import Results
+
+BINS = 10
+COLOURS = ("#2b6cb0", "#c05621")
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Of one defense under one attack, pooled over the folds."""
+
+    bins: pd.DataFrame
+    """`low, high, images, probability` (mean) and `share` (that is positive); ten bins of equal width."""
+    ece: float
+    """Expected calibration error: the mean over the images of |share - probability| of their bin."""
+    brier: float
+    """Mean of (probability - is positive)^2."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Of one defense, clean and under the strongest suite present."""
+
+    title: str
+    picture: str
+    alt: str
+    under: dict[str, Reliability]
+    """By the attack's heading."""
+
+
+def calibrations(results: Results) -> list[Calibration]:
+    """Of every defense that did not diverge."""
+    conditions = list(attack_conditions(results).items())
+    conditions = [conditions[0], conditions[-1]]
+    found = []
+    for entry in results.spec.defenses:
+        rows = {name: of_defense(own, entry) for name, own in conditions}
+        if all(len(own) for own in rows.values()):
+            under = {name: reliability(own, results.positive) for name, own in rows.items()}
+            errors = ", ".join(f"{name} {one.ece:.3f}" for name, one in under.items())
+            alt = (
+                f"{entry.title}: share of {results.positive} images by predicted probability. "
+                f"Expected calibration error: {errors}."
+            )
+            picture = data_uri(as_png(_figure(under, results.positive)))
+            found.append(Calibration(entry.title, picture, alt, under))
+    return found
+
+
+def reliability(rows: pd.DataFrame, positive: str) -> Reliability:
+    """Of outcome rows, whose `score` is the log-odds of `positive`.
+
+    Source of the error's definition: Naeini et al. 2015, on the probability of the positive class.
+    """
+    probability, is_positive = expit(rows["score"].to_numpy()), (rows["label"] == positive).to_numpy()
+    number = np.minimum((probability * BINS).astype(int), BINS - 1)
+    images = np.bincount(number, minlength=BINS)
+    with np.errstate(invalid="ignore"):
+        means = [np.bincount(number, weights, BINS) / images for weights in (probability, is_positive)]
+    bins = pd.DataFrame(
+        {
+            "low": np.arange(BINS) / BINS,
+            "high": np.arange(1, BINS + 1) / BINS,
+            "images": images,
+            "probability": means[0],
+            "share": means[1],
+        }
+    )
+    gaps = (bins["share"] - bins["probability"]).abs().fillna(0)
+    return Reliability(
+        bins, float((gaps * images).sum() / images.sum()), float(brier_score_loss(is_positive, probability))
+    )
+
+
+def _figure(under: dict[str, Reliability], positive: str) -> Figure:
+    figure = Figure(figsize=(3.6, 3.9), layout="constrained")
+    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    axes.plot([0, 1], [0, 1], color="#a0aec0", linewidth=1, linestyle="--")
+    for place, ((name, one), colour) in enumerate(zip(under.items(), COLOURS, strict=True)):
+        filled = one.bins[one.bins["images"] > 0]
+        axes.plot(filled["probability"], filled["share"], "o-", color=colour, label=name, markersize=4, linewidth=1.2)
+        middle = (one.bins["low"] + one.bins["high"]) / 2 + (place - 0.5) * 0.04
+        counts.bar(middle, one.bins["images"], 0.04, color=colour)
+    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel=f"share that is {positive}")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
+    counts.set(xlabel=f"predicted probability of {positive}", ylabel="images")
+    for panel in (axes, counts):
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,89 @@
+"""How the training of each defense went, fold by fold."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mirst.report.figures import as_png, data_uri
+from mirst.study import Results
+from mirst.study.entries import DefenseEntry
+from mirst.study.trial import Trial, read_history, trial_folder
+
+CLEAN, ATTACKED, LOSS = "#2b6cb0", "#c05621", "#4a5568"
+
+
+@dataclass(frozen=True)
+class TrainingCurve:
+    """Of one defense."""
+
+    title: str
+    picture: str
+    """A data URI."""
+    alt: str
+    kept: str
+    """The epochs whose weights were kept, in the order of the folds."""
+    clean: str
+    """Mean and range over the trials of the balanced accuracy at the kept epoch, on the validation images."""
+    attacked: str
+    """The same under PGD."""
+
+
+def training_curves(results: Results) -> list[TrainingCurve]:
+    """A curve for every defense of which a trial was finished and has its history still."""
+    histories = {entry.title: _histories(results, entry) for entry in results.spec.defenses}
+    histories = {title: trials for title, trials in histories.items() if trials}
+    top = max((history["loss"].max() for trials in histories.values() for history in trials), default=1.0)
+    return [_curve(title, trials, 1.05 * top) for title, trials in histories.items()]
+
+
+def _histories(results: Results, entry: DefenseEntry) -> list[pd.DataFrame]:
+    found = []
+    for fold in range(results.spec.folds.count):
+        for seed in results.spec.seeds:
+            folder = trial_folder(results.folder, Trial(entry, fold, seed))
+            if (folder / "history.csv").exists():
+                found.append(read_history(folder))
+    return found
+
+
+def _curve(title: str, trials: list[pd.DataFrame], top: float) -> TrainingCurve:
+    kept = pd.concat([history[history["kept"]] for history in trials])
+    clean, attacked = _spread(kept["clean"]), _spread(kept["attacked"])
+    epochs = ", ".join(str(number) for number in kept["number"])
+    alt = (
+        f"{title}: balanced accuracy on validation images and training loss by epoch, {len(trials)} trials. "
+        f"At the kept epochs ({epochs or 'none'}) it is {clean} clean and {attacked} under PGD."
+    )
+    return TrainingCurve(title, data_uri(as_png(_figure(trials, top))), alt, epochs, clean, attacked)
+
+
+def _spread(values: pd.Series) -> str:
+    values = values.dropna()
+    return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})" if len(values) else "not measured"
+
+
+def _figure(trials: list[pd.DataFrame], top: float) -> Figure:
+    figure = Figure(figsize=(3.6, 3.9), layout="constrained")
+    accuracy, loss = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    for history in trials:
+        kept = history[history["kept"]]
+        for axes, column, colour in (
+            (accuracy, "clean", CLEAN),
+            (accuracy, "attacked", ATTACKED),
+            (loss, "loss", LOSS),
+        ):
+            axes.plot(history["number"], history[column], color=colour, linewidth=0.9, alpha=0.75)
+            axes.plot(
+                kept["number"], kept[column], "o", color=colour, markersize=4.5, markeredgecolor="white", zorder=3
+            )
+    accuracy.set(ylim=(-0.03, 1), ylabel="balanced accuracy")
+    loss.set(ylim=(0, top), ylabel="loss", xlabel="epoch; ● kept")
+    for label, column, colour in (("clean", "clean", CLEAN), ("under PGD", "attacked", ATTACKED)):
+        if any(history[column].notna().any() for history in trials):
+            accuracy.plot([], [], color=colour, label=label)
+    if accuracy.get_legend_handles_labels()[0]:
+        accuracy.legend(frameon=False, loc="lower right", ncols=2)
+    for axes in (accuracy, loss):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
