@@ -126,8 +126,9 @@ def test_kill_9_and_the_same_command_again_gives_the_same_numbers(finished, smal
         assert (out / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_an_interrupt_ends_with_130_and_one_sentence(small_yaml, phantoms, tmp_path):
-    """Through a shell's Ctrl-C, which reaches the whole process group."""
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_with_its_code_and_one_sentence(small_yaml, phantoms, tmp_path, sent, code):
+    """SIGINT through a shell's Ctrl-C, which reaches the whole process group."""
     out = tmp_path / "stopped"
     script = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import mirst.cli; mirst.cli.main()"
@@ -139,9 +140,9 @@ def test_an_interrupt_ends_with_130_and_one_sentence(small_yaml, phantoms, tmp_p
     while not list(out.glob("trials/*/state.pt")) and process.poll() is None:
         time.sleep(0.02)
     workers = descendants(process.pid)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, sent) if sent == signal.SIGINT else process.send_signal(sent)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert err.strip() == "Stopped; the same command goes on from here."
     assert gone(workers)
 

@@ -99,7 +99,7 @@ def _gallery(results: Results, entry: DefenseEntry, rows: pd.DataFrame) -> Galle
         Turned(
             image=row["image"],
             fold=row["fold"],
-            eps=f"{row['eps'] * 255:.3g}/255",
+            eps=_levels(row["eps"]),
             clean=float(expit(row["score"])),
             attacked=float(expit(row["score_attacked"])),
         )
@@ -110,6 +110,11 @@ def _gallery(results: Results, entry: DefenseEntry, rows: pd.DataFrame) -> Galle
     pictures = [_pictured(*one) for one in found if (one[-1] / "distances.npz").exists()]
     within = int((right["eps"] <= study_eps(results)).sum())
     return Gallery(entry.title, len(rows), len(right), within, turned, pictures)
+
+
+def _levels(eps: float) -> str:
+    """As gray levels of 255, two places or the first digit."""
+    return f"{eps * 255:.2f}/255" if eps * 255 >= 0.1 else f"{eps * 255:.1g}/255"
 
 
 def _pictured(turned: Turned, row: Mapping[Hashable, Any], folder: Path) -> Picture:

@@ -25,7 +25,7 @@ def history_table(history: Sequence[Epoch], kept: int | None = None) -> pd.DataF
 def read_history(folder: Path) -> pd.DataFrame:
     """The epochs of the trial in `folder`, as from `history_table`."""
     history = pd.read_csv(folder / "history.csv")
-    if not any(str(name).startswith(TERM) for name in history):
+    if not history.columns.str.startswith(TERM).any():
         history["clean"] = float("nan")  # older versions wrote a term of the loss there
     return history
 
