@@ -65,10 +65,11 @@ def test_the_table_carries_both_columns_and_the_page_opens_with_the_verdict(stud
     without = metric_table(read_results(finished), "f1")
     assert without.loc["standard (not run)"].tolist() == ["-", "-"]
     page = write_report(study).read_text()
-    first = page.index("<li>")
-    assert page[first:].lower().startswith("<li>masking")
-    assert "Differences" in page
-    assert "Intervals" in page
+    verdict = page[page.index('<div class="verdict">') :]
+    verdict = verdict[: verdict.index("</div>")]
+    assert verdict.count("<p>") == 3
+    assert "under the strongest attacks run (standard, eps 0.3)" in verdict
+    assert "checks for gradient masking" in verdict
     text = (study / "differences.md").read_text()
     assert "| standard | ce | mirst+dm | " in text
     assert text.count("| paper protocol | ") == 2

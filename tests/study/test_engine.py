@@ -54,7 +54,7 @@ def test_each_trial_leaves_a_model_and_its_history_and_no_debris(finished):
 def test_a_history_keeps_validation_and_loss_terms_apart(finished):
     history = pd.read_csv(finished / "trials" / "mirst+dm-fold0-seed0" / "history.csv")
     assert list(history) == [
-        "number", "loss", "eps_share", "clean", "attacked", "loss_clean", "loss_adversarial", "kept",
+        "number", "loss", "eps_share", "clean", "attacked", "seconds", "loss_clean", "loss_adversarial", "kept",
     ]  # fmt: skip
     assert history["clean"].between(0, 1).all()
     assert history["kept"].sum() == 1

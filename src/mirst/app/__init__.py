@@ -20,20 +20,15 @@ def launch(
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
-    block: bool = True,
     tell: Callable[[str], object] = print,
-) -> str:
+) -> None:
     """Serve the explorer until it is interrupted.
 
     Args:
         checkpoints: one or two of ours.
         data: images to pick from.
         port: the first free one from 7860 by default.
-        block: return only when interrupted.
         tell: gets the address.
-
-    Returns:
-        The address.
 
     Raises:
         MirstError: Gradio is not installed, a checkpoint or the data cannot be read, or the port is taken.
@@ -64,9 +59,7 @@ def launch(
     except OSError as error:
         raise MirstError(f"cannot serve on {host}:{port or 7860} ({error}); name another --port") from error
     tell(f"Explorer: {address} (Ctrl-C ends it)")
-    if block:
-        page.block_thread()
-    return str(address)
+    page.block_thread()
 
 
 def _to_pick(data: Path | None, classes: Sequence[str]) -> list[Record]:

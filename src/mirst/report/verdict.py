@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from mirst.report.differences import under_attack
 from mirst.report.tables import CLEAN, constant_f1, pixels, weights_of
 from mirst.study import Results
 
@@ -35,7 +36,7 @@ def _trained(results: Results) -> str:
 def _found(results: Results, whole: Intervals) -> str:
     f1 = whole["f1"]
     worst = str(f1.index[-1])
-    eps = pixels(max(entry.attack.eps for entry in results.spec.attacks))
+    eps = pixels(under_attack(results)[worst]["eps"].max())
     best = best_under_attack(f1)
     parts = [
         f"{best}, the best under attack, goes from {_values(whole, best, CLEAN)} without attack to "

@@ -1,0 +1,108 @@
+"""What the explorer computes, without its page."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from mirst.app.explore import ATTACKS, Subject, open_subject, prepared, smallest_eps, view
+from mirst.attacks import FGSM
+from mirst.errors import MirstError
+from mirst.nn import ModelCard
+from tests.helpers import small_cnn
+
+CARD = ModelCard(
+    model="resnet_tiny",
+    drop_max=False,
+    channels=1,
+    size=16,
+    classes=("benign", "malignant"),
+    positive="malignant",
+    threshold=0.0,
+    defense="CE()",
+)
+
+
+@pytest.fixture
+def image():
+    return Image.fromarray(np.random.default_rng(0).integers(60, 190, (20, 24), dtype=np.uint8))
+
+
+@pytest.fixture
+def subject():
+    return Subject("small", small_cnn().eval(), CARD)
+
+
+class Bright(nn.Module):
+    """Linear: malignant from a mean brightness of `level` on, whose smallest eps is known."""
+
+    def __init__(self, level):
+        super().__init__()
+        self.level = level
+
+    def forward(self, x):
+        score = 100 * (x.mean((1, 2, 3)) - self.level)
+        return torch.stack([-score, score], 1)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_every_attack_stays_within_its_eps_and_is_seen(subject, image, attack):
+    seen = view(subject, image, attack, 8 / 255, 5)
+    assert seen.clean.shape == seen.attacked.shape == (256, 256)
+    assert seen.perturbation.shape == (256, 256, 3)
+    change = np.abs(seen.attacked.astype(int) - seen.clean.astype(int))
+    assert 0 < change.max() <= 9  # 8 and the rounding to gray levels
+    assert all(sum(shares.values()) == pytest.approx(1) for shares in seen.probabilities)
+    again = view(subject, image, attack, 8 / 255, 5)
+    assert np.array_equal(again.attacked, seen.attacked)
+
+
+def test_what_is_shown_is_the_attack_on_the_models_own_answer(subject, image):
+    seen = view(subject, image, "FGSM (one step)", 8 / 255, 1)
+    x = prepared(image, CARD)
+    with torch.no_grad():
+        own = subject.model(x).argmax(1)
+    moved = FGSM(eps=8 / 255)(subject.model, x, own)
+    assert np.array_equal(seen.attacked[::16, ::16], (moved[0, 0] * 255).round().byte().numpy())
+    with torch.no_grad():
+        after = subject.model(moved).softmax(1)[0, 1].item()
+    assert seen.probabilities[1]["malignant"] == pytest.approx(after, abs=1e-5)
+    red = (seen.perturbation[..., 0] > seen.perturbation[..., 2])[::16, ::16]
+    change = (moved - x)[0, 0].numpy()
+    assert np.array_equal(red[change != 0], change[change != 0] > 0)
+
+
+def test_eps_0_changes_nothing(subject, image):
+    for attack in ("PGD", "CW (PGD on the margin)", "FGSM (one step)"):
+        seen = view(subject, image, attack, 0.0, 5)
+        assert np.array_equal(seen.clean, seen.attacked)
+        assert not seen.turned
+
+
+@pytest.mark.parametrize("distance", [0.7, 3.3, 11.4])
+def test_the_smallest_eps_of_a_linear_model(image, distance):
+    """Known in closed form: the mean brightness must move by `distance`; found to a sixteenth of a gray level."""
+    x = prepared(image, CARD)
+    subject = Subject("bright", Bright(x.mean().item() + distance / 255), CARD)
+    found = smallest_eps(subject, image) * 255
+    assert distance <= found + 1e-3
+    assert found <= distance + 1 / 16 + 0.05
+
+
+def test_an_answer_out_of_reach_has_no_smallest_eps(image):
+    x = prepared(image, CARD)
+    assert smallest_eps(Subject("far", Bright(x.mean().item() + 20 / 255), CARD), image) is None
+
+
+def test_residual_maps_of_both_pools_or_none(image, finished):
+    trained = open_subject(finished / "trials" / "mirst+dm-fold0-seed0" / "model.safetensors")
+    assert trained.title == "mirst+dm-fold0-seed0"
+    seen = view(trained, image, "PGD", 5 / 255, 3)
+    assert list(seen.residuals) == ["max-pool", "drop-max"]
+    assert view(Subject("bright", Bright(0.5), CARD), image, "PGD", 5 / 255, 3).residuals == {}
+
+
+def test_an_unknown_attack_gets_a_sentence(subject, image):
+    with pytest.raises(MirstError, match="bfg is no attack; choose PGD, "):
+        view(subject, image, "bfg", 5 / 255, 3)

@@ -1,0 +1,77 @@
+"""The explorer, driven through an attack in a real browser."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.browser.conftest import serious
+
+
+@pytest.fixture(scope="module")
+def address(browser, finished, phantoms):
+    pytest.importorskip("gradio", reason="mirst[app] is not installed; make browser installs it")
+    names = ("ce-fold0-seed0", "mirst+dm-fold0-seed0")
+    checkpoints = [finished / "trials" / name / "model.safetensors" for name in names]
+    command = [sys.executable, "-m", "mirst.cli", "app", *checkpoints, "--data", phantoms]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    yield process.stdout.readline().split()[1]
+    process.terminate()
+    process.communicate()
+
+
+@pytest.fixture
+def explorer(page, address):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    page.get_by_role("heading", name="Pick a picture").wait_for()
+    yield page
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+
+
+def pick(page, number):
+    page.locator(".grid-container button").nth(number).click()
+    page.get_by_text("Smallest eps that turns its answer").first.wait_for()
+
+
+def set_eps(page, levels):
+    field = page.get_by_role("spinbutton", name=re.compile("eps, in gray"))
+    field.fill(str(levels))
+    field.press("Enter")
+    field.blur()
+
+
+def test_an_attack_turns_an_answer(explorer):
+    assert "no medical device" in explorer.locator("main, body").first.inner_text()
+    pick(explorer, 1)
+    set_eps(explorer, 0)
+    explorer.locator("h3", has_text="stays").nth(1).wait_for()
+    set_eps(explorer, 16)
+    explorer.locator("h3", has_text="turned from").first.wait_for()
+    pictures = explorer.locator("img[alt*=': ']")
+    assert pictures.count() == 10
+    with explorer.expect_download() as download:
+        explorer.get_by_label("Download").first.click()
+    assert download.value.suggested_filename.endswith(".png")
+
+
+def test_a_bad_upload_gets_a_sentence_and_the_next_one_works(explorer, tmp_path, phantoms):
+    bad = tmp_path / "cut.png"
+    bad.write_bytes((phantoms / "benign" / "phantom-001.png").read_bytes()[:200])
+    explorer.locator("input[type=file]").first.set_input_files(bad)
+    explorer.get_by_text("cannot read the file as an image").wait_for()
+    explorer.locator("input[type=file]").first.set_input_files(phantoms / "benign" / "phantom-001.png")
+    explorer.get_by_role("heading", name="The picture you sent").wait_for()
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_reads_well(explorer, width, scheme):
+    explorer.set_viewport_size({"width": width, "height": 1000})
+    explorer.emulate_media(color_scheme=scheme)
+    pick(explorer, 0)
+    explorer.wait_for_timeout(500)
+    assert explorer.evaluate("document.documentElement.scrollWidth") <= width
+    assert serious(explorer) == []
