@@ -57,7 +57,7 @@ def launch(
             theme=theme,
         )
     except OSError as error:
-        raise MirstError(f"cannot serve on {host}:{port or 7860} ({error}); name another --port") from error
+        raise MirstError(f"cannot serve on {host}:{port or 7860}; name another --port or --host") from error
     tell(f"Explorer: {address} (Ctrl-C ends it)")
     page.block_thread()
 
