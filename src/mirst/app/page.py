@@ -72,14 +72,14 @@ def build(explorer: Explorer) -> Any:
         gr.Markdown(f"# Why a high F1 is not enough\n{NOTICE}")
         chosen = gr.State(None, time_to_live=IDLE)
         with gr.Row():
-            with gr.Column(scale=1, min_width=300):
+            with gr.Column(scale=2, min_width=340):
                 gallery = _gallery(explorer)
                 sent = gr.File(label="Or send a PNG, JPEG or DICOM file", file_types=list(SUFFIXES))
                 attack = gr.Dropdown(list(ATTACKS), value="PGD", label="Attack")
                 levels = gr.Slider(0, 16, value=5, step=0.5, label="eps, in gray levels of 255")
                 steps = gr.Slider(1, 100, value=20, step=1, label="Steps")
                 gr.Markdown(HOW)
-            with gr.Column(scale=3, min_width=320):
+            with gr.Column(scale=5, min_width=320):
                 heading = gr.Markdown("## Pick a picture")
                 with gr.Row():
                     panels = [_Panel(subject) for subject in explorer.subjects]
