@@ -15,10 +15,11 @@ def address(browser, finished, phantoms):
     names = ("ce-fold0-seed0", "mirst+dm-fold0-seed0")
     checkpoints = [finished / "trials" / name / "model.safetensors" for name in names]
     command = [sys.executable, "-m", "mirst.cli", "app", *checkpoints, "--data", phantoms]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     yield process.stdout.readline().split()[1]
     process.terminate()
-    process.communicate()
+    _, errors = process.communicate()
+    assert "Traceback" not in errors
 
 
 @pytest.fixture
@@ -64,6 +65,16 @@ def test_a_bad_upload_gets_a_sentence_and_the_next_one_works(explorer, tmp_path,
     explorer.get_by_text("cannot read the file as an image").wait_for()
     explorer.locator("input[type=file]").first.set_input_files(phantoms / "benign" / "phantom-001.png")
     explorer.get_by_role("heading", name="The picture you sent").wait_for()
+
+
+def test_a_visitor_who_leaves_while_it_computes_harms_nobody(explorer, browser, address):
+    for _ in range(3):
+        context = browser.new_context()
+        other = context.new_page()
+        other.goto(address)
+        other.locator(".grid-container button").nth(2).click()
+        context.close()
+    pick(explorer, 1)
 
 
 @pytest.mark.parametrize("width", [375, 1440])
