@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from mirst.study import Estimate, Plan, Step
+from mirst.study import Estimate, Plan, Status, Step
 
 PLAIN_EVERY = 30.0
 """Seconds between two plain lines about epochs."""
@@ -214,3 +214,18 @@ def _duration(seconds: float) -> str:
 
 def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB"
+
+
+def status_text(status: Status) -> str:
+    """Counts, who runs it, and every trial that is not simply done or waiting."""
+    counts = Counter(trial.state for trial in status.trials)
+    told = ", ".join(f"{counts[state]} {state}" for state in ("done", "begun", "diverged", "waiting") if counts[state])
+    lines = [
+        f"{len(status.trials)} trials: {told}. " + (f"In use by {status.holder}." if status.holder else "Not running.")
+    ]
+    for trial in status.trials:
+        if trial.state == "begun":
+            lines.append(f"{trial.trial}: epoch {trial.epochs}/{status.epochs}")
+        elif trial.state == "diverged":
+            lines.append(f"{trial.trial}: {trial.reason}")
+    return "\n".join(lines)

@@ -126,6 +126,24 @@ def test_a_state_of_another_run_or_a_damaged_one_is_refused(tmp_path):
         fit(small_cnn(), loader(), CE(), settings=Training(epochs=1), checkpoint=path)
 
 
+def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(tmp_path):
+    path, whole = tmp_path / "state.pt", small_cnn()
+    fit(whole, loader(), RST(steps=2), settings=Training(epochs=3), checkpoint=path)
+    path.write_bytes(path.read_bytes()[:100])
+    resumed, numbers = small_cnn(seed=9), []
+    with pytest.warns(UserWarning, match=r"state\.pt is damaged .* goes on from the epoch before"):
+        fit(
+            resumed,
+            loader(),
+            RST(steps=2),
+            settings=Training(epochs=3),
+            checkpoint=path,
+            on_epoch=lambda epoch: numbers.append(epoch.number),
+        )
+    assert numbers == [3]
+    assert equal(weights(resumed), weights(whole))
+
+
 def test_warm_up_ramp_and_full_eps():
     settings = Training(epochs=10, warmup=0.2, ramp=0.3)
     assert [settings.eps_share(e) for e in range(10)] == pytest.approx([0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1, 1])

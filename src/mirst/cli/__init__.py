@@ -155,6 +155,22 @@ def compare(
         typer.echo(f"Comparison: {out}")
 
 
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(help="Results folder, of a running study or any other.")],
+    json_lines: JsonOption = False,
+) -> None:
+    """Say what of a study is done, begun, diverged and waiting, and who runs it."""
+    import json
+    from dataclasses import asdict
+
+    from mirst.display import status_text
+    from mirst.study import study_status
+
+    found = study_status(folder)
+    typer.echo(json.dumps(asdict(found)) if json_lines else status_text(found))
+
+
 app.command("app")(explorer)
 app.command()(evaluate)
 app.command()(probe)

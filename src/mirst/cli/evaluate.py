@@ -83,7 +83,7 @@ def evaluate(
 
 def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs: int | None) -> None:
     from mirst.report import write_report
-    from mirst.study import attack_study, corrupt_study, measure_distances
+    from mirst.study import attack_study, corrupt_study, locked, measure_distances
 
     def told(name: str) -> None:
         typer.echo(f"{name}: done")
@@ -93,12 +93,13 @@ def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs
             f"{folder} is a study, which has its attacks already; add --suite standard, adaptive, distances "
             "or corruptions"
         )
-    if suite is Suite.corruptions:
-        typer.echo(f"Corruptions: {corrupt_study(folder, data, told)}")
-    elif suite is Suite.distances:
-        typer.echo(f"Distances: {measure_distances(folder, data=data, jobs=jobs, on_trial=told)}")
-    else:
-        typer.echo(f"Rows: {attack_study(folder, _strong(suite), eps, data=data, jobs=jobs, on_trial=told)}")
+    with locked(folder):
+        if suite is Suite.corruptions:
+            typer.echo(f"Corruptions: {corrupt_study(folder, data, told)}")
+        elif suite is Suite.distances:
+            typer.echo(f"Distances: {measure_distances(folder, data=data, jobs=jobs, on_trial=told)}")
+        else:
+            typer.echo(f"Rows: {attack_study(folder, _strong(suite), eps, data=data, jobs=jobs, on_trial=told)}")
     typer.echo(f"Report: {write_report(folder)}")
 
 

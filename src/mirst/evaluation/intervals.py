@@ -99,7 +99,7 @@ def _groups(rows: pd.DataFrame) -> NDArray[np.int64]:
     return np.asarray(rows.groupby("group", sort=True).ngroup(), dtype=np.int64)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _draws(count: int, draws: int, seed: int) -> NDArray[np.float64]:
     """How often each group is drawn, `(draws, groups)`."""
     rng = np.random.default_rng(seed)

@@ -1,5 +1,6 @@
 """Tables in the shape of MIRST-DM's Table 1, and the sentences that must stand below them."""
 
+from functools import lru_cache
 from itertools import product
 
 import pandas as pd
@@ -44,6 +45,7 @@ def attack_titles(results: Results) -> dict[str, str]:
     return {CLEAN: "no attack", **names, PROTOCOL: f"paper protocol: worst of {', '.join(names)}", **strong}
 
 
+@lru_cache(maxsize=1)
 def whole_summary(results: Results) -> pd.DataFrame:
     """The study's summary, then the worst of its own attacks per image, then each suite at each eps."""
     attacked = results.outcomes[results.outcomes["attack"] != CLEAN]

@@ -8,11 +8,13 @@ from mirst.study.engine import Plan, Step, run_study
 from mirst.study.estimate import ColumnEstimate, Estimate, estimate_study
 from mirst.study.history import epochs_so_far
 from mirst.study.load import load_spec, parse_attacks, parse_defense, parse_eps
+from mirst.study.lock import locked
 from mirst.study.pretrain import Method, pretrain
 from mirst.study.probe import probe
 from mirst.study.results import Results, read_results
 from mirst.study.single import train
 from mirst.study.spec import StudySpec
+from mirst.study.status import Status, TrialStatus, study_status
 
 __all__ = [
     "ColumnEstimate",
@@ -20,14 +22,17 @@ __all__ = [
     "Method",
     "Plan",
     "Results",
+    "Status",
     "Step",
     "StudySpec",
+    "TrialStatus",
     "attack_study",
     "corrupt_study",
     "demo_spec",
     "epochs_so_far",
     "estimate_study",
     "load_spec",
+    "locked",
     "measure_distances",
     "parse_attacks",
     "parse_defense",
@@ -36,5 +41,6 @@ __all__ = [
     "probe",
     "read_results",
     "run_study",
+    "study_status",
     "train",
 ]

@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from mirst.nn import LoadedBackbone
+from mirst.study.lock import locked
 from mirst.study.pool import default_jobs, over_trials
 from mirst.study.prepare import prepare
-from mirst.study.results import collect, open_folder
+from mirst.study.results import collect, holds_study, open_folder
 from mirst.study.reuse import reuse_trials
 from mirst.study.spec import StudySpec
 from mirst.study.trial import Prepared, Trial, all_trials, is_done, run_trial, trial_folder
@@ -61,21 +62,23 @@ def run_study(
 
     Raises:
         MirstError: data that cannot be read or split, a setting that does not fit them, an `out`
-            that holds another study, or a study of which every trial diverged.
+            that holds another study or in which another process runs, or a study of which every trial diverged.
     """
     jobs = default_jobs(spec, jobs)
     prepared = prepare(spec)
-    open_folder(out, prepared)
-    reused = reuse_trials(out, prepared)
-    trials, pending = all_trials(spec), pending_trials(out, spec)
-    if on_plan is not None:
-        titles = {trial.name: trial.entry.title for trial in pending}
-        on_plan(Plan(titles, len(trials) - len(pending), reused, spec.training.epochs, jobs, prepared.weights))
-    tell = on_step or (lambda _: None)
-    over_trials(
-        pending, prepared, partial(_train, out), jobs, tell, lambda trial, end: tell(Step(trial.name, None, end))
-    )
-    collect(out, {trial_folder(out, trial): trial for trial in trials}, prepared)
+    holds_study(out, prepared)
+    with locked(out):
+        open_folder(out, prepared)
+        reused = reuse_trials(out, prepared)
+        trials, pending = all_trials(spec), pending_trials(out, spec)
+        if on_plan is not None:
+            titles = {trial.name: trial.entry.title for trial in pending}
+            on_plan(Plan(titles, len(trials) - len(pending), reused, spec.training.epochs, jobs, prepared.weights))
+        tell = on_step or (lambda _: None)
+        over_trials(
+            pending, prepared, partial(_train, out), jobs, tell, lambda trial, end: tell(Step(trial.name, None, end))
+        )
+        collect(out, {trial_folder(out, trial): trial for trial in trials}, prepared)
 
 
 def pending_trials(out: Path, spec: StudySpec) -> list[Trial]:

@@ -1,7 +1,7 @@
 """The epochs of a trial, on disk."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,13 @@ def read_history(folder: Path) -> pd.DataFrame:
 
 def epochs_so_far(folder: Path) -> list[Epoch]:
     """What the trial in `folder` has trained by now, running or ended."""
-    if (folder / "state.pt").exists():
-        return read_epochs(folder / "state.pt")
-    if not (folder / "history.csv").exists():
-        return []
-    return [_epoch(row) for row in read_history(folder).to_dict("records")]
+    if (folder / "history.csv").exists():
+        return [_epoch(row) for row in read_history(folder).to_dict("records")]
+    return read_epochs(folder / "state.pt")
 
 
 def _epoch(row: dict[Any, Any]) -> Epoch:
     values: dict[str, Any] = {"clean": None, "attacked": None}
-    values |= {name: value for name, value in row.items() if pd.notna(value)}
-    terms = {name.removeprefix(TERM): values.pop(name) for name in list(values) if name.startswith(TERM)}
-    values.pop("kept")
-    return Epoch(terms=terms, **values)
+    values |= {field.name: row[field.name] for field in fields(Epoch) if pd.notna(row.get(field.name))}
+    terms = {name.removeprefix(TERM): value for name, value in row.items() if name.startswith(TERM)}
+    return Epoch(**values, terms={name: value for name, value in terms.items() if pd.notna(value)})

@@ -2,15 +2,13 @@
 
 import multiprocessing
 import os
-import queue
 import signal
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing.connection import wait as wait_for
-from typing import Any, TypeVar
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -21,6 +19,10 @@ from mirst.study.trial import Prepared, Trial, conditions
 Result = TypeVar("Result")
 Work = Callable[[Trial, Prepared, Callable[[Any], None]], Result]
 """What a worker does with a trial: a function that can be pickled. It may send messages and returns what came of it."""
+
+
+LIVES = 2
+"""So often a trial is begun: a worker that the system kills once may have met a moment without memory."""
 
 
 def default_jobs(spec: StudySpec, jobs: int | None) -> int:
@@ -48,34 +50,99 @@ def over_trials(
 ) -> None:
     """Do `work` on every trial, `jobs` at a time, each in a process of its own thread count.
 
+    A trial whose worker is killed is begun once more by another, and goes on from its last checkpoint; if that
+    one is killed too, the others are done all the same.
+
     Args:
         on_message: gets what `work` sends.
         on_end: gets each trial with what `work` returned.
 
     Raises:
-        MirstError: as `work`, with the trial's name; or a worker that was killed.
+        MirstError: as `work`, with the trial's name; or, at the end, trials whose workers were killed.
     """
-    if not trials:
-        return
-    context = multiprocessing.get_context("spawn")
-    messages: Any = context.Queue()
-    with ProcessPoolExecutor(
-        min(jobs, len(trials)), mp_context=context, initializer=_start_worker, initargs=(prepared, messages)
-    ) as pool:
-        with _interrupts_held():  # or those that start right now would die of them, with a traceback
-            running: dict[Future[Result], Trial] = {pool.submit(_work, work, trial): trial for trial in trials}
+    waiting, killed, lost = deque(trials), Counter[str](), list[str]()
+    workers: list[_Worker[Result]] = []
+    try:
+        while waiting or any(worker.trial for worker in workers):
+            while waiting and (idle := _idle(workers, jobs, prepared, work)):
+                idle.begin(waiting.popleft())
+            for worker in _ready(workers):
+                trial = worker.listen(on_message, on_end)
+                if trial is None:
+                    continue
+                workers.remove(worker)
+                killed[trial.name] += 1
+                if killed[trial.name] < LIVES:
+                    waiting.appendleft(trial)
+                else:
+                    lost.append(f"{trial.name} (signal {-(worker.process.exitcode or 0)})")
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join()
+    if lost:
+        raise MirstError(
+            f"killed twice, perhaps for memory: {', '.join(lost)}; the other trials are done, the same command tries "
+            "these again, --jobs 1 needs less"
+        )
+
+
+class _Worker(Generic[Result]):
+    """A process, and the trial that it is doing."""
+
+    def __init__(self, prepared: Prepared, work: Work[Result]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, prepared, work))
+        self.trial: Trial | None = None
+        with _interrupts_held():  # or one that starts right now would die of them, with a traceback
+            self.process.start()
+        theirs.close()
+
+    def begin(self, trial: Trial) -> None:
+        self.trial = trial
+        with suppress(BrokenPipeError):  # it was killed before it began: `listen` finds out
+            self.pipe.send(trial)
+
+    def listen(self, on_message: Callable[[Any], None], on_end: Callable[[Trial, Result], None]) -> Trial | None:
+        """Hear what it has to say.
+
+        Returns:
+            The trial that it leaves behind, if it was killed.
+        """
+        trial = self.trial
+        assert trial is not None
         try:
-            while running:
-                done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                _forward(messages, on_message)
-                for future in done:
-                    trial = running.pop(future)
-                    on_end(trial, _ending(trial, future))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            raise
+            kind, told = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            return trial
+        if kind == "message":
+            on_message(told)
+        elif kind == "error":
+            raise MirstError(f"trial {trial.name}: {told}") if isinstance(told, MirstError) else told
+        else:
+            self.trial = None
+            on_end(trial, told)
+        return None
+
+
+def _idle(workers: list[_Worker[Result]], jobs: int, prepared: Prepared, work: Work[Result]) -> _Worker[Result] | None:
+    """A worker without a trial, a new one if there may be another."""
+    for worker in workers:
+        if worker.trial is None:
+            return worker
+    if len(workers) == jobs:
+        return None
+    workers.append(_Worker(prepared, work))
+    return workers[-1]
+
+
+def _ready(workers: list[_Worker[Result]]) -> list[_Worker[Result]]:
+    """Workers with a trial that have something to say, or have died."""
+    of_pipe = {worker.pipe: worker for worker in workers if worker.trial}
+    return [of_pipe[pipe] for pipe in wait(list(of_pipe), timeout=0.2)]  # type: ignore[index]
 
 
 @contextmanager
@@ -88,45 +155,23 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _forward(messages: Any, on_message: Callable[[Any], None]) -> None:
-    while True:
-        try:
-            on_message(messages.get_nowait())
-        except queue.Empty:
-            return
-
-
-def _ending(trial: Trial, future: Future[Result]) -> Result:
-    try:
-        return future.result()
-    except MirstError as error:
-        raise MirstError(f"trial {trial.name}: {error}") from error
-    except BrokenProcessPool as error:
-        raise MirstError(
-            "a worker was killed, perhaps for memory; the same command goes on, --jobs 1 needs less"
-        ) from error
-
-
-_shared: tuple[Prepared, Any]
-"""Of a worker process: what it was started with."""
-
-
-def _start_worker(prepared: Prepared, messages: Any) -> None:
-    global _shared
-    _shared = (prepared, messages)
+def _serve(pipe: Any, prepared: Prepared, work: Work[Any]) -> None:
+    """What a worker process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the study's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    with conditions(prepared.spec):
+        while True:
+            trial = pipe.recv()
+            try:
+                answer = "end", work(trial, prepared, lambda message: pipe.send(("message", message)))
+            except Exception as error:  # noqa: BLE001 - it is raised again in the study's own process
+                answer = "error", error
+            pipe.send(answer)
 
 
 def _end_with_parent() -> None:
     """A worker whose study was killed must not go on writing beside the resumed one."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        wait_for([parent.sentinel])
+        wait([parent.sentinel])
         os._exit(1)
-
-
-def _work(work: Work[Result], trial: Trial) -> Result:
-    prepared, messages = _shared
-    with conditions(prepared.spec):
-        return work(trial, prepared, messages.put)

@@ -26,7 +26,7 @@ DIVERGED = ["defense", "drop_max", "fold", "seed", "reason"]
 PACKAGES = ("mirst", "torch", "monai", "numpy", "pandas", "scikit-learn", "pillow")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Results:
     """A finished study, read back from its folder."""
 

@@ -13,6 +13,7 @@ from mirst.study.prepare import prepare
 from mirst.study.spec import StudySpec
 from mirst.study.trial import conditions, model_card, train_model, training_shares
 from mirst.training import Epoch, FitResult
+from mirst.training.state import forget_state
 
 
 def train(
@@ -35,5 +36,5 @@ def train(
     save_model(out, model, model_card(entry, prepared, result))
     shares, history = training_shares(prepared, everything), history_table(result.history, result.epoch)
     write_card(out, out.stem, entry, prepared, shares, history, spec.seeds[0])
-    state.unlink(missing_ok=True)
+    forget_state(state)
     return result

@@ -21,6 +21,7 @@ from mirst.study.entries import DefenseEntry
 from mirst.study.history import history_table
 from mirst.study.spec import StudySpec
 from mirst.training import Epoch, FitResult, fit
+from mirst.training.state import forget_state
 
 EVALUATION_BATCH = 64
 
@@ -113,7 +114,7 @@ def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable
         if error.history:
             write_csv(folder / "history.csv", history_table(error.history))
         write_text(folder / "diverged.txt", str(error))
-        state.unlink(missing_ok=True)
+        forget_state(state)
         return str(error)
     save_model(folder / "model.safetensors", model, model_card(trial.entry, prepared, result))
     history = history_table(result.history, result.epoch)
@@ -128,7 +129,7 @@ def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable
         rows.insert(place, name, value)
     write_trial_card(trial, prepared, folder, history, rows)
     write_csv(folder / "outcomes.csv", rows)
-    state.unlink(missing_ok=True)
+    forget_state(state)
     return None
 
 

@@ -1,5 +1,7 @@
 """What survives a kill: the state of a training run after each epoch."""
 
+import io
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,7 @@ class State:
 
 
 def save_state(path: Path, run: str, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write everything that the next epoch depends on. `run` tells one run from another."""
+    """Write everything that the next epoch depends on, and keep the state before it. `run` tells runs apart."""
     payload = {
         "run": run,
         "history": [asdict(epoch) for epoch in state.history],
@@ -54,19 +56,25 @@ def save_state(path: Path, run: str, state: State, model: nn.Module, optimizer: 
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
+    content = io.BytesIO()  # torch itself does not tell a full disk from a defect of its own
+    torch.save(payload, content)
     with atomic(path) as partial:
-        torch.save(payload, partial)
+        partial.write_bytes(content.getbuffer())
+        if path.exists():
+            path.replace(_previous(path))
 
 
 def load_state(path: Path, run: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    """Restore model and optimizer in place; an empty state where `path` does not exist.
+    """Restore model and optimizer in place; an empty state where there is none.
+
+    Where the last state is damaged, the one before it counts, with a warning.
 
     Raises:
         MirstError: the file belongs to another run, or cannot be read.
     """
-    if not path.exists():
-        return State(history=[])
     payload = _read(path)
+    if payload is None:
+        return State(history=[])
     if payload["run"] != run:
         raise MirstError(f"training state {path} belongs to a run with other settings; remove it or name another file")
     model.load_state_dict(payload["model"])
@@ -80,21 +88,42 @@ def load_state(path: Path, run: str, model: nn.Module, optimizer: torch.optim.Op
 
 
 def read_epochs(path: Path) -> list[Epoch]:
-    """The epochs in a training state.
+    """The epochs in a training state; none where there is no state.
 
     Raises:
         MirstError: the file cannot be read.
     """
-    return _epochs(_read(path))
+    payload = _read(path)
+    return [] if payload is None else _epochs(payload)
+
+
+def forget_state(path: Path) -> None:
+    """Remove the state, and the one before it."""
+    for file in (path, _previous(path)):
+        file.unlink(missing_ok=True)
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f"{path.name}.previous")
 
 
 def _epochs(payload: dict[str, Any]) -> list[Epoch]:
     return [Epoch(**fields) for fields in payload["history"]]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        payload: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise MirstError(f"training state {path} cannot be read ({error}); remove it to start afresh") from error
-    return payload
+def _read(path: Path) -> dict[str, Any] | None:
+    problem = None
+    for file in (path, _previous(path)):
+        if not file.exists():
+            continue
+        try:
+            payload: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # noqa: BLE001 - a damaged file fails in any way
+            problem = problem or error
+            continue
+        if problem is not None:
+            warnings.warn(f"{path} is damaged ({problem}); training goes on from the epoch before", stacklevel=3)
+        return payload
+    if problem is not None:
+        raise MirstError(f"training state {path} cannot be read ({problem}); remove it to start afresh") from problem
+    return None

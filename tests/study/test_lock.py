@@ -1,0 +1,117 @@
+"""Who may run in a results folder, and what is told of a run from outside."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mirst.display import status_text
+from mirst.errors import MirstError
+from mirst.study import locked, study_status
+from mirst.study.lock import holder
+from mirst.study.prepare import prepare
+from mirst.study.results import holds_study
+
+
+def holding(folder):
+    """A process that runs in `folder` until it is killed."""
+    code = (
+        "import sys, time; from pathlib import Path; from mirst.study import locked\n"
+        "with locked(Path(sys.argv[1])): print('in', flush=True); time.sleep(600)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    return process
+
+
+def test_one_at_a_time_and_a_killed_one_leaves_no_lock(tmp_path):
+    other = holding(tmp_path)
+    try:
+        assert holder(tmp_path).startswith(f"process {other.pid} on ")
+        with (
+            pytest.raises(MirstError, match=f"is in use by process {other.pid} on .* since .*; wait for it or stop it"),
+            locked(tmp_path),
+        ):
+            pass
+    finally:
+        other.send_signal(signal.SIGKILL)
+        other.communicate()
+    assert holder(tmp_path) is None
+    with locked(tmp_path):
+        assert holder(tmp_path).startswith(f"process {os.getpid()} on ")
+    assert holder(tmp_path) is None
+
+
+def test_the_lock_does_not_make_a_folder_foreign(tmp_path, small_spec):
+    with locked(tmp_path):
+        pass
+    assert not holds_study(tmp_path, prepare(small_spec))
+
+
+def test_a_second_run_says_who_holds_the_folder(finished, small_yaml, phantoms, tmp_path):
+    folder = tmp_path / "small"
+    shutil.copytree(finished, folder)
+    other = holding(folder)
+    try:
+        command = [sys.executable, "-m", "mirst.cli"]
+        runs = (["run", small_yaml, "--data", phantoms, "--out", folder], ["evaluate", folder, "--suite", "distances"])
+        for run in runs:
+            second = subprocess.run([*command, *run], capture_output=True, text=True)
+            assert second.returncode == 2
+            assert second.stderr.startswith(f"mirst: {folder} is in use by process {other.pid}")
+        report = subprocess.run([*command, "report", folder], capture_output=True, text=True)
+        assert report.returncode == 0
+    finally:
+        other.kill()
+        other.communicate()
+
+
+def test_status_of_a_study_under_way_and_of_a_finished_one(finished, small_yaml, phantoms, tmp_path):
+    assert {one.state for one in study_status(finished).trials} == {"done"}
+    assert {one.epochs for one in study_status(finished).trials} == {3}
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "mirst.cli", "run", small_yaml, "--data", phantoms, "--out", out, "--quiet"]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        while not list(out.glob("trials/*/state.pt")) and run.poll() is None:
+            time.sleep(0.02)
+        found = study_status(out)
+    finally:
+        run.kill()
+        run.wait()
+    assert found.holder.startswith(f"process {run.pid} on ")
+    states = [trial.state for trial in found.trials]
+    assert len(states) == 8
+    assert {"begun", "waiting"} <= set(states)
+    words = status_text(found)
+    assert words.startswith("8 trials: ")
+    assert f"In use by process {run.pid} on " in words
+    assert ": epoch " in words
+
+
+def test_status_on_the_command_line(finished):
+    command = [sys.executable, "-m", "mirst.cli", "status", finished]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told == "8 trials: 8 done. Not running.\n"
+    told = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout
+    assert json.loads(told)["trials"][0] == {"trial": "ce-fold0-seed0", "state": "done", "epochs": 3, "reason": None}
+
+
+def test_a_diverged_trial_is_told_with_its_reason(finished, tmp_path):
+    folder = tmp_path / "small"
+    shutil.copytree(finished, folder)
+    trial = folder / "trials" / "ce-fold0-seed0"
+    (trial / "outcomes.csv").unlink()
+    (trial / "diverged.txt").write_text("the loss is nan")
+    (told,) = [one for one in study_status(folder).trials if one.state == "diverged"]
+    assert (told.trial, told.reason) == ("ce-fold0-seed0", "the loss is nan")
+
+
+def test_what_is_no_study_gets_a_sentence(tmp_path):
+    with pytest.raises(MirstError, match="holds no study; name the results folder"):
+        study_status(tmp_path)
