@@ -9,9 +9,9 @@ from tests.browser.conftest import serious
 
 
 @pytest.fixture(scope="module")
-def folder(browser, finished, tmp_path_factory):
+def folder(browser, searched, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "small"
-    shutil.copytree(finished, folder)
+    shutil.copytree(searched, folder)
     write_report(folder)
     return folder
 
@@ -74,6 +74,16 @@ def test_rows_are_filtered(report):
     assert 0 < rows.count() < before
     assert all("paper protocol" in text for text in rows.all_inner_texts())
     assert report.locator("label.filter [role=status]").first.inner_text() == f"{rows.count()} of {before} rows"
+
+
+def test_the_gallery_shows_its_images_and_opens_its_list(report):
+    assert report.locator(".gallery img").count() == 3 * report.locator(".gallery figure").count() > 0
+    rows = report.locator("details tbody tr")
+    assert not rows.first.is_visible()
+    report.locator("summary").first.press("Enter")
+    assert rows.first.is_visible()
+    eps = [float(text) for text in report.locator("details").first.locator("tbody td:nth-child(3)").all_inner_texts()]
+    assert eps == sorted(eps)
 
 
 @pytest.mark.parametrize("width", [375, 1440])
