@@ -45,7 +45,7 @@ def checkpoint(phantoms, tmp_path_factory):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "epoch 2/2" in done.stdout
     assert f"Checkpoint: {out}" in done.stdout
-    assert [p.name for p in out.parent.iterdir()] == ["model.safetensors"]
+    assert sorted(p.name for p in out.parent.iterdir()) == ["MODEL_CARD.md", "model.safetensors"]
     return out
 
 
