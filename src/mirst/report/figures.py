@@ -21,7 +21,7 @@ def bar_chart(results: Results, metric: str) -> bytes:
         attack: heading for attack, heading in attack_titles(results).items() if attack in set(summary["attack"])
     }
     defenses = [entry.title for entry in results.spec.defenses]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.9), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(headings)
     for number, (attack, heading) in enumerate(headings.items()):
@@ -34,7 +34,7 @@ def bar_chart(results: Results, metric: str) -> bytes:
     axes.set_ylim(0, 1)
     axes.set_ylabel(METRIC_NAMES[metric])
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=len(headings), frameon=False)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
     return as_png(figure)
 
 
