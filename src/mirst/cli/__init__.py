@@ -116,6 +116,18 @@ def predict(
 
 
 @app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
+    to: Annotated[str, typer.Option("--to", help="onnx, torch-export or safetensors.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write.")],
+) -> None:
+    """Write a trained model in the format of other programs."""
+    from mirst.export import export_model
+
+    typer.echo(f"Exported: {export_model(checkpoint, to, out)}")
+
+
+@app.command()
 def report(
     folders: Annotated[
         list[Path],
