@@ -1,6 +1,7 @@
 """A trained model in the formats of other programs."""
 
 import json
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
@@ -43,6 +44,7 @@ def _onnx(model: nn.Module, card: ModelCard, out: Path) -> None:
         import onnxscript  # noqa: F401 - torch's exporter asks for it late, and in another way
     except ImportError as error:
         raise MirstError("--to onnx needs onnx; pip install 'mirst[onnx]'") from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which we do without
     program = torch.onnx.export(
         model,
         (_images(card),),
