@@ -1,7 +1,9 @@
 import io
 import json
+import math
+import os
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -38,16 +40,21 @@ def test_json_lines_tell_plan_epochs_ends_and_the_result():
     lines = []
     display = JsonLines(lines.append)
     epoch = Epoch(number=1, loss=0.5, terms={"clean": 0.2}, eps_share=1.0, clean=None, attacked=0.25, seconds=2.0)
+    nameless = replace(epoch, number=2, attacked=math.nan)
     with display:
         display.plan(Plan({"ce-fold0-seed0": "ce", "ce-fold1-seed0": "ce"}, 1, 0, 2, 2, None))
         display.step(Step("ce-fold0-seed0", epoch))
+        display.step(Step("ce-fold0-seed0", nameless))
         display.step(Step("ce-fold0-seed0", None, "the loss is nan"))
+        display.step(Step("ce-fold1-seed0", None, killed="killed by SIGKILL", again=True))
     display.result(Path("out"), Path("out/report.html"))
-    plan, told, end, result = map(json.loads, lines)
+    plan, told, unknown, end, kill, result = map(json.loads, lines)
     trials = ["ce-fold0-seed0", "ce-fold1-seed0"]
     assert plan == {"event": "plan", "pending": trials, "done": 1, "reused": 0, "epochs": 2, "jobs": 2}
     assert told == {"event": "epoch", "trial": trials[0], "seconds_left": None, **asdict(epoch)}
-    assert end == {"event": "end", "trial": trials[0], "diverged": "the loss is nan"}
+    assert end == {"event": "end", "trial": trials[0], "diverged": "the loss is nan", "killed": None}
+    assert unknown["attacked"] is None
+    assert kill == {"event": "kill", "trial": trials[1], "killed": "killed by SIGKILL"}
     assert result == {"event": "result", "results": "out", "report": "out/report.html"}
 
 
@@ -63,6 +70,80 @@ def test_a_quiet_display_only_says_where_the_results_are(quiet, tmp_path):
     told = stream.getvalue()
     assert told.endswith(f"Results: {tmp_path}\nReport: {tmp_path}/report.html\n")
     assert ("| metric |" in told) == ("ce-fold0-seed0: done" in told) == (not quiet)
+
+
+TRIALS = {f"mirst+dm-fold{fold}-seed0": "mirst+dm" for fold in range(3)}
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def show(console):
+    """A study of which a worker is killed and a trial diverges."""
+    first, second, third = TRIALS
+
+    def epochs(trial, *numbers):
+        return [
+            Step(trial, Epoch(number=n, loss=0.5, terms={}, eps_share=1.0, clean=0.75, attacked=None, seconds=2.0))
+            for n in numbers
+        ]
+
+    steps = [
+        *epochs(first, 1, 2, 3, 4),
+        Step(first, None),
+        *epochs(second, 1),
+        Step(second, None, killed="killed by SIGKILL", again=True),
+        Step(third, None, "training diverged in epoch 1: the loss is nan [0]; lower training.lr"),
+        *epochs(second, 2, 3, 4),
+        Step(second, None),
+    ]
+    with StudyDisplay(console) as display:
+        display.plan(Plan(TRIALS, 1, 0, 4, 2, None))
+        for step in steps:
+            display.step(step)
+            display.bars.refresh()
+
+
+@pytest.fixture
+def terminal():
+    """What a study shows on a real terminal of so many columns."""
+
+    def shown(width):
+        ours, theirs = os.openpty()
+        with open(theirs, "w", encoding="utf-8") as file:  # noqa: PTH123
+            show(Console(file=file, width=width))
+            file.flush()
+            text = os.read(ours, 1_000_000).decode()
+        os.close(ours)
+        return text
+
+    return shown
+
+
+def test_bars_on_a_terminal(terminal):
+    text = terminal(120)
+    assert "\x1b[?25l" in text  # lines are drawn over
+    assert re.search(r"all epochs .*12/12 .*left", CONTROL.sub("", text))
+
+
+@pytest.mark.parametrize("width", [20, 34, 60])
+def test_narrow_terminals_keep_one_line_per_bar(width, terminal):
+    lines = re.split(r"[\r\n]+", CONTROL.sub("", terminal(width)))
+    assert max(len(line) for line in lines) <= width
+    assert sum("mirst+dm-fold1-seed0"[:5] in line and "/4" in line for line in lines) >= (width > 30)
+
+
+def test_dumb_terminals_and_pipes_get_whole_plain_lines(terminal, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as build servers do
+    stream = io.StringIO()
+    show(Console(file=stream, width=40))
+    assert "\x1b[?25l" not in stream.getvalue()
+    monkeypatch.delenv("FORCE_COLOR")
+    show(Console(file=(stream := io.StringIO()), width=40))
+    lines = stream.getvalue().strip().splitlines()
+    assert lines[0] == "4 trials of 4 epochs, 1 done before; 2 at a time"
+    assert lines[2].endswith("killed by SIGKILL; it goes on alone when the others have ended")
+    assert "training diverged in epoch 1: the loss is nan [0]; lower training.lr" in lines[3]
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in terminal(80)
 
 
 def test_without_colours_where_they_are_not_wanted(monkeypatch):

@@ -30,7 +30,6 @@ def tracked(folder, steps):
     tracker = open_tracker("tensorboard", folder)
     for step in steps:
         tracker.step(step)
-    tracker.close()
     return scalars(folder)
 
 
@@ -38,8 +37,7 @@ def test_a_run_sends_every_epoch_and_the_test_metrics(small_spec, tmp_path):
     out = tmp_path / "out"
     spec = small_spec.model_copy(update={"defenses": small_spec.defenses[1:], "seeds": (0,)})
     tracker = TensorBoard(out)
-    run_study(spec, out, jobs=2, on_step=tracker.step)
-    tracker.close()
+    run_study(spec, out, jobs=2, on_plan=tracker.plan, on_step=tracker.step)
     found, epochs = scalars(out), epochs_so_far(out / "trials" / TRIAL)
     assert found["loss"] == [(e.number, pytest.approx(e.loss)) for e in epochs]
     assert found["validation/clean"] == [(e.number, pytest.approx(e.clean)) for e in epochs]
@@ -65,9 +63,28 @@ def test_a_resumed_trial_has_each_epoch_once(folder):
     assert tracked(folder, [Step(TRIAL, None)]) == whole
 
 
+def test_trials_that_ended_untold_are_told_by_the_next_run(folder, small_spec):
+    """As where a study was killed between a trial's last row and its event file, or ran without a tracker."""
+    tracker = open_tracker("tensorboard", folder)
+    for _ in range(2):
+        run_study(small_spec, folder, on_plan=tracker.plan, on_step=tracker.step)
+        assert len(list((folder / "tensorboard").iterdir())) == 8
+        whole = tracked(folder.parent / "small", [])
+        assert [step for step, _ in whole["loss"]] == [1, 2, 3]
+        assert len(whole["test/none/f1"]) == 1
+
+
+def test_a_trial_that_goes_on_after_its_worker_was_killed_misses_no_epoch(folder):
+    """The second epoch was saved, and the worker killed before it could tell."""
+    epochs = epochs_so_far(folder / "trials" / TRIAL)
+    kill = Step(TRIAL, None, killed="killed by SIGKILL", again=True)
+    found = tracked(folder, [Step(TRIAL, epochs[0]), kill, Step(TRIAL, epochs[2]), Step(TRIAL, None)])
+    assert [step for step, _ in found["loss"]] == [1, 2, 3]
+
+
 def test_what_is_no_tracker_or_not_installed_gets_a_sentence(folder, monkeypatch):
     with pytest.raises(MirstError, match=r"--track is wandb; choose tensorboard"):
         open_tracker("wandb", folder)
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard.writer", None)
+    monkeypatch.setitem(__import__("sys").modules, "tensorboard.summary.writer.record_writer", None)
     with pytest.raises(MirstError, match=r"pip install 'mirst\[tensorboard\]'"):
         open_tracker("tensorboard", folder)

@@ -1,6 +1,7 @@
 """Progress of a running study: on the terminal, in plain lines where there is none, in JSON lines for machines."""
 
 import json
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from mirst.study import Estimate, Plan, Status, Step
 
@@ -25,12 +27,13 @@ class StudyDisplay:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.animated = can_animate(console)
         self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
+            TextColumn("{task.description}", table_column=_cut()),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=40)),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}", table_column=_cut()),
+            TextColumn("{task.fields[note]}", table_column=_cut()),
+            TimeElapsedColumn(table_column=_cut()),
             console=console,
         )
         self.clock = Clock()
@@ -39,7 +42,7 @@ class StudyDisplay:
         self.last_line = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self.animated:
             self.bars.start()
         return self
 
@@ -52,11 +55,9 @@ class StudyDisplay:
         self.clock.plan(plan)
         before = f", {plan.done} done before" if plan.done else ""
         before += f" ({plan.reused} reused)" if plan.reused else ""
-        self.console.print(
-            f"{plan.done + len(plan.pending)} trials of {plan.epochs} epochs{before}; {plan.jobs} at a time"
-        )
+        self._line(f"{plan.done + len(plan.pending)} trials of {plan.epochs} epochs{before}; {plan.jobs} at a time")
         if plan.weights is not None:
-            self.console.print(f"Weights: {plan.weights}", highlight=False)
+            self._line(f"Weights: {plan.weights}")
         self.overall = self.bars.add_task("all epochs", total=len(plan.pending) * plan.epochs, note="")
 
     def step(self, step: Step) -> None:
@@ -64,7 +65,8 @@ class StudyDisplay:
         seconds = self.clock.left()
         left = "time left not known yet" if seconds is None else f"{timedelta(seconds=round(seconds))} left"
         if step.epoch is None:
-            self._end(step.trial, step.diverged or "done", left)
+            left = "it goes on alone when the others have ended" if step.again else left
+            self._end(step.trial, step.diverged or step.killed or "done", left)
             return
         note = f"loss {step.epoch.loss:.3f}"
         if step.trial not in self.tasks:
@@ -72,7 +74,7 @@ class StudyDisplay:
         self.bars.update(self.tasks[step.trial], completed=step.epoch.number, note=note)
         if self.overall is not None:
             self.bars.update(self.overall, completed=self.clock.finished(), note=left)
-        if not self.console.is_terminal and time.monotonic() - self.last_line > PLAIN_EVERY:
+        if not self.animated and time.monotonic() - self.last_line > PLAIN_EVERY:
             self._line(f"{step.trial}: epoch {step.epoch.number}/{self.clock.epochs}, {note}; {left}")
 
     def result(self, results: Path, report: Path) -> None:
@@ -88,12 +90,12 @@ class StudyDisplay:
         self._line(f"{trial}: {how}; {left}")
 
     def _line(self, text: str) -> None:
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=not self.animated)
         self.last_line = time.monotonic()
 
 
 class JsonLines:
-    """One JSON object a line: `event` is `plan`, `epoch`, `end` or `result`; the keys are told in the guide."""
+    """One JSON object a line: `event` is `plan`, `epoch`, `kill`, `end` or `result`; the keys are told in the guide."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self.write = write
@@ -114,8 +116,10 @@ class JsonLines:
 
     def step(self, step: Step) -> None:
         self.clock.step(step)
-        if step.epoch is None:
-            self._tell("end", trial=step.trial, diverged=step.diverged)
+        if step.again:
+            self._tell("kill", trial=step.trial, killed=step.killed)
+        elif step.epoch is None:
+            self._tell("end", trial=step.trial, diverged=step.diverged, killed=step.killed)
         else:
             self._tell("epoch", trial=step.trial, **asdict(step.epoch), seconds_left=self.clock.left())
 
@@ -123,7 +127,27 @@ class JsonLines:
         self._tell("result", results=str(results), report=str(report))
 
     def _tell(self, event: str, **fields: Any) -> None:
-        self.write(json.dumps({"event": event, **fields}))
+        self.write(as_json({"event": event, **fields}))
+
+
+def as_json(value: Any) -> str:
+    """`value` on one line; numbers that JSON does not know, such as NaN, become null."""
+    return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def can_animate(console: Console) -> bool:
+    """Whether lines can be drawn over: on a terminal that is not a dumb one, whatever colours are forced."""
+    return console.is_interactive and console.file.isatty()
+
+
+def _cut() -> Column:
+    return Column(no_wrap=True, overflow="ellipsis")
 
 
 class ByteLines:
@@ -151,11 +175,13 @@ class Clock:
         self.planned = len(plan.pending) * plan.epochs
         self.seen: defaultdict[str, list[float]] = defaultdict(list)
         self.last = dict.fromkeys(plan.pending, 0.0)
+        """When a trial's last epoch ended; 0 before its first."""
 
     def step(self, step: Step) -> None:
         now = time.monotonic()
         if step.epoch is None:
-            self.left_of[step.trial] = 0
+            self.last[step.trial] = 0.0
+            self.left_of[step.trial] = self.left_of[step.trial] if step.again else 0
             return
         if self.last[step.trial]:
             self.seen[self.defense_of[step.trial]].append(now - self.last[step.trial])
@@ -219,13 +245,15 @@ def _size(count: int) -> str:
 def status_text(status: Status) -> str:
     """Counts, who runs it, and every trial that is not simply done or waiting."""
     counts = Counter(trial.state for trial in status.trials)
-    told = ", ".join(f"{counts[state]} {state}" for state in ("done", "begun", "diverged", "waiting") if counts[state])
+    told = ", ".join(
+        f"{counts[state]} {state}" for state in ("done", "begun", "diverged", "killed", "waiting") if counts[state]
+    )
     lines = [
         f"{len(status.trials)} trials: {told}. " + (f"In use by {status.holder}." if status.holder else "Not running.")
     ]
     for trial in status.trials:
         if trial.state == "begun":
             lines.append(f"{trial.trial}: epoch {trial.epochs}/{status.epochs}")
-        elif trial.state == "diverged":
+        elif trial.reason is not None:
             lines.append(f"{trial.trial}: {trial.reason}")
     return "\n".join(lines)

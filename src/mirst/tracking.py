@@ -1,75 +1,94 @@
 """The numbers of a running study, sent to other programs too."""
 
 import json
+import math
 import shutil
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pandas as pd
 
 from mirst.errors import MirstError
 from mirst.evaluation import trial_metrics
-from mirst.study import Step, epochs_so_far
+from mirst.study import Plan, Step, epochs_so_far
 from mirst.training import Epoch
+
+Scalar = tuple[str, float | None, int]
+"""Tag, value and step; `None`: nothing to show."""
 
 
 class Tracker(Protocol):
-    """Made with the results folder of a study, told every step of its run."""
+    """Made with the results folder of a study, told the plan and every step of its run."""
+
+    def plan(self, plan: Plan) -> None: ...
 
     def step(self, step: Step) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class TensorBoard:
     """An event file per trial below `tensorboard/` in the results folder.
 
     Scalars: `loss`, `term/NAME`, `validation/clean`, `validation/attacked` by epoch, and at the end
-    `test/ATTACK/METRIC`. A trial that goes on after a kill is written anew from its first epoch, so that none is
-    missing and none is there twice.
+    `test/ATTACK/METRIC`. A trial that goes on after a kill is written anew from its first epoch, and so is one that an
+    earlier run ended, so that nothing is missing and nothing is there twice.
 
     Raises:
-        MirstError: tensorboard is not installed.
+        MirstError: tensorboard is not installed, or an event file cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         try:
-            from torch.utils.tensorboard.writer import SummaryWriter
+            import tensorboard.summary.writer.record_writer  # noqa: F401
         except ImportError as error:
             raise MirstError("--track tensorboard needs tensorboard; pip install 'mirst[tensorboard]'") from error
-        self._folder, self._new_writer = folder, SummaryWriter
-        self._writers: dict[str, Any] = {}
+        self._folder = folder
+        self._files: dict[str, Path] = {}
+
+    def plan(self, plan: Plan) -> None:
+        for trial in sorted(path.name for path in (self._folder / "trials").glob("*")):
+            if trial not in plan.pending:
+                self.step(Step(trial, None))
 
     def step(self, step: Step) -> None:
-        writer = self._writers.get(step.trial) or self._open(step.trial, 0 if step.epoch is None else step.epoch.number)
-        if step.epoch is not None:
-            _write_epoch(writer, step.epoch)
-            writer.flush()
+        try:
+            self._step(step)
+        except OSError as error:
+            raise MirstError(f"cannot write {self._folder / 'tensorboard'} ({error.strerror})") from error
+
+    def _step(self, step: Step) -> None:
+        if step.again:
+            self._files.pop(step.trial, None)
             return
-        if step.diverged is None:
-            self._write_test(writer, step.trial)
-        writer.close()
-        self._writers.pop(step.trial)
+        path = self._files.get(step.trial) or self._begin(step.trial, step.epoch)
+        if step.epoch is not None:
+            _append(path, _epoch_scalars(step.epoch))
+        else:
+            _append(path, self._test_scalars(step.trial))
+            self._files.pop(step.trial)
 
-    def close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
-
-    def _write_test(self, writer: Any, trial: str) -> None:
-        data = json.loads((self._folder / "run.json").read_text(encoding="utf-8"))["data"]
-        rows = pd.read_csv(self._folder / "trials" / trial / "outcomes.csv", keep_default_na=False)
-        for row in trial_metrics(rows, data["classes"], data["positive"]).to_dict("records"):
-            writer.add_scalar(f"test/{row['attack']}/{row['metric']}", row["value"])
-
-    def _open(self, trial: str, epoch: int) -> Any:
-        """A new event file with the epochs before `epoch`, which an earlier run trained; all of them for 0."""
+    def _begin(self, trial: str, first: Epoch | None) -> Path:
+        """A new event file with the epochs before `first`, which an earlier run trained; all of them for `None`."""
         place = self._folder / "tensorboard" / trial
-        shutil.rmtree(place, ignore_errors=True)
-        writer = self._writers[trial] = self._new_writer(str(place))
-        for earlier in epochs_so_far(self._folder / "trials" / trial):
-            if epoch == 0 or earlier.number < epoch:
-                _write_epoch(writer, earlier)
-        return writer
+        if place.exists():
+            shutil.rmtree(place)
+        place.mkdir(parents=True)
+        # a name of its own, or a TensorBoard that looks on would read on where the old file ended
+        path = self._files[trial] = place / f"events.out.tfevents.{time.time_ns()}.mirst"
+        for epoch in epochs_so_far(self._folder / "trials" / trial):
+            if first is None or epoch.number < first.number:
+                _append(path, _epoch_scalars(epoch))
+        return path
+
+    def _test_scalars(self, trial: str) -> Iterator[Scalar]:
+        outcomes = self._folder / "trials" / trial / "outcomes.csv"
+        if not outcomes.exists():
+            return
+        data = json.loads((self._folder / "run.json").read_text(encoding="utf-8"))["data"]
+        rows = pd.read_csv(outcomes, keep_default_na=False)
+        for row in trial_metrics(rows, data["classes"], data["positive"]).to_dict("records"):
+            yield f"test/{row['attack']}/{row['metric']}", row["value"], 0
 
 
 TRACKERS: dict[str, type[TensorBoard]] = {"tensorboard": TensorBoard}
@@ -86,9 +105,23 @@ def open_tracker(name: str, folder: Path) -> Tracker:
     return TRACKERS[name](folder)
 
 
-def _write_epoch(writer: Any, epoch: Epoch) -> None:
-    values = {"loss": epoch.loss, "validation/clean": epoch.clean, "validation/attacked": epoch.attacked}
-    values |= {f"term/{name}": value for name, value in epoch.terms.items()}
-    for tag, value in values.items():
-        if value is not None:
-            writer.add_scalar(tag, value, epoch.number)
+def _epoch_scalars(epoch: Epoch) -> Iterator[Scalar]:
+    yield "loss", epoch.loss, epoch.number
+    yield "validation/clean", epoch.clean, epoch.number
+    yield "validation/attacked", epoch.attacked, epoch.number
+    for name, value in epoch.terms.items():
+        yield f"term/{name}", value, epoch.number
+
+
+def _append(path: Path, scalars: Iterable[Scalar]) -> None:
+    """Write at once, in this thread, so that the caller hears what the file system says."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    with path.open("ab") as file:
+        records = RecordWriter(file)
+        for tag, value, step in scalars:
+            if value is not None and math.isfinite(value):
+                summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+                records.write(Event(wall_time=time.time(), step=step, summary=summary).SerializeToString())

@@ -181,7 +181,7 @@ def test_a_folder_of_another_study_or_other_data_is_refused(finished, small_yaml
 
 def test_a_study_of_which_every_trial_diverges_says_so(small_yaml, phantoms, tmp_path):
     spec = load_spec(small_yaml, [f"data.path={phantoms}", "training.lr=1e30", "seeds=[0]"])
-    with pytest.raises(MirstError, match=r"every trial diverged; the first: training diverged in epoch \d"):
+    with pytest.raises(MirstError, match=r"every trial failed; the first: training diverged in epoch \d"):
         run_study(spec, tmp_path / "out", jobs=1)
     assert not (tmp_path / "out" / "outcomes.csv").exists()
 

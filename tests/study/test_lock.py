@@ -32,7 +32,7 @@ def holding(folder):
 def test_one_at_a_time_and_a_killed_one_leaves_no_lock(tmp_path):
     other = holding(tmp_path)
     try:
-        assert holder(tmp_path).startswith(f"process {other.pid} on ")
+        assert str(holder(tmp_path)).startswith(f"process {other.pid} on ")
         with (
             pytest.raises(MirstError, match=f"is in use by process {other.pid} on .* since .*; wait for it or stop it"),
             locked(tmp_path),
@@ -43,7 +43,7 @@ def test_one_at_a_time_and_a_killed_one_leaves_no_lock(tmp_path):
         other.communicate()
     assert holder(tmp_path) is None
     with locked(tmp_path):
-        assert holder(tmp_path).startswith(f"process {os.getpid()} on ")
+        assert str(holder(tmp_path)).startswith(f"process {os.getpid()} on ")
     assert holder(tmp_path) is None
 
 
@@ -84,7 +84,7 @@ def test_status_of_a_study_under_way_and_of_a_finished_one(finished, small_yaml,
     finally:
         run.kill()
         run.wait()
-    assert found.holder.startswith(f"process {run.pid} on ")
+    assert found.holder.pid == run.pid
     states = [trial.state for trial in found.trials]
     assert len(states) == 8
     assert {"begun", "waiting"} <= set(states)
@@ -112,6 +112,10 @@ def test_a_diverged_trial_is_told_with_its_reason(finished, tmp_path):
     assert (told.trial, told.reason) == ("ce-fold0-seed0", "the loss is nan")
 
 
-def test_what_is_no_study_gets_a_sentence(tmp_path):
+def test_what_is_no_study_gets_a_sentence(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "old")
+    (tmp_path / "old" / "study.yaml").write_text("defenses: [armour]")
+    with pytest.raises(MirstError, match="a study that this version cannot read"):
+        study_status(tmp_path / "old")
     with pytest.raises(MirstError, match="holds no study; name the results folder"):
         study_status(tmp_path)

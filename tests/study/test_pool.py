@@ -1,69 +1,108 @@
 """Workers that are really killed."""
 
+import multiprocessing
 import os
 import signal
-from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mirst.errors import MirstError
+from mirst.report import notes, paper_table, write_report
+from mirst.study import load_spec, read_results, run_study, study_status
 from mirst.study.pool import over_trials
 from mirst.study.prepare import prepare
 from mirst.study.trial import all_trials
 
 
-def die_once(trial, prepared, tell):
-    """The first worker of the first trial is killed after it has spoken."""
-    mark = Path(os.environ["MIRST_TEST_MARK"])
-    tell(trial.name)
-    if trial.name == "ce-fold0-seed0" and not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return trial.seed
+@pytest.fixture
+def spec(small_yaml, phantoms):
+    return load_spec(small_yaml, [f"data.path={phantoms}", "seeds=[0]"])
 
 
-def die_always(trial, prepared, tell):
+class Killer:
+    """Hears a study of one worker at a time, and kills that at the steps that `when` picks."""
+
+    def __init__(self, when):
+        self.when, self.steps = when, []
+
+    def __call__(self, step):
+        self.steps.append(step)
+        if self.when(step):
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid, signal.SIGKILL)
+
+
+def of_study(rows, study):
+    """The rows of another study's trials that `study` has too, as text."""
+    keys = ["defense", "drop_max", "fold", "seed"]
+    return rows.merge(study[keys].drop_duplicates(), on=keys)
+
+
+def test_a_trial_whose_worker_is_killed_goes_on_after_the_others_and_ends_with_the_same_numbers(
+    spec, finished, tmp_path
+):
+    first = [True]
+    killer = Killer(lambda step: step.epoch is not None and first and first.pop())
+    run_study(spec, tmp_path / "out", jobs=1, on_step=killer)
+    (kill,) = [step for step in killer.steps if step.again]
+    assert kill.killed == "killed by SIGKILL, perhaps for lack of memory"
+    ends = [step for step in killer.steps if step.epoch is None and not step.again]
+    assert [(end.diverged, end.killed) for end in ends] == [(None, None)] * 4
+    assert ends[-1].trial == kill.trial
+    before, after = (pd.read_csv(folder / "outcomes.csv", dtype=str) for folder in (finished, tmp_path / "out"))
+    pd.testing.assert_frame_equal(of_study(before, after), after)
+
+
+def test_a_trial_whose_worker_is_killed_twice_is_given_up_and_tried_by_the_next_run(spec, finished, tmp_path):
+    out = tmp_path / "out"
+    killer = Killer(lambda step: step.epoch is not None and step.trial == "ce-fold1-seed0")
+    run_study(spec, out, jobs=1, on_step=killer)
+    last = killer.steps[-1]
+    assert (last.trial, last.again) == ("ce-fold1-seed0", False)
+    assert last.killed == "its worker was twice killed by SIGKILL, perhaps for lack of memory"
+    assert {trial.trial: trial.reason for trial in study_status(out).trials if trial.state == "killed"} == {
+        last.trial: last.killed
+    }
+    results = read_results(out)
+    assert list(results.diverged["reason"]) == [last.killed]
+    assert {line.split("|")[3].strip() for line in paper_table(results).splitlines()[2:8]} == {"-"}
+    assert sum(note.startswith("KILLED: ce on fold 1 with seed 0") for note in notes(results)) == 1
+    assert "KILLED" in write_report(out).read_text()
+    run_study(spec, out, jobs=1)
+    before, after = (pd.read_csv(folder / "outcomes.csv", dtype=str) for folder in (finished, out))
+    pd.testing.assert_frame_equal(of_study(before, after), after)
+    assert read_results(out).diverged.empty
+
+
+def test_other_work_says_that_its_worker_was_killed_or_ended(spec):
+    prepared, trials = prepare(spec), all_trials(spec)
+    nothing = [lambda _: None, lambda trial, result: None]
+    with pytest.raises(MirstError, match=r"trial ce-fold0-seed0 was killed by SIGKILL, .*--jobs 1 needs less"):
+        over_trials(trials, prepared, shoot_itself, 2, *nothing)
+    with pytest.raises(MirstError, match="trial ce-fold0-seed0 ended with exit code 7"):
+        over_trials(trials[:1], prepared, leave, 1, *nothing)
+    with pytest.raises(MirstError, match="trial ce-fold0-seed0: the disk is full"):
+        over_trials(trials, prepared, fail, 1, *nothing)
+    with pytest.raises(ZeroDivisionError) as caught:
+        over_trials(trials[:1], prepared, divide, 1, *nothing)
+    assert "in divide" in caught.value.__notes__[0]
+    assert multiprocessing.active_children() == []
+
+
+def shoot_itself(trial, prepared, tell):
     if trial.name == "ce-fold0-seed0":
         os.kill(os.getpid(), signal.SIGKILL)
-    return trial.seed
+    signal.pause()
+
+
+def leave(trial, prepared, tell):
+    os._exit(7)
 
 
 def fail(trial, prepared, tell):
     raise MirstError("the disk is full")
 
 
-@pytest.fixture(scope="module")
-def prepared(small_spec):
-    return prepare(small_spec)
-
-
-def run(work, prepared, jobs=2):
-    ended, said = {}, []
-    trials = all_trials(prepared.spec)
-
-    def go():
-        over_trials(trials, prepared, work, jobs, said.append, lambda trial, end: ended.setdefault(trial.name, end))
-
-    return go, ended, said, trials
-
-
-def test_a_killed_worker_costs_its_trial_a_new_beginning(prepared, tmp_path, monkeypatch):
-    monkeypatch.setenv("MIRST_TEST_MARK", str(tmp_path / "mark"))
-    go, ended, said, trials = run(die_once, prepared)
-    go()
-    assert ended == {trial.name: trial.seed for trial in trials}
-    assert sorted(said) == sorted([*(trial.name for trial in trials), "ce-fold0-seed0"])
-
-
-def test_a_trial_that_is_killed_twice_is_named_and_the_others_are_done(prepared):
-    go, ended, _, trials = run(die_always, prepared)
-    with pytest.raises(MirstError, match=r"killed twice, perhaps for memory: ce-fold0-seed0 \(signal 9\); the other"):
-        go()
-    assert ended == {trial.name: trial.seed for trial in trials if trial.name != "ce-fold0-seed0"}
-
-
-def test_an_error_ends_all_with_the_trials_name(prepared):
-    go, ended, _, _ = run(fail, prepared, jobs=1)
-    with pytest.raises(MirstError, match="trial ce-fold0-seed0: the disk is full"):
-        go()
-    assert ended == {}
+def divide(trial, prepared, tell):
+    return 1 / 0

@@ -1,7 +1,6 @@
 """What `mirst run` and `mirst demo` share: a study is run, listened to, and reported."""
 
 import signal
-from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import typer
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
-    from mirst.study import Step, StudySpec
+    from mirst.study import Plan, Step, StudySpec
 
 
 class _Terminated(KeyboardInterrupt):
@@ -30,18 +29,21 @@ def run_and_report(
 
     if quiet and json_lines:
         raise MirstError("--quiet and --json exclude each other; name one")
-    tracker = None if track is None else open_tracker(track, out)
     display = JsonLines(typer.echo) if json_lines else StudyDisplay(Console(quiet=quiet))
+    listeners = [display, *([] if track is None else [open_tracker(track, out)])]
+
+    def plan(told: "Plan") -> None:
+        for listener in listeners:
+            listener.plan(told)
 
     def step(told: "Step") -> None:
-        display.step(told)
-        if tracker is not None:
-            tracker.step(told)
+        for listener in listeners:
+            listener.step(told)
 
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        with display, nullcontext() if tracker is None else closing(tracker):
-            run_study(spec, out, jobs=jobs, on_plan=display.plan, on_step=step)
+        with display:
+            run_study(spec, out, jobs=jobs, on_plan=plan, on_step=step)
     except KeyboardInterrupt as stop:
         typer.echo("Stopped; the same command goes on from here.", err=True)
         raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None

@@ -63,7 +63,7 @@ def _at(suite: str, eps: float) -> str:
 
 
 def metric_table(results: Results, metric: str) -> pd.DataFrame:
-    """`mean ± std` over the folds: a row per attack, a column per defense; `-` where training diverged."""
+    """`mean ± std` over the folds: a row per attack, a column per defense; `-` where a trial has no rows."""
     headings = attack_titles(results)
     summary = whole_summary(results)
     rows = summary[summary["metric"] == metric]
@@ -204,7 +204,8 @@ def _short_attacks(results: Results) -> list[str]:
 
 def _diverged(results: Results) -> list[str]:
     return [
-        f"DIVERGED: {title(row['defense'], row['drop_max'])} on fold {row['fold']} with seed {row['seed']} "
+        f"{'DIVERGED' if 'diverged' in row['reason'] else 'KILLED'}: "
+        f"{title(row['defense'], row['drop_max'])} on fold {row['fold']} with seed {row['seed']} "
         f"({row['reason']}); its column shows '-', since the mean of the other trials would flatter it."
         for row in results.diverged.to_dict("records")
     ]

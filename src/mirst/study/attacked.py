@@ -24,7 +24,7 @@ from mirst.study.trial import (
     Prepared,
     Trial,
     all_trials,
-    divergence,
+    failure,
     trial_folder,
     write_trial_card,
 )
@@ -44,7 +44,7 @@ def attack_study(
     A model is attacked on the test images of its fold; the models of the first fold and seed are
     checked for gradient masking too. The source of transferred attacks is the same defense with the
     other pool, trained on the same fold with the same seed, where the study has it. Trials that an
-    earlier call has finished with the same eps are not run again; those that diverged have no model.
+    earlier call has finished with the same eps are not run again; those that failed have no model.
 
     Args:
         folder: results folder of a finished study.
@@ -61,7 +61,7 @@ def attack_study(
     results = read_results(folder)
     prepared = prepare(results.spec.with_data(data))
     open_folder(folder, prepared)
-    trials = [trial for trial in all_trials(prepared.spec) if not divergence(trial_folder(folder, trial))]
+    trials = [trial for trial in all_trials(prepared.spec) if not failure(trial_folder(folder, trial))]
     pending = [
         trial
         for trial in sorted(trials, key=lambda trial: trial.seed)

@@ -11,11 +11,11 @@ from mirst.files import write_csv
 from mirst.nn import load_model
 from mirst.study.prepare import prepare
 from mirst.study.results import open_folder, read_results
-from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial, all_trials, conditions, divergence, trial_folder
+from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial, all_trials, conditions, failure, trial_folder
 
 
 def corrupt_study(folder: Path, data: Path | None = None, on_trial: Callable[[str], None] = lambda _: None) -> Path:
-    """Write `corruptions.csv`: metrics per trial, corruption and severity; trials that diverged have none.
+    """Write `corruptions.csv`: metrics per trial, corruption and severity; trials that failed have none.
 
     Trials that an earlier call has finished are not run again.
 
@@ -30,7 +30,7 @@ def corrupt_study(folder: Path, data: Path | None = None, on_trial: Callable[[st
     open_folder(folder, prepared)
     tables = []
     for trial in all_trials(prepared.spec):
-        if divergence(trial_folder(folder, trial)):
+        if failure(trial_folder(folder, trial)):
             continue
         path = trial_folder(folder, trial) / "corruptions.csv"
         if not path.exists():

@@ -16,7 +16,7 @@ from mirst.nn import load_model
 from mirst.study.pool import default_jobs, over_trials
 from mirst.study.prepare import prepare
 from mirst.study.results import open_folder, read_results
-from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial, all_trials, divergence, trial_folder
+from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial, all_trials, failure, trial_folder
 
 PICTURES = 12
 """Broken images of the positive class that are kept of each trial."""
@@ -33,7 +33,7 @@ def measure_distances(
 
     Each trial's folder gets the images of the positive class that break first, in `distances.npz`:
     `rows` (of the trial's `distances.csv`), `clean` and `perturbation`, each `(N, C, H, W)`. Trials that
-    an earlier call has finished are not run again; those that diverged have no model.
+    an earlier call has finished are not run again; those that failed have no model.
 
     Args:
         folder: results folder of a finished study.
@@ -45,7 +45,7 @@ def measure_distances(
     """
     prepared = prepare(read_results(folder).spec.with_data(data))
     open_folder(folder, prepared)
-    trials = [trial for trial in all_trials(prepared.spec) if not divergence(trial_folder(folder, trial))]
+    trials = [trial for trial in all_trials(prepared.spec) if not failure(trial_folder(folder, trial))]
     over_trials(
         [trial for trial in trials if not (trial_folder(folder, trial) / "distances.csv").exists()],
         prepared,

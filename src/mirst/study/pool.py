@@ -4,11 +4,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import Counter, deque
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import wait
-from typing import Any, Generic, TypeVar
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -19,10 +22,7 @@ from mirst.study.trial import Prepared, Trial, conditions
 Result = TypeVar("Result")
 Work = Callable[[Trial, Prepared, Callable[[Any], None]], Result]
 """What a worker does with a trial: a function that can be pickled. It may send messages and returns what came of it."""
-
-
-LIVES = 2
-"""So often a trial is begun: a worker that the system kills once may have met a moment without memory."""
+SPAWN = multiprocessing.get_context("spawn")
 
 
 def default_jobs(spec: StudySpec, jobs: int | None) -> int:
@@ -40,6 +40,11 @@ def default_jobs(spec: StudySpec, jobs: int | None) -> int:
     return max(1, len(os.sched_getaffinity(0)) // spec.training.threads)
 
 
+def refuse_kill(trial: Trial, reason: str, again: bool) -> None:
+    """For work that has no use for a second attempt."""
+    raise MirstError(f"the worker of trial {trial.name} was {reason}; the same command goes on, --jobs 1 needs less")
+
+
 def over_trials(
     trials: Sequence[Trial],
     prepared: Prepared,
@@ -47,131 +52,141 @@ def over_trials(
     jobs: int,
     on_message: Callable[[Any], None],
     on_end: Callable[[Trial, Result], None],
+    on_kill: Callable[[Trial, str, bool], None] = refuse_kill,
 ) -> None:
     """Do `work` on every trial, `jobs` at a time, each in a process of its own thread count.
 
-    A trial whose worker is killed is begun once more by another, and goes on from its last checkpoint; if that
-    one is killed too, the others are done all the same.
+    A trial whose worker is killed is begun once more when all others have ended, alone, since lack
+    of memory is what kills.
 
     Args:
         on_message: gets what `work` sends.
         on_end: gets each trial with what `work` returned.
+        on_kill: gets a trial whose worker was killed, how, and whether it will be begun once more.
 
     Raises:
-        MirstError: as `work`, with the trial's name; or, at the end, trials whose workers were killed.
+        MirstError: as `work`, with the trial's name; or as `on_kill`.
     """
-    waiting, killed, lost = deque(trials), Counter[str](), list[str]()
-    workers: list[_Worker[Result]] = []
+    start, killed = partial(_Worker, work, prepared), list[Trial]()
+
+    def begin_again(trial: Trial, reason: str) -> None:
+        on_kill(trial, reason, True)
+        killed.append(trial)
+
+    _round(trials, start, jobs, on_message, on_end, begin_again)
+    _round(killed, start, 1, on_message, on_end, lambda trial, reason: on_kill(trial, reason, False))
+
+
+def _round(
+    trials: Sequence[Trial],
+    start: "Callable[[Trial], _Worker]",
+    jobs: int,
+    on_message: Callable[[Any], None],
+    on_end: Callable[[Trial, Result], None],
+    on_kill: Callable[[Trial, str], None],
+) -> None:
+    waiting = deque(trials)
+    everyone: list[_Worker] = []
+    busy: dict[Any, _Worker] = {}
     try:
-        while waiting or any(worker.trial for worker in workers):
-            while waiting and (idle := _idle(workers, jobs, prepared, work)):
-                idle.begin(waiting.popleft())
-            for worker in _ready(workers):
-                trial = worker.listen(on_message, on_end)
-                if trial is None:
+        while waiting or busy:
+            while waiting and len(busy) < jobs:
+                worker = start(waiting.popleft())
+                everyone.append(worker)
+                busy[worker.connection] = worker
+            for connection in wait_for(list(busy)):
+                worker = busy[connection]
+                kind, content = worker.receive()
+                if kind == "message":
+                    on_message(content)
                     continue
-                workers.remove(worker)
-                killed[trial.name] += 1
-                if killed[trial.name] < LIVES:
-                    waiting.appendleft(trial)
+                if kind == "kill":
+                    on_kill(worker.trial, content)
                 else:
-                    lost.append(f"{trial.name} (signal {-(worker.process.exitcode or 0)})")
+                    on_end(worker.trial, content)
+                if kind == "kill" or not waiting:
+                    del busy[connection]
+                    worker.connection.close()
+                else:
+                    worker.give(waiting.popleft())
+    except BaseException:
+        for worker in everyone:
+            worker.process.kill()
+        raise
     finally:
-        for worker in workers:
-            worker.process.terminate()
-        for worker in workers:
+        for worker in everyone:
             worker.process.join()
-    if lost:
-        raise MirstError(
-            f"killed twice, perhaps for memory: {', '.join(lost)}; the other trials are done, the same command tries "
-            "these again, --jobs 1 needs less"
-        )
 
 
-class _Worker(Generic[Result]):
-    """A process, and the trial that it is doing."""
+class _Worker:
+    """A process that does the work on one trial after the other, until its connection is closed."""
 
-    def __init__(self, prepared: Prepared, work: Work[Result]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, prepared, work))
-        self.trial: Trial | None = None
-        with _interrupts_held():  # or one that starts right now would die of them, with a traceback
+    def __init__(self, work: Work[Any], prepared: Prepared, trial: Trial) -> None:
+        self.connection, theirs = SPAWN.Pipe()
+        self.process = SPAWN.Process(target=_serve, args=(theirs, work, prepared))
+        with _signals_held():  # or a process that starts right now would die of them, with a traceback
             self.process.start()
         theirs.close()
+        self.give(trial)
 
-    def begin(self, trial: Trial) -> None:
+    def give(self, trial: Trial) -> None:
         self.trial = trial
-        with suppress(BrokenPipeError):  # it was killed before it began: `listen` finds out
-            self.pipe.send(trial)
+        with suppress(OSError):  # a worker that was killed just now is met again in `receive`
+            self.connection.send(trial)
 
-    def listen(self, on_message: Callable[[Any], None], on_end: Callable[[Trial, Result], None]) -> Trial | None:
-        """Hear what it has to say.
+    def receive(self) -> "tuple[Literal['message', 'end', 'kill'], Any]":
+        """A message, what the work returned, or how the process was killed.
 
-        Returns:
-            The trial that it leaves behind, if it was killed.
+        Raises:
+            MirstError: as the work, with the trial's name; or the process ended by itself.
         """
-        trial = self.trial
-        assert trial is not None
         try:
-            kind, told = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self.process.join()
-            return trial
-        if kind == "message":
-            on_message(told)
-        elif kind == "error":
-            raise MirstError(f"trial {trial.name}: {told}") if isinstance(told, MirstError) else told
-        else:
-            self.trial = None
-            on_end(trial, told)
-        return None
+            kind, content = self.connection.recv()
+        except (EOFError, OSError):
+            return "kill", self._killing()
+        if kind != "error":
+            return kind, content
+        if isinstance(content, MirstError):
+            raise MirstError(f"trial {self.trial.name}: {content}") from content
+        raise content
 
-
-def _idle(workers: list[_Worker[Result]], jobs: int, prepared: Prepared, work: Work[Result]) -> _Worker[Result] | None:
-    """A worker without a trial, a new one if there may be another."""
-    for worker in workers:
-        if worker.trial is None:
-            return worker
-    if len(workers) == jobs:
-        return None
-    workers.append(_Worker(prepared, work))
-    return workers[-1]
-
-
-def _ready(workers: list[_Worker[Result]]) -> list[_Worker[Result]]:
-    """Workers with a trial that have something to say, or have died."""
-    of_pipe = {worker.pipe: worker for worker in workers if worker.trial}
-    return [of_pipe[pipe] for pipe in wait(list(of_pipe), timeout=0.2)]  # type: ignore[index]
+    def _killing(self) -> str:
+        self.process.join()
+        code = self.process.exitcode or 0
+        if code >= 0:
+            raise MirstError(f"the worker of trial {self.trial.name} ended with exit code {code}")
+        reason = f"killed by {signal.Signals(-code).name}"
+        return f"{reason}, perhaps for lack of memory" if -code == signal.SIGKILL else reason
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Interrupts wait until the end of the block; a process that is started in it holds them for good."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _signals_held() -> Iterator[None]:
+    """Interrupts and terminations wait until the end of the block; so they do in a process that is started in it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pipe: Any, prepared: Prepared, work: Work[Any]) -> None:
-    """What a worker process does."""
+def _serve(connection: "Connection[Any, Any]", work: Work[Any], prepared: Prepared) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the study's to handle
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with conditions(prepared.spec):
+    with conditions(prepared.spec), suppress(EOFError):  # at the end of the study
         while True:
-            trial = pipe.recv()
+            trial = connection.recv()
             try:
-                answer = "end", work(trial, prepared, lambda message: pipe.send(("message", message)))
-            except Exception as error:  # noqa: BLE001 - it is raised again in the study's own process
-                answer = "error", error
-            pipe.send(answer)
+                answer = ("end", work(trial, prepared, lambda message: connection.send(("message", message))))
+            except Exception as error:  # noqa: BLE001 (the study raises it again)
+                error.add_note(traceback.format_exc())
+                answer = ("error", error)
+            connection.send(answer)
 
 
 def _end_with_parent() -> None:
     """A worker whose study was killed must not go on writing beside the resumed one."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        wait([parent.sentinel])
+        wait_for([parent.sentinel])
         os._exit(1)

@@ -18,7 +18,7 @@ from mirst.errors import MirstError
 from mirst.evaluation import summarise
 from mirst.files import write_csv, write_text
 from mirst.study.spec import StudySpec
-from mirst.study.trial import Prepared, Trial, divergence
+from mirst.study.trial import Prepared, Trial, failure
 
 TABLES = ("outcomes.csv", "summary.csv", "diverged.csv")
 SUITES = ("standard", "adaptive")
@@ -36,9 +36,9 @@ class Results:
     """Versions, data fingerprint, classes and the like, from `run.json`."""
     outcomes: pd.DataFrame
     summary: pd.DataFrame
-    """Without the defenses of which a trial diverged: the mean of the others would flatter them."""
+    """Without the defenses of which a trial diverged or was killed: the mean of the others would flatter them."""
     diverged: pd.DataFrame
-    """`defense, drop_max, fold, seed, reason` of the trials that did."""
+    """`defense, drop_max, fold, seed, reason` of the trials that did, or whose worker was killed."""
 
     suites: dict[str, pd.DataFrame]
     """Attacked rows of the suites that its models were attacked with later, by the suite's name."""
@@ -88,13 +88,13 @@ def collect(out: Path, trials: Mapping[Path, Trial], prepared: Prepared) -> None
     """Write `outcomes.csv`, `diverged.csv` and `summary.csv` from the trials' folders.
 
     Raises:
-        MirstError: every trial diverged.
+        MirstError: every trial failed.
     """
-    reasons = {folder: divergence(folder) for folder in trials}
+    reasons = {folder: failure(folder) for folder in trials}
     diverged = [trials[folder].key() | {"reason": reason} for folder, reason in reasons.items() if reason]
     finished = [folder for folder, reason in reasons.items() if not reason]
     if not finished:
-        raise MirstError(f"every trial diverged; the first: {diverged[0]['reason']}")
+        raise MirstError(f"every trial failed; the first: {diverged[0]['reason']}")
     write_csv(out / "diverged.csv", pd.DataFrame(diverged, columns=DIVERGED))
     texts = [pd.read_csv(folder / "outcomes.csv", dtype=str, keep_default_na=False) for folder in finished]
     write_csv(out / "outcomes.csv", pd.concat(texts))

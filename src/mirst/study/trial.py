@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mirst.data import Audit, Fold, ImageSet, PreparedImages, Record, batches, split_validation
-from mirst.errors import Diverged
+from mirst.errors import Diverged, MirstError
 from mirst.evaluation import evaluate, named_rows
 from mirst.files import atomic, write_csv, write_text
 from mirst.nn import LoadedBackbone, ModelCard, build_model, load_backbone, plainly, save_model
@@ -24,6 +24,7 @@ from mirst.training import Epoch, FitResult, fit
 from mirst.training.state import forget_state
 
 EVALUATION_BATCH = 64
+KILLED = "killed.txt"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable
     Returns:
         How the training diverged, if it did.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    _begin(folder)
     test = prepared.folds[trial.fold].test
     state = folder / "state.pt"
     try:
@@ -142,14 +143,37 @@ def write_trial_card(trial: Trial, prepared: Prepared, folder: Path, history: pd
     )
 
 
+def _begin(folder: Path) -> None:
+    """Make `folder`, and remove what a killed worker left in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in (folder / KILLED, *folder.glob(".*.partial")):
+            left.unlink(missing_ok=True)
+    except OSError as error:
+        raise MirstError(f"cannot write {folder} ({error.strerror})") from error
+
+
 def divergence(folder: Path) -> str | None:
     """How the training of the trial in `folder` diverged, if it did."""
-    path = folder / "diverged.txt"
+    return _reason(folder / "diverged.txt")
+
+
+def killing(folder: Path) -> str | None:
+    """How the worker of the trial in `folder` was killed, if the trial was given up; the next run tries it again."""
+    return _reason(folder / KILLED)
+
+
+def failure(folder: Path) -> str | None:
+    """Why the trial in `folder` has no outcome rows, if it came to its end without."""
+    return divergence(folder) or killing(folder)
+
+
+def _reason(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def is_done(folder: Path) -> bool:
-    """Whether the trial in `folder` has come to its end, whichever."""
+    """Whether the trial in `folder` need not be run: it has its rows, or its training diverged."""
     return (folder / "outcomes.csv").exists() or divergence(folder) is not None
 
 
