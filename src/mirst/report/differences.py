@@ -34,10 +34,10 @@ def intervals(results: Results, metric: Metric = "f1") -> pd.DataFrame:
     """The metric of every defense, pooled over folds and seeds, with its 95 % interval by a bootstrap over groups.
 
     Returns:
-        `Interval`s: a row per attack of `under_attack`, a column per defense that did not diverge.
+        `Interval`s: a row per attack of `under_attack`, a column per defense of which no trial diverged or was killed.
     """
     rows = under_attack(results)
-    entries = [entry for entry in results.spec.defenses if len(of_defense(rows[CLEAN], entry))]
+    entries = [entry for entry in results.spec.defenses if results.is_whole(entry)]
     return pd.DataFrame(
         {
             entry.title: [interval(of_defense(under, entry), results.positive, metric) for under in rows.values()]
@@ -53,12 +53,11 @@ def differences(results: Results) -> pd.DataFrame:
     Returns:
         A row per pair and attack: `attack, first, second, difference` (second minus first, with its
         95 % interval by a paired bootstrap over groups), its `value, low, high`, `seeds` (of each seed
-        alone), `p` (corrected for all rows by Holm's method) and `reading`, in words. Defenses that
-        diverged are left out.
+        alone), `p` (corrected for all rows by Holm's method) and `reading`, in words. Defenses of
+        which a trial diverged or was killed are left out.
     """
     all_rows = under_attack(results)
-    clean = all_rows[CLEAN]
-    titles = [entry.title for entry in results.spec.defenses if len(of_defense(clean, entry))]
+    titles = [entry.title for entry in results.spec.defenses if results.is_whole(entry)]
     entries = {entry.title: entry for entry in results.spec.defenses}
     rows, found = [], []
     for name, under in all_rows.items():

@@ -17,6 +17,7 @@ import yaml
 from mirst.errors import MirstError
 from mirst.evaluation import summarise
 from mirst.files import write_csv, write_text
+from mirst.study.entries import DefenseEntry
 from mirst.study.spec import StudySpec
 from mirst.study.trial import Prepared, Trial, failure
 
@@ -46,6 +47,11 @@ class Results:
     """Of masking: `defense, drop_max, fold, seed, name, verdict, figures`, by the suite's name."""
     distances: pd.DataFrame | None
     """The smallest eps that breaks each image, as `named_distances`, where it was searched."""
+
+    def is_whole(self, entry: DefenseEntry) -> bool:
+        """Whether every trial of the defense has rows."""
+        failed = zip(self.diverged["defense"], self.diverged["drop_max"], strict=True)
+        return (entry.label, entry.drop_max) not in set(failed)
 
     @property
     def classes(self) -> tuple[str, ...]:
