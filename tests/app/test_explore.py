@@ -1,12 +1,14 @@
 """What the explorer computes, without its page."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
-from mirst.app.explore import ATTACKS, Subject, open_subject, prepared, smallest_eps, view
+from mirst.app.explore import ATTACKS, Subject, answer, open_subject, prepared, smallest_eps, view
 from mirst.attacks import FGSM
 from mirst.errors import MirstError
 from mirst.nn import ModelCard
@@ -101,6 +103,27 @@ def test_residual_maps_of_both_pools_or_none(image, finished):
     seen = view(trained, image, "PGD", 5 / 255, 3)
     assert list(seen.residuals) == ["max-pool", "drop-max"]
     assert view(Subject("bright", Bright(0.5), CARD), image, "PGD", 5 / 255, 3).residuals == {}
+
+
+def test_the_operating_threshold_decides_and_is_what_attacks_make_for(image):
+    """Square stops at the first success: without the threshold it would see one before it begins."""
+    x = prepared(image, CARD)
+    card = replace(CARD, threshold=2.0)
+    far = Subject("bright", Bright(x.mean().item() - 5 / 255), card)  # log-odds 3.9 at first
+    assert far.cut == pytest.approx(0.881, abs=1e-3)
+    near = Subject("bright", Bright(x.mean().item() - 1 / 255), card)  # log-odds 0.8: benign at this threshold
+    assert answer(far, image) == "malignant"
+    assert answer(near, image) == "benign"
+    for attack in ATTACKS:
+        seen = view(near, image, attack, 16 / 255, 20)
+        assert seen.answers == ("benign", "malignant")
+        assert seen.distance <= 16 / 255 + 1e-6
+
+
+def test_more_than_is_offered_is_refused(subject, image):
+    for eps, steps in ((17 / 255, 5), (-0.1, 5), (float("nan"), 5), (5 / 255, 0), (5 / 255, 101)):
+        with pytest.raises(MirstError, match="are offered"):
+            view(subject, image, "PGD", eps, steps)
 
 
 def test_an_unknown_attack_gets_a_sentence(subject, image):

@@ -6,6 +6,7 @@ from PIL import Image
 
 from mirst.app import uploads
 from mirst.app.uploads import take
+from mirst.data.dicom import _read_dataset, _read_frames
 from mirst.errors import MirstError
 
 
@@ -48,6 +49,36 @@ def test_a_dicom_image_is_read_and_a_volume_refused(tmp_path):
         take(dicom(tmp_path / "volume.dcm", 4))
 
 
+def test_a_dicom_file_is_forgotten(tmp_path):
+    take(dicom(tmp_path / "one.dcm", 1))
+    assert [cache.cache_info().currsize for cache in (_read_frames, _read_dataset)] == [0, 0]
+
+
+def deflated(path):
+    """A file of a few kilobytes whose header alone would fill the memory."""
+    pydicom = pytest.importorskip("pydicom")
+    dataset = pydicom.dcmread(dicom(path, 1))
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def claimed(path):
+    """Declares far more pixels than it holds."""
+    pydicom = pytest.importorskip("pydicom")
+    dataset = pydicom.dcmread(dicom(path, 1))
+    dataset.Rows = dataset.Columns = 20_000
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def test_dicom_bombs_are_refused_by_their_headers(tmp_path):
+    deflated(tmp_path / "deflated.dcm")
+    with pytest.raises(MirstError, match="it is stored deflated"):
+        take(tmp_path / "deflated.dcm")
+    claimed(tmp_path / "claimed.dcm")
+    with pytest.raises(MirstError, match="the file is 20000 x 20000; sides of at most 8192"):
+        take(tmp_path / "claimed.dcm")
+
+
 def truncated(path):
     picture(path, (200, 200))
     path.write_bytes(path.read_bytes()[:100])
@@ -58,11 +89,17 @@ def bomb(path):
     Image.new("1", (16_000, 16_000)).save(path)
 
 
+def strip(path):
+    """Whose square, for the letterbox, is large."""
+    Image.new("1", (9_000, 2)).save(path)
+
+
 BAD = {
     "text.png": lambda path: path.write_text("no picture"),
     "empty.png": lambda path: path.touch(),
     "cut.png": truncated,
     "bomb.png": bomb,
+    "strip.png": strip,
     "page.html": lambda path: path.write_text("<script>alert(1)</script>"),
     "array.npy": lambda path: np.save(path, np.zeros((2, 1, 4, 4), dtype=np.uint8)),
     "volume.nii": lambda path: path.write_bytes(bytes(400)),

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from tests.browser.conftest import serious
 
@@ -27,14 +28,14 @@ def explorer(page, address):
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
-    page.get_by_role("heading", name="Pick a picture").wait_for()
+    page.locator(".verdict").nth(1).wait_for()
     yield page
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
 
 
 def pick(page, number):
     page.locator(".grid-container button").nth(number).click()
-    page.get_by_text("Smallest eps that turns its answer").first.wait_for()
+    page.get_by_role("heading", name=f"phantom-{1 + number // 2:03d}.png, filed as").wait_for()
 
 
 def set_eps(page, levels):
@@ -48,14 +49,28 @@ def test_an_attack_turns_an_answer(explorer):
     assert "no medical device" in explorer.locator("main, body").first.inner_text()
     pick(explorer, 1)
     set_eps(explorer, 0)
-    explorer.locator("h3", has_text="stays").nth(1).wait_for()
+    explorer.locator(".verdict", has_text="stays").nth(1).wait_for()
     set_eps(explorer, 16)
-    explorer.locator("h3", has_text="turned from").first.wait_for()
-    pictures = explorer.locator("img[alt*=': ']")
-    assert pictures.count() == 10
+    explorer.locator(".verdict", has_text="turned from").first.wait_for()
+    assert explorer.locator("figure img").count() == 10
     with explorer.expect_download() as download:
-        explorer.get_by_label("Download").first.click()
-    assert download.value.suggested_filename.endswith(".png")
+        explorer.get_by_role("link", name="Download attacked-ce-fold0-seed0 as PNG").click()
+    assert download.value.suggested_filename == "attacked-ce-fold0-seed0.png"
+    with Image.open(download.value.path()) as picture:
+        assert picture.size == (256, 256)
+
+
+def test_the_keyboard_suffices(explorer):
+    """A thumbnail, then eps by the arrow keys."""
+    explorer.locator(".grid-container button").nth(1).focus()
+    explorer.keyboard.press("Enter")
+    explorer.get_by_role("heading", name="phantom-001.png, filed as malignant").wait_for()
+    set_eps(explorer, 0)
+    explorer.locator(".verdict", has_text="stays").nth(1).wait_for()
+    explorer.get_by_role("slider", name=re.compile("eps, in gray")).focus()
+    for _ in range(32):
+        explorer.keyboard.press("ArrowRight")
+    explorer.locator(".verdict", has_text="turned from").first.wait_for()
 
 
 def test_a_bad_upload_gets_a_sentence_and_the_next_one_works(explorer, tmp_path, phantoms):

@@ -1,5 +1,9 @@
 """The explorer: an image, an attack, and what becomes of a model's answer. Needs the extra `mirst[app]`."""
 
+import os
+import signal
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,13 +14,16 @@ from mirst.errors import MirstError
 
 GALLERY = 24
 """Images shown to pick from, of every class alike."""
+SESSIONS = 100
+"""Visitors whose pictures are kept in memory; the one who has been idle longest is forgotten first."""
+STYLE = Path(__file__).with_name("templates") / "explorer.css"
 
-__all__ = ["demo_pair", "launch"]
+__all__ = ["launch"]
 
 
 def launch(
     checkpoints: Sequence[Path],
-    data: Path | None,
+    data: Path | None = None,
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
@@ -25,10 +32,10 @@ def launch(
     """Serve the explorer until it is interrupted.
 
     Args:
-        checkpoints: one or two of ours.
+        checkpoints: one or two of ours; none stands for the demo pair and its phantoms.
         data: images to pick from.
         port: the first free one from 7860 by default.
-        tell: gets the address.
+        tell: gets what happens, and the address.
 
     Raises:
         MirstError: Gradio is not installed, a checkpoint or the data cannot be read, or the port is taken.
@@ -40,26 +47,37 @@ def launch(
         from mirst.app.uploads import MAX_BYTES
     except ImportError as error:
         raise MirstError("the explorer needs Gradio; pip install 'mirst[app]'") from error
+    if not checkpoints:
+        checkpoints, data = demo_pair(tell)
     subjects = [open_subject(path) for path in checkpoints]
-    page = build(Explorer(subjects, _to_pick(data, subjects[0].card.classes)))
+    explorer = Explorer(subjects, _to_pick(data, subjects[0].card.classes))
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     theme.set(body_text_color_subdued="*neutral_600")  # the default is too pale to read
-    try:
-        _, address, _ = page.queue(default_concurrency_limit=4).launch(
-            server_name=host,
-            server_port=port,
-            max_file_size=MAX_BYTES,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            ssr_mode=False,
-            footer_links=[],
-            theme=theme,
-        )
-    except OSError as error:
-        raise MirstError(f"cannot serve on {host}:{port or 7860}; name another --port or --host") from error
-    tell(f"Explorer: {address} (Ctrl-C ends it)")
-    page.block_thread()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    with tempfile.TemporaryDirectory(prefix="mirst-app-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # for thumbnails and uploads: this user's alone, and gone in the end
+        page = build(explorer)
+        try:
+            _, address, _ = page.launch(
+                server_name=host,
+                server_port=port,
+                max_file_size=MAX_BYTES,
+                state_session_capacity=SESSIONS,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                ssr_mode=False,
+                footer_links=[],
+                theme=theme,
+                css_paths=STYLE,
+            )
+        except OSError as error:
+            raise MirstError(f"cannot serve on {host}:{port or 7860}; name another --port or --host") from error
+        tell(f"Explorer: {address} (Ctrl-C ends it)")
+        try:
+            page.block_thread()
+        finally:
+            page.close(verbose=False)
 
 
 def _to_pick(data: Path | None, classes: Sequence[str]) -> list[Record]:

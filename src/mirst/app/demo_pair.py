@@ -31,6 +31,6 @@ def demo_pair(tell: Callable[[str], object]) -> tuple[list[Path], Path]:
             train(spec, entry, path)
         paths.append(path)
     unseen = folder / "unseen"
-    if not unseen.exists():
+    if not (unseen / "malignant" / f"phantom-{SHOWN:03d}.png").exists():
         write_phantoms(unseen, SHOWN, seed=1)
     return paths, unseen

@@ -1,5 +1,6 @@
 """What an attack does to one image and one model: all that the page shows, without the page."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from mirst.attacks.losses import margin
 from mirst.data import letterbox
 from mirst.errors import MirstError
 from mirst.evaluation import decide
+from mirst.evaluation.evaluate import checked_distance
+from mirst.evaluation.worst_case import at_threshold
 from mirst.nn import ModelCard, load_model
 from mirst.report.paper_figures import residual_maps
 
@@ -27,7 +30,7 @@ Picture = NDArray[np.uint8]
 
 SHOWN = 256
 """Pictures are enlarged to at least so many pixels a side, pixel by pixel."""
-LARGEST, LEVELS, STEPS = 16 / 255, 16, 20
+LARGEST, LEVELS, STEPS, MOST_STEPS = 16 / 255, 16, 20, 100
 
 ATTACKS: dict[str, Callable[[float, int], Attack]] = {
     "PGD": lambda eps, steps: PGD(eps=eps, steps=steps, step_size=_step_size(eps, steps)),
@@ -47,12 +50,26 @@ class Subject:
     model: nn.Module
     card: ModelCard
 
+    @property
+    def positive(self) -> int:
+        return self.card.classes.index(self.card.positive)
+
+    @property
+    def at_threshold(self) -> nn.Module:
+        """The model with its operating point at equal logits: what attacks push over the line is what decides."""
+        return at_threshold(self.model, self.positive, self.card.threshold)
+
+    @property
+    def cut(self) -> float | None:
+        """The probability of the positive class from which on it is the answer; `None` for more than two classes."""
+        return 1 / (1 + math.exp(-self.card.threshold)) if len(self.card.classes) == 2 else None
+
 
 @dataclass(frozen=True)
 class View:
     """An image before and after an attack on one model."""
 
-    title: str
+    subject: Subject
     answers: tuple[str, str]
     """Before and after."""
     probabilities: tuple[dict[str, float], dict[str, float]]
@@ -63,6 +80,8 @@ class View:
     attacked: Picture
     residuals: dict[str, Picture]
     """By pooling; empty for a model without one."""
+    distance: float
+    """The largest change of a pixel, in units of the pixel range."""
 
     @property
     def turned(self) -> bool:
@@ -87,6 +106,11 @@ def prepared(image: Image.Image, card: ModelCard) -> Tensor:
     return torch.from_numpy(pixels.copy())[None].float() / 255
 
 
+def answer(subject: Subject, image: Image.Image) -> str:
+    """The class that the model gives to the image at its operating point."""
+    return _answer(subject, prepared(image, subject.card))[0][0]
+
+
 def view(subject: Subject, image: Image.Image, attack: str, eps: float, steps: int) -> View:
     """Attack the model's own answer to the image.
 
@@ -99,19 +123,22 @@ def view(subject: Subject, image: Image.Image, attack: str, eps: float, steps: i
     """
     if attack not in ATTACKS:
         raise MirstError(f"{attack} is no attack; choose {', '.join(ATTACKS)}")
-    model, card = subject.model, subject.card
-    x = prepared(image, card)
+    if not (0 <= eps <= LARGEST and 1 <= steps <= MOST_STEPS):
+        raise MirstError(f"eps is {255 * eps:g}/255 and steps {steps}; up to 16/255 and {MOST_STEPS} are offered")
+    x = prepared(image, subject.card)
     before, own = _answer(subject, x)
-    moved = ATTACKS[attack](eps, steps)(model, x, own, generator=torch.Generator().manual_seed(0))
+    moved = ATTACKS[attack](eps, steps)(subject.at_threshold, x, own, generator=torch.Generator().manual_seed(0))
+    distance = checked_distance(attack, x, moved, eps)
     after, _ = _answer(subject, moved)
     return View(
-        subject.title,
+        subject,
         (before[0], after[0]),
         (before[1], after[1]),
         _gray(x),
         _signed((moved - x)[0].mean(0), eps),
         _gray(moved),
-        _residuals(model, x, moved),
+        _residuals(subject.model, x, moved),
+        float(distance),
     )
 
 
@@ -139,11 +166,11 @@ def _turned(subject: Subject, x: Tensor, own: Tensor, radii: Tensor) -> Tensor:
     """Which radii suffice, `(len(radii),)`."""
     eps = radii.view(-1, 1, 1, 1)
     many, labels = x.expand(len(radii), *x.shape[1:]), own.expand(len(radii))
-    with attackable(subject.model) as net:
+    with attackable(subject.at_threshold) as net:
         gradient = gradient_of(lambda images: margin(net(images), labels))
         moved = last(iterates(gradient, many, eps=eps, step_size=2.5 * eps / STEPS, steps=STEPS))
     with torch.no_grad():
-        _, answers = decide(subject.model(moved), _positive(subject.card), subject.card.threshold)
+        _, answers = decide(subject.model(moved), subject.positive, subject.card.threshold)
     return answers != labels
 
 
@@ -152,13 +179,9 @@ def _answer(subject: Subject, x: Tensor) -> tuple[tuple[str, dict[str, float]], 
     card = subject.card
     with torch.no_grad():
         logits = subject.model(x)
-        _, answer = decide(logits, _positive(card), card.threshold)
+        _, answer = decide(logits, subject.positive, card.threshold)
     shares = logits.softmax(1)[0].tolist()
     return (card.classes[int(answer)], dict(zip(card.classes, shares, strict=True))), answer
-
-
-def _positive(card: ModelCard) -> int:
-    return card.classes.index(card.positive)
 
 
 def _step_size(eps: float, steps: int) -> float:

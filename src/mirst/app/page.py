@@ -1,6 +1,9 @@
 """The page itself, in Gradio."""
 
+import io
+import math
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -10,7 +13,7 @@ import gradio as gr
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from mirst.app.explore import ATTACKS, Subject, View, smallest_eps, view
+from mirst.app.explore import ATTACKS, LARGEST, MOST_STEPS, Picture, Subject, View, answer, smallest_eps, view
 from mirst.app.uploads import SUFFIXES, take
 from mirst.data import ImageFile, Record, decode
 from mirst.errors import MirstError
@@ -28,14 +31,13 @@ HOW = (
 )
 
 
-POOLS = ("max-pool", "drop-max")
-
-
 class Chosen(NamedTuple):
     """What a visitor looks at."""
 
     image: Image.Image
     name: str
+    truth: str | None
+    """The class that it is filed as, where known."""
     smallest: list[float | None]
     """For each model."""
 
@@ -47,103 +49,131 @@ class Explorer:
         self.subjects, self.records = subjects, records
         self._lock = threading.Lock()
 
+    def opening(self) -> Chosen | None:
+        """The first image that all models answer as it is filed, of the positive class if any: it shows most."""
+        positive = self.subjects[0].card.positive
+        for record in sorted(self.records, key=lambda record: record.label != positive):
+            image = decode(record.file, 3)
+            if all(answer(subject, image) == record.label for subject in self.subjects):
+                return self._chosen(image, record.name, record.label)
+        return self.pick(0) if self.records else None
+
     def pick(self, number: int) -> Chosen:
         """An image of the gallery."""
+        if number not in range(len(self.records)):
+            raise MirstError(f"there is no picture {number} in the gallery")
         record = self.records[number]
-        return self._chosen(decode(record.file, 3), f"{record.name}, filed as {record.label}")
+        return self._chosen(decode(record.file, 3), record.name, record.label)
 
-    def upload(self, sent: str) -> Chosen:
+    def upload(self, sent: Path) -> Chosen:
         """A picture that was sent."""
-        return self._chosen(take(Path(sent)), "The picture you sent")
+        return self._chosen(take(sent), "The picture you sent", None)
 
     def show(self, chosen: Chosen, attack: str, levels: float, steps: float) -> list[View]:
         """The attack on every model."""
         with self._lock:
             return [view(subject, chosen.image, attack, levels / 255, int(steps)) for subject in self.subjects]
 
-    def _chosen(self, image: Image.Image, name: str) -> Chosen:
+    def _chosen(self, image: Image.Image, name: str, truth: str | None) -> Chosen:
         with self._lock:
-            return Chosen(image, name, [smallest_eps(subject, image) for subject in self.subjects])
+            return Chosen(image, name, truth, [smallest_eps(subject, image) for subject in self.subjects])
 
 
 def build(explorer: Explorer) -> Any:
-    """The page, a `gradio.Blocks`."""
+    """The page, a `gradio.Blocks`. What visitors send lives in their sessions alone."""
+    opening = explorer.opening()
     with gr.Blocks(title="mirst explorer", analytics_enabled=False, delete_cache=(600, IDLE)) as page:
         gr.Markdown(f"# Why a high F1 is not enough\n{NOTICE}")
         chosen = gr.State(None, time_to_live=IDLE)
         with gr.Row():
             with gr.Column(scale=2, min_width=340):
                 gallery = _gallery(explorer)
-                sent = gr.File(label="Or send a PNG, JPEG or DICOM file", file_types=list(SUFFIXES))
+                sent = gr.File(label="Or send a PNG, JPEG or DICOM file", file_types=list(SUFFIXES), height=150)
                 attack = gr.Dropdown(list(ATTACKS), value="PGD", label="Attack")
                 levels = gr.Slider(0, 16, value=5, step=0.5, label="eps, in gray levels of 255")
-                steps = gr.Slider(1, 100, value=20, step=1, label="Steps")
+                steps = gr.Slider(1, MOST_STEPS, value=20, step=1, label="Steps")
                 gr.Markdown(HOW)
             with gr.Column(scale=5, min_width=320):
-                heading = gr.Markdown("## Pick a picture")
-                with gr.Row():
-                    panels = [_Panel(subject) for subject in explorer.subjects]
-        outputs = [chosen, heading, *(part for panel in panels for part in panel.parts)]
-
-        def shown(one: Chosen | None, attack: str, levels: float, steps: float) -> list[Any]:
-            if one is None:
-                return [gr.skip()] * len(outputs)
-            views = explorer.show(one, attack, levels, steps)
-            filled = [
-                part
-                for panel, seen, eps in zip(panels, views, one.smallest, strict=True)
-                for part in panel.filled(seen, eps)
-            ]
-            return [one, f"## {_plain(one.name)}", *filled]
-
-        def picked(event: gr.SelectData, attack: str, levels: float, steps: float) -> list[Any]:
-            return _said(lambda: shown(explorer.pick(int(event.index)), attack, levels, steps), len(outputs))
-
-        def uploaded(sent: str | None, attack: str, levels: float, steps: float) -> list[Any]:
-            if sent is None:
-                return [gr.skip()] * len(outputs)
-            return _said(lambda: shown(explorer.upload(sent), attack, levels, steps), len(outputs))
-
-        def changed(one: Chosen | None, attack: str, levels: float, steps: float) -> list[Any]:
-            return _said(lambda: shown(one, attack, levels, steps), len(outputs))
-
+                shown = gr.HTML("<h2>Pick a picture</h2>", elem_id="shown")
         settings: list[Any] = [attack, levels, steps]
-        quietly: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
+        outputs = [chosen, shown]
+
+        def show(one: Chosen | None, *settings: Any) -> str:
+            if one is None:
+                raise MirstError("The picture went with the lost connection; pick it again.")
+            return render(one, explorer.show(one, *settings))
+
+        def first(one: Chosen | None, *settings: Any) -> list[Any]:
+            return [one, show(one, *settings)]
+
+        def opened(*settings: Any) -> Any:
+            return _said(lambda: first(opening, *settings))
+
+        def picked(event: gr.SelectData, *settings: Any) -> Any:
+            return _said(lambda: first(explorer.pick(event.index), *settings))
+
+        def uploaded(sent: dict[str, Any], *settings: Any) -> Any:
+            return _said(lambda: first(explorer.upload(_arrived(sent, page)), *settings))
+
+        def changed(one: Chosen | None, *settings: Any) -> Any:
+            return _said(lambda: show(one, *settings))
+
+        def left(request: gr.Request) -> None:
+            page.state_holder.delete_state(request.session_hash)
+
+        # What clients send is judged here: Gradio's own checks print stack traces.
+        quietly: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal", "preprocess": False}
         if gallery is not None:
+            page.load(opened, settings, outputs, **quietly)
             gallery.select(picked, settings, outputs, **quietly)
         sent.upload(uploaded, [sent, *settings], outputs, **quietly).then(lambda: None, None, sent, **quietly)
-        gr.on([attack.change, levels.release, steps.release], changed, [chosen, *settings], outputs, **quietly)
+        gr.on(
+            [control.change for control in settings],
+            changed,
+            [chosen, *settings],
+            shown,
+            trigger_mode="always_last",
+            **quietly,
+        )
+        page.unload(left)
     return page
 
 
-class _Panel:
-    """What is shown of one model."""
+def render(one: Chosen, views: Sequence[View]) -> str:
+    """What the attack did, as HTML that holds its pictures."""
+    environment = Environment(loader=PackageLoader("mirst.app"), autoescape=True, undefined=StrictUndefined)
+    environment.filters |= {"uri": _uri, "levels": _levels}
+    found = [_smaller(smallest, seen) for smallest, seen in zip(one.smallest, views, strict=True)]
+    return environment.get_template("explorer.html.j2").render(
+        name=one.name, truth=one.truth, views=list(zip(views, found, strict=True))
+    )
 
-    def __init__(self, subject: Subject) -> None:
-        self.title = subject.title
-        with gr.Column(min_width=320):
-            self.answer = gr.HTML(f"<h3>{escape(subject.title)}</h3>")
-            with gr.Row():
-                self.pictures = [self._picture(what) for what in ("Picture", "Change", "Attacked")]
-            gr.Markdown("What the first pooling passes on of the attack, as max-pool and as drop-max:")
-            with gr.Row():
-                self.residuals = [self._picture(pool) for pool in POOLS]
-        self.parts = [self.answer, *self.pictures, *self.residuals]
 
-    def _picture(self, what: str) -> gr.Image:
-        return gr.Image(
-            label=what,
-            alt_text=f"{self.title}: {what}",
-            format="png",
-            interactive=False,
-            buttons=["download", "fullscreen"],
-            min_width=100,
-            height=220,
-        )
+def _smaller(smallest: float | None, seen: View) -> float | None:
+    """What the search found, or the attack that is shown."""
+    return min(smallest or LARGEST, seen.distance) if seen.turned else smallest
 
-    def filled(self, seen: View, smallest: float | None) -> list[Any]:
-        residuals = [seen.residuals.get(pool) for pool in POOLS]
-        return [_answer(seen, smallest), seen.clean, seen.perturbation, seen.attacked, *residuals]
+
+def _levels(eps: float) -> str:
+    """In units of 1/255, rounded up: what is an upper bound stays one."""
+    return f"{math.ceil(25500 * eps - 1e-3) / 100:.2f}"
+
+
+def _uri(picture: Picture) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="png")
+    return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
+
+
+def _arrived(sent: dict[str, Any], page: gr.Blocks) -> Path:
+    """Where Gradio put an upload.
+
+    Raises:
+        MirstError: the client names another file.
+    """
+    if sent["path"] not in page.upload_file_set:
+        raise MirstError("The file did not arrive; send it again.")
+    return Path(sent["path"])
 
 
 def _gallery(explorer: Explorer) -> gr.Gallery | None:
@@ -168,18 +198,7 @@ def _thumbnail(file: ImageFile) -> Image.Image:
     return image
 
 
-def _answer(seen: View, smallest: float | None) -> str:
-    """The model's answers in words, and its probabilities as bars."""
-    environment = Environment(loader=PackageLoader("mirst.app"), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("answer.html.j2").render(seen=seen, smallest=smallest)
-
-
-def _plain(text: str) -> str:
-    """A name without meaning to Markdown."""
-    return "".join(f"&#{ord(letter)};" if letter in "\\`*_{}[]<>()#+!|~&$" else letter for letter in text)
-
-
-def _said(work: Callable[[], list[Any]], outputs: int) -> list[Any]:
+def _said(work: Callable[[], Any]) -> Any:
     """What `work` returns; where it fails, a sentence on the page, which stays as it was."""
     try:
         return work()
@@ -187,4 +206,4 @@ def _said(work: Callable[[], list[Any]], outputs: int) -> list[Any]:
         gr.Warning(escape(str(error)))
     except Exception:  # noqa: BLE001 - a visitor gets a sentence, whatever failed
         gr.Warning("That did not work; try another picture or another attack.")
-    return [gr.skip()] * outputs
+    return gr.skip()

@@ -1,14 +1,20 @@
-"""Files that visitors send: bounded, read once, and gone."""
+"""Files that visitors send: known by their content, bounded before they are decoded, read once, and gone."""
 
+import tempfile
 from pathlib import Path
 
 from PIL import Image
 
 from mirst.data import ImageFile, decode
+from mirst.data.dicom import forget, require_one_slice
+from mirst.data.images import UNREADABLE
 from mirst.errors import MirstError
 
 MAX_BYTES = 20 * 2**20
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
+"""What the page asks for; the content of a file decides."""
+BEGINNINGS = {".png": (0, b"\x89PNG\r\n\x1a\n"), ".jpg": (0, b"\xff\xd8\xff"), ".dcm": (128, b"DICM")}
+MAX_SIDE = 8192
 LONGEST = 2048
 """Larger pictures are reduced to it: the models see far fewer pixels."""
 
@@ -21,16 +27,43 @@ def take(path: Path) -> Image.Image:
             sentence names nothing of this machine.
     """
     try:
-        if path.suffix.lower() not in SUFFIXES:
-            raise MirstError(f"Only {', '.join(SUFFIXES)} files are read.")
         if path.stat().st_size > MAX_BYTES:
             raise MirstError(f"The file is larger than {MAX_BYTES // 2**20} MB; send a smaller one.")
-        image = decode(ImageFile(path), channels=3)
-    except MirstError as error:
-        raise MirstError(str(error).replace(str(path), "the file")) from error
+        content = path.read_bytes()
     except OSError as error:
         raise MirstError("The file did not arrive whole; send it again.") from error
     finally:
         path.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mirst-sent-") as folder:
+        return _decoded(Path(folder), content)
+
+
+def _decoded(folder: Path, content: bytes) -> Image.Image:
+    suffix = next((s for s, (at, begin) in BEGINNINGS.items() if content[at : at + len(begin)] == begin), None)
+    if suffix is None:
+        raise MirstError("Only PNG, JPEG and DICOM files are read; of a volume send one slice.")
+    path = folder / f"sent{suffix}"
+    path.write_bytes(content)
+    try:
+        if suffix == ".dcm":
+            require_one_slice(path, MAX_SIDE)
+        else:
+            _require_bounded(path)
+        image = decode(ImageFile(path), channels=3)
+    except MirstError as error:
+        raise MirstError(str(error).replace(str(path), "the file")) from error
+    finally:
+        forget()
     image.thumbnail((LONGEST, LONGEST))
     return image
+
+
+def _require_bounded(path: Path) -> None:
+    """Raise `MirstError` for a picture whose header declares too many pixels."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
+        raise MirstError(f"cannot read {path} as an image ({' '.join(str(error).split())}); repair it") from error
+    if max(width, height) > MAX_SIDE:
+        raise MirstError(f"{path} is {width} x {height}; sides of at most {MAX_SIDE} pixels are taken")

@@ -20,13 +20,11 @@ def explorer(
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535)] = None,
 ) -> None:
     """Explore attacks on single images in a browser. Not a medical device."""
-    from mirst.app import demo_pair, launch
+    from mirst.app import launch
 
-    paths = list(checkpoints or [])
-    if demo:
-        if paths or data is not None:
-            raise MirstError("--demo brings its own models and images; leave out checkpoints and --data")
-        paths, data = demo_pair(typer.echo)
-    if not 1 <= len(paths) <= 2:
+    paths = checkpoints or []
+    if demo and (paths or data is not None):
+        raise MirstError("--demo brings its own models and images; leave out checkpoints and --data")
+    if len(paths) > 2 or not (paths or demo):
         raise MirstError("app takes one or two checkpoints, or --demo")
     launch(paths, data, host=host, port=port, tell=typer.echo)

@@ -16,6 +16,7 @@ from mirst.errors import MirstError
 
 SUFFIXES = frozenset({".dcm", ".dicom"})
 MAX_PIXELS = 2**29
+DEFLATED = "1.2.840.10008.1.2.1.99"
 TISSUE = 1
 """Region Data Type of B-mode tissue (DICOM PS3.3, C.8.5.5)."""
 
@@ -41,6 +42,32 @@ def patient_of(path: Path) -> str | None:
     with _reading(path):
         patient = str(getattr(dataset, "PatientID", "") or "").strip()
     return patient or None
+
+
+def require_one_slice(path: Path, max_side: int) -> None:
+    """Judge a file of unknown origin by its header, before anything is decoded.
+
+    Raises:
+        MirstError: no DICOM file, stored deflated (which no header bounds), several frames, or too large.
+    """
+    pydicom = _pydicom(path)
+    with _reading(path):
+        if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
+            raise ValueError("it is stored deflated, which has no bounded size")
+    dataset = _dataset(path)
+    with _reading(path):
+        frames = int(getattr(dataset, "NumberOfFrames", 1) or 1)
+        height, width = int(dataset.Rows), int(dataset.Columns)
+    if frames > 1:
+        raise MirstError(f"{path} holds {frames} frames; of a volume or a loop send one slice")
+    if max(height, width) > max_side:
+        raise MirstError(f"{path} is {width} x {height}; sides of at most {max_side} pixels are taken")
+
+
+def forget() -> None:
+    """Drop the files that were read last from memory."""
+    _read_frames.cache_clear()
+    _read_dataset.cache_clear()
 
 
 def decode_dicom(path: Path, frame: str | None) -> Image.Image:
@@ -79,12 +106,17 @@ def _read_frames(path: Path, stamp: Stamp) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=2)
 def _read_dataset(path: Path, _stamp: Stamp) -> Any:
+    pydicom = _pydicom(path)
+    with _reading(path):
+        return pydicom.dcmread(path)
+
+
+def _pydicom(path: Path) -> Any:
     try:
         import pydicom
     except ImportError as error:
         raise MirstError(f"{path} is a DICOM file; install mirst[dicom] to read it") from error
-    with _reading(path):
-        return pydicom.dcmread(path)
+    return pydicom
 
 
 @contextmanager

@@ -1,0 +1,184 @@
+"""The running explorer, as clients reach it over HTTP, well-meaning or not."""
+
+import base64
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+pytest.importorskip("gradio", reason="mirst[app] is not installed")
+
+SETTINGS = ["PGD", 5, 3]
+
+
+class Served:
+    """`mirst app` in a process of its own, temporary files in a folder of its own."""
+
+    def __init__(self, folder, *arguments):
+        self.folder = folder
+        command = [sys.executable, "-m", "mirst.cli", "app", *arguments]
+        environment = {**os.environ, "TMPDIR": str(folder)}
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        self.address = self.process.stdout.readline().split()[1]
+        self.config = requests.get(f"{self.address}config", timeout=30).json()
+
+    def files(self):
+        return {path for path in self.folder.rglob("*") if path.is_file()}
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.communicate(timeout=60)[1]
+
+
+class Visitor:
+    """One session."""
+
+    def __init__(self, served, name):
+        self.served, self.name = served, name
+        self.api = f"{served.address}gradio_api"
+
+    def does(self, event, data, **more):
+        """What comes of an event: the HTML shown, or the sentences of a refusal."""
+        asked, told = self.asks(event, data, **more), []
+        with requests.get(
+            f"{self.api}/queue/data", params={"session_hash": self.name}, stream=True, timeout=60
+        ) as lines:
+            for line in lines.iter_lines():
+                message = json.loads(line.removeprefix(b"data: ")) if line else {}
+                if message.get("event_id") != asked:
+                    continue
+                if message.get("msg") == "log":
+                    told.append(message["log"])
+                if message.get("msg") == "process_completed":
+                    shown = message["output"]["data"][-1]
+                    return shown if isinstance(shown, str) else told
+        raise AssertionError("the server hung up")
+
+    def asks(self, event, data, **more):
+        number = next(
+            one["id"] for one in self.served.config["dependencies"] if any(event == name for _, name in one["targets"])
+        )
+        body = {"data": data, "fn_index": number, "session_hash": self.name, "trigger_id": 0, **more}
+        return requests.post(f"{self.api}/queue/join", json=body, timeout=30).json()["event_id"]
+
+    def picks(self, index):
+        return self.does("select", SETTINGS, event_data={"index": index, "value": None})
+
+    def sends(self, content, name="sent.png"):
+        """What the upload is answered."""
+        return requests.post(f"{self.api}/upload", files={"files": (name, content)}, timeout=60)
+
+    def uploads(self, content, name="sent.png"):
+        return self.names(self.sends(content, name).json()[0])
+
+    def names(self, path):
+        return self.does("upload", [{"path": path, "meta": {"_type": "gradio.FileData"}}, *SETTINGS])
+
+
+@pytest.fixture(scope="module")
+def served(finished, phantoms, tmp_path_factory):
+    checkpoints = [finished / "trials" / f"{name}-fold0-seed0" / "model.safetensors" for name in ("ce", "mirst+dm")]
+    running = Served(tmp_path_factory.mktemp("served"), *checkpoints, "--data", phantoms)
+    yield running
+    errors = running.end()
+    assert running.process.returncode == 0
+    assert "Traceback" not in errors
+    assert running.files() == set()
+
+
+def png(level):
+    buffer = io.BytesIO()
+    Image.new("L", (32, 32), level).save(buffer, format="png")
+    return buffer.getvalue()
+
+
+def level_shown(html):
+    """The gray level of the first picture on the page."""
+    data = re.search(r'src="data:image/png;base64,([^"]+)"', html)[1]
+    return int(np.median(np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))))
+
+
+def test_a_pick_is_shown_for_both_models(served):
+    html = Visitor(served, "one").picks(3)
+    assert html.count("<section") == 2
+    assert html.count("<img") == 10
+    assert "filed as " in html
+
+
+def test_visitors_at_once_never_see_one_another(served):
+    def visit(level):
+        visitor = Visitor(served, f"level-{level}")
+        first = visitor.uploads(png(level))
+        return level_shown(first), level_shown(visitor.does("change", [None, *SETTINGS]))
+
+    levels = [20, 60, 100, 140]
+    with ThreadPoolExecutor(4) as visitors:
+        assert list(visitors.map(visit, levels)) == [(level, level) for level in levels]
+
+
+@pytest.mark.parametrize("name", ["sent.png", "../../../../tmp/evil.png", "/etc/evil.png", "a\\..\\b.png", "x" * 300])
+def test_an_upload_leaves_nothing_whatever_its_name(served, name):
+    before = served.files()
+    assert level_shown(Visitor(served, "named").uploads(png(77), name)) == 77
+    assert served.files() == before
+    assert not Path("/tmp/evil.png").exists()
+
+
+def test_what_is_no_picture_gets_a_sentence_and_leaves_nothing(served):
+    before = served.files()
+    for content in (b"no picture", png(9)[:50], b"\x89PNG\r\n\x1a\n" + bytes(100)):
+        (sentence,) = Visitor(served, "bad").uploads(content, "bad.png")
+        assert str(served.folder) not in sentence
+    assert served.files() == before
+    too_many = Visitor(served, "bad").sends(bytes(21 * 2**20))
+    assert too_many.status_code == 413
+    assert served.files() == before
+
+
+def test_files_that_were_not_uploaded_are_neither_read_nor_deleted(served):
+    thumbnail = next(iter(served.files()))
+    assert Visitor(served, "thief").names(str(thumbnail)) == ["The file did not arrive; send it again."]
+    assert thumbnail.exists()
+
+
+def test_nonsense_gets_a_sentence(served):
+    visitor = Visitor(served, "odd")
+    assert visitor.picks(10**6) == ["there is no picture 1000000 in the gallery"]
+    visitor.picks(0)
+    for settings in (["bfg", 5, 3], ["PGD", 99, 3], ["PGD", -1, 3], ["PGD", 5, 10**9], ["PGD", "five", None]):
+        (sentence,) = visitor.does("change", [None, *settings])
+        assert isinstance(sentence, str)
+
+
+def test_a_visitor_without_a_picture_is_told(served):
+    assert Visitor(served, "new").does("change", [None, *SETTINGS]) == [
+        "The picture went with the lost connection; pick it again."
+    ]
+
+
+def test_who_leaves_is_forgotten_and_holds_nobody_up(served):
+    leaving = Visitor(served, "leaving")
+    alive = requests.get(f"{leaving.api}/heartbeat/leaving", stream=True, timeout=30)
+    assert "<section" in leaving.uploads(png(50))
+    leaving.asks("change", [None, "Square (no gradients; ten queries a step)", 5, 100])
+    alive.close()
+    assert "<section" in Visitor(served, "next").picks(1)
+    for _ in range(20):
+        told = leaving.does("change", [None, *SETTINGS])
+        if isinstance(told, list):
+            break
+        time.sleep(0.2)
+    assert told == ["The picture went with the lost connection; pick it again."]
