@@ -14,6 +14,7 @@ from mirst.nn import replace_head, save_backbone
 from mirst.study.spec import StudySpec
 from mirst.study.trial import conditions, initial_model
 from mirst.training import Epoch, FitResult, SimCLR, fit
+from mirst.training.state import forget_state
 
 Method = Literal["simclr", "supervised"]
 EMBEDDING = 128
@@ -62,7 +63,7 @@ def pretrain(
             on_epoch=on_epoch,
         )
     save_backbone(out, model)
-    state.unlink(missing_ok=True)
+    forget_state(state)
     return result
 
 
