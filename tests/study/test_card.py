@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 
 from mirst.evaluation import classification_metrics
 from mirst.study import parse_defense, read_results, train
@@ -52,6 +53,18 @@ def test_the_text_names_use_data_and_weak_attacks(card):
     assert "pgd is weak by its settings: 3 steps of 0.001" in body
     assert "No strong attack was run" in body
     assert "trained with the defense `mirst+dm`" in body
+
+
+def test_the_text_is_read_as_markdown(card):
+    tokens = MarkdownIt("commonmark").enable("table").parse(front_matter(card)[1])
+    headings = [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"]
+    assert headings[1:] == [
+        "Intended use", "Model", "Data", "Training", "Evaluation", "Operating threshold", "Limits", "How to load it",
+    ]  # fmt: skip
+    kinds = [token.type for token in tokens]
+    assert kinds.count("table_open") == 2
+    assert kinds.count("tr_open") == (1 + 5) + (1 + 3)
+    assert kinds.count("list_item_open") >= 2 + 3
 
 
 def test_the_code_to_load_it_runs(card, phantoms, tmp_path, monkeypatch, capsys):
