@@ -64,6 +64,13 @@ def test_run_says_where_the_results_are(mirst, small_yaml, phantoms, tmp_path):
     assert (out / "report.html").is_file()
 
 
+@pytest.mark.parametrize("extra", [["--quiet"], ["--json"], ["--track", "tensorboard"]])
+def test_a_dry_run_has_nothing_to_be_told_of(mirst, small_yaml, phantoms, tmp_path, extra):
+    told = mirst("run", small_yaml, "--data", phantoms, "--out", tmp_path / "out", "--dry-run", *extra)
+    assert "leave out --quiet, --json and --track" in refused(told)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_dry_run_says_what_the_study_takes_and_writes_nothing(mirst, small_yaml, phantoms, finished, tmp_path):
     dry = ("run", small_yaml, "--data", phantoms, "--dry-run", "--jobs", 2, "--out")
     code, text, _ = mirst(*dry, tmp_path / "out")

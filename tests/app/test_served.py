@@ -173,7 +173,7 @@ def test_who_leaves_is_forgotten_and_holds_nobody_up(served):
     leaving = Visitor(served, "leaving")
     alive = requests.get(f"{leaving.api}/heartbeat/leaving", stream=True, timeout=30)
     assert "<section" in leaving.uploads(png(50))
-    leaving.asks("change", [None, "Square (no gradients; ten queries a step)", 5, 100])
+    leaving.asks("change", [None, "Square (no gradients; five queries a step)", 5, 100])
     alive.close()
     assert "<section" in Visitor(served, "next").picks(1)
     for _ in range(20):

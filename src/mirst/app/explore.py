@@ -37,7 +37,7 @@ ATTACKS: dict[str, Callable[[float, int], Attack]] = {
     "FGSM (one step)": lambda eps, _: FGSM(eps=eps),
     "CW (PGD on the margin)": lambda eps, steps: CW(eps=eps, steps=steps, step_size=_step_size(eps, steps)),
     "APGD (adapts its steps)": lambda eps, steps: APGD(eps=eps, steps=steps),
-    "Square (no gradients; ten queries a step)": lambda eps, steps: Square(eps=eps, queries=10 * steps),
+    "Square (no gradients; five queries a step)": lambda eps, steps: Square(eps=eps, queries=5 * steps),
 }
 """By the name that visitors choose, from eps and steps."""
 

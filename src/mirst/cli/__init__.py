@@ -52,6 +52,8 @@ def run(
 
     spec = load_spec(study, override or []).with_data(data)
     folder = out or spec.out or Path("results") / study.stem
+    if dry_run and (quiet or json_lines or track is not None):
+        raise MirstError("--dry-run trains nothing to be told of; leave out --quiet, --json and --track")
     if dry_run:
         _estimate(spec, folder, jobs)
     else:
