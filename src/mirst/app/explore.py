@@ -145,7 +145,8 @@ def view(subject: Subject, image: Image.Image, attack: str, eps: float, steps: i
 def smallest_eps(subject: Subject, image: Image.Image) -> float | None:
     """The smallest eps, up to 16/255, at which PGD on the margin turns the model's answer: an upper bound.
 
-    Sixteen radii at once, then sixteen more below the first that did. `None` where none did.
+    Sixteen radii at once, then sixteen more below the first that did: what a visitor can wait for, where
+    `mirst.evaluation.distances` searches for longer. `None` where none did.
     """
     x = prepared(image, subject.card)
     _, own = _answer(subject, x)
