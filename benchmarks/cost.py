@@ -14,7 +14,7 @@ from benchmarks.timing import medians
 from mirst.defenses import CE, MIRST, RST, Defense
 from mirst.nn import build_model
 from mirst.training import Training
-from mirst.training.fit import train_epoch
+from mirst.training.epoch import train_epoch
 
 BATCH, SIZES, STEPS, INSTANCES, COUNTS = 16, (32, 48, 64, 96, 128), (1, 2, 5, 10, 20), (1, 2, 4, 8), (16, 32, 128, 256)
 REPEATS = 3

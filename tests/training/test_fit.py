@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import signal
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,6 +117,72 @@ def test_a_run_that_was_killed_ends_as_one_that_never_was(tmp_path, select):
     assert equal(weights(resumed), weights(whole))
 
 
+class Signalling(DataLoader):
+    """Sends this process a signal while the batches with the numbers of `at`, counted over all epochs, are drawn."""
+
+    at, sent, drawn = frozenset(), signal.SIGINT, 0
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            self.drawn += 1
+            if self.drawn in self.at:
+                signal.raise_signal(self.sent)
+            yield batch
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_and_saves_it_and_a_resumed_run_is_the_same(tmp_path, sent):
+    """48 images, 12 a step: stopped in the middle of an epoch, at its end, and twice in one epoch."""
+
+    class Terminated(BaseException):
+        pass
+
+    def terminate(number, frame):
+        raise Terminated
+
+    def train(at, checkpoint=None):
+        model, data = small_cnn(), Signalling(toy_data(), batch_size=12, shuffle=True)
+        data.at, data.sent = at, sent
+        settings = dataclasses.replace(QUICK, select="best_robust", warmup=0.2, ramp=0.2)
+        val = DataLoader(toy_data(seed=1), batch_size=50)
+        result = fit(model, data, RST(steps=2, random_start=True), val=val, settings=settings, checkpoint=checkpoint)
+        return model, data, result
+
+    whole, _, expected = train(at=())
+    before, stopped, path = signal.signal(signal.SIGTERM, terminate), 0, tmp_path / "state.pt"
+    try:
+        for at in (6, 1, 4, 4, 3):  # of those that train: a run draws again what its epoch has done before
+            with pytest.raises((KeyboardInterrupt, Terminated)) as caught:
+                train({4 + at}, path)  # four are drawn to count the classes
+            assert caught.type is (KeyboardInterrupt if sent == signal.SIGINT else Terminated)
+            stopped += 1
+        resumed, data, result = train((), path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped == 5
+    assert data.drawn < 4 + 6 * 4
+    assert result == expected
+    assert equal(weights(resumed), weights(whole))
+    assert all(epoch.seconds > 0 for epoch in result.history)
+
+
+def test_without_a_checkpoint_a_signal_stops_at_once(tmp_path):
+    data = Signalling(toy_data(), batch_size=12)
+    data.at = {2}
+    with pytest.raises(KeyboardInterrupt):
+        fit(small_cnn(), data, CE(), settings=QUICK)
+    assert data.drawn == 2
+
+
+def test_a_state_of_another_version_is_refused(tmp_path):
+    path = tmp_path / "state.pt"
+    fit(small_cnn(), loader(), CE(), settings=Training(epochs=1), checkpoint=path)
+    payload = torch.load(path, weights_only=True)
+    torch.save(payload | {"version": 1}, path)
+    with pytest.raises(MirstError, match=r"state\.pt was written by another version of mirst; remove it"):
+        fit(small_cnn(), loader(), CE(), settings=Training(epochs=1), checkpoint=path)
+
+
 def test_a_state_of_another_run_or_a_damaged_one_is_refused(tmp_path):
     path = tmp_path / "state.pt"
     fit(small_cnn(), loader(), CE(), settings=Training(epochs=1), checkpoint=path)
@@ -131,7 +198,7 @@ def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(tmp_path):
     fit(whole, loader(), RST(steps=2), settings=Training(epochs=3), checkpoint=path)
     path.write_bytes(path.read_bytes()[:100])
     resumed, numbers = small_cnn(seed=9), []
-    with pytest.warns(UserWarning, match=r"state\.pt is damaged .* goes on from the epoch before"):
+    with pytest.warns(UserWarning, match=r"state\.pt is damaged .* goes on from the state before"):
         fit(
             resumed,
             loader(),

@@ -18,7 +18,8 @@ from mirst.defenses import Defense
 from mirst.study.memory import forget_peak_memory, peak_memory
 from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial, initial_model, outcome_rows, training_shares
 from mirst.training import Training
-from mirst.training.fit import selection_attack, train_epoch
+from mirst.training.epoch import train_epoch
+from mirst.training.fit import selection_attack
 from mirst.training.settings import has_field
 from mirst.training.state import State, save_state
 from mirst.training.validation import logits_on

@@ -1,28 +1,25 @@
 """The training loop."""
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mirst.attacks import PGD
 from mirst.defenses import Defense
 from mirst.errors import Diverged, MirstError
 from mirst.metrics import youden_threshold
 from mirst.nn import in_fast_layout, plainly
+from mirst.training.epoch import Begun, Left, Loader, train_epoch
 from mirst.training.settings import Training, has_field, with_class_weights
+from mirst.training.signals import signals_held
 from mirst.training.state import Epoch, State, load_state, save_state
 from mirst.training.validation import balanced_accuracy_on, logits_on
-
-Loader = Iterable[tuple[Tensor, Tensor]]
-EXPLODED = 1e6
-"""A loss that no training comes back from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +66,8 @@ def fit(
         seed: of everything random inside an epoch, a shuffling `DataLoader` included. The initial
             weights are the caller's. Torch's global generator is left as found.
         checkpoint: file to write the state to after each epoch and to resume from. A resumed run
-            ends with the weights of one that was never stopped.
+            ends with the weights of one that was never stopped. With it, SIGINT and SIGTERM wait until the
+            step has ended and is saved too.
         on_epoch: called after each epoch.
 
     Raises:
@@ -107,65 +105,54 @@ def _fit(
     path = None if checkpoint is None else Path(checkpoint)
     state = State(history=[]) if path is None else load_state(path, run, model, optimizer)
 
-    for index in range(len(state.history), settings.epochs):
-        began = time.monotonic()
-        with _seeded(model, seed, index):
+    with signals_held(path is not None) as stopped:
+        while len(state.history) < settings.epochs:
             try:
-                loss, terms = train_epoch(model, data, settings.defense_at(defense, index), optimizer, settings, index)
-            except Diverged as error:
-                raise Diverged(f"training diverged in epoch {index + 1}: {error}", state.history) from error
-        epoch = _validated(model, val, defense, settings, index, loss, terms)
-        epoch = replace(epoch, seconds=time.monotonic() - began)
-        state.history.append(epoch)
-        _keep_best(state, epoch, model, settings)
-        if path is not None:
-            save_state(path, run, state, model, optimizer)
-        if on_epoch is not None:
-            on_epoch(epoch)
+                epoch = _epoch(model, data, defense, val, optimizer, settings, seed, state, stopped)
+            except Left as left:
+                assert path is not None
+                state.begun = left.begun
+                save_state(path, run, state, model, optimizer)
+                raise KeyboardInterrupt from None
+            state.history.append(epoch)
+            state.begun = Begun()
+            _keep_best(state, epoch, model, settings)
+            if path is not None:
+                save_state(path, run, state, model, optimizer)
+            if on_epoch is not None:
+                on_epoch(epoch)
+            if stopped():
+                raise KeyboardInterrupt
 
     if state.best_weights is not None:
         model.load_state_dict(state.best_weights)
     return _judge(model, val if val is not None else data, settings, positive, seed, state)
 
 
-def train_epoch(
+def _epoch(
     model: nn.Module,
     data: Loader,
     defense: Defense,
+    val: Loader | None,
     optimizer: torch.optim.Optimizer,
     settings: Training,
-    index: int,
-) -> tuple[float, dict[str, float]]:
-    """Train on every batch once, with the learning rate of epoch `index`, from 0.
-
-    Returns:
-        Means of the loss and of its terms over the batches.
-
-    Raises:
-        MirstError: no batch.
-        Diverged: a loss above 1e6, or a loss or weights that are not finite.
-    """
-    device = next(model.parameters()).device
-    for group in optimizer.param_groups:
-        group["lr"] = settings.lr_at(index)
-    model.train()
-    losses: list[float] = []
-    sums: defaultdict[str, float] = defaultdict(float)
-    for x, y in data:
-        optimizer.zero_grad(set_to_none=True)
-        total, terms = defense(model, x.to(device), y.to(device))
-        losses.append(total.item())
-        if not losses[-1] <= EXPLODED:  # also catches NaN
-            raise Diverged(f"the loss is {losses[-1]:.3g}; lower training.lr")
-        total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        for name, value in terms.items():
-            sums[name] += value
-    if not losses:
-        raise MirstError("the training data give no batch")
-    if not all(p.isfinite().all() for p in model.parameters()):
-        raise Diverged("the weights are not finite; lower training.lr")
-    return sum(losses) / len(losses), {name: value / len(losses) for name, value in sums.items()}
+    seed: int,
+    state: State,
+    leave: Callable[[], bool],
+) -> Epoch:
+    """The epoch after those of `state`."""
+    index, start = len(state.history), time.monotonic() - state.begun.seconds
+    try:
+        with _seeded(model, seed, index):
+            current = settings.defense_at(defense, index)
+            loss, terms = train_epoch(model, data, current, optimizer, settings, index, state.begun, leave)
+    except Diverged as error:
+        raise Diverged(f"training diverged in epoch {index + 1}: {error}", state.history) from error
+    except Left as left:
+        left.begun.seconds = time.monotonic() - start
+        raise
+    epoch = _validated(model, val, defense, settings, index, loss, terms)
+    return replace(epoch, seconds=time.monotonic() - start)
 
 
 def _validated(

@@ -1,4 +1,4 @@
-"""What survives a kill: the state of a training run after each epoch."""
+"""What survives a kill: the state of a training run after each epoch, or between two steps."""
 
 import io
 import warnings
@@ -11,8 +11,11 @@ from torch import Tensor, nn
 
 from mirst.errors import MirstError
 from mirst.files import atomic
+from mirst.training.epoch import Begun
 
 Weights = dict[str, Tensor]
+VERSION = 2
+"""Of the layout of the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,25 +46,34 @@ class State:
     best_epoch: int | None = None
     best_value: float = -1.0
     best_weights: Weights | None = None
+    begun: Begun = field(default_factory=Begun)
+    """What is done of the epoch after those of the history."""
 
 
 def save_state(path: Path, run: str, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write everything that the next epoch depends on, and keep the state before it. `run` tells runs apart."""
     payload = {
+        "version": VERSION,
         "run": run,
         "history": [asdict(epoch) for epoch in state.history],
         "best_epoch": state.best_epoch,
         "best_value": state.best_value,
         "best_weights": state.best_weights,
+        "begun": asdict(state.begun),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
     content = io.BytesIO()  # torch itself does not tell a full disk from a defect of its own
     torch.save(payload, content)
+    replace_state(path, content.getbuffer())
+
+
+def replace_state(path: Path, content: bytes | memoryview) -> None:
+    """Write a state as `save_state` does: the one before it stays beside it."""
     with atomic(path) as partial:
-        partial.write_bytes(content.getbuffer())
+        partial.write_bytes(content)
         if path.exists():
-            path.replace(_previous(path))
+            path.replace(previous_state(path))
 
 
 def load_state(path: Path, run: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
@@ -75,6 +87,8 @@ def load_state(path: Path, run: str, model: nn.Module, optimizer: torch.optim.Op
     payload = _read(path)
     if payload is None:
         return State(history=[])
+    if payload.get("version") != VERSION:
+        raise MirstError(f"training state {path} was written by another version of mirst; remove it to start afresh")
     if payload["run"] != run:
         raise MirstError(f"training state {path} belongs to a run with other settings; remove it or name another file")
     model.load_state_dict(payload["model"])
@@ -84,6 +98,7 @@ def load_state(path: Path, run: str, model: nn.Module, optimizer: torch.optim.Op
         best_epoch=payload["best_epoch"],
         best_value=payload["best_value"],
         best_weights=payload["best_weights"],
+        begun=Begun(**payload["begun"]),
     )
 
 
@@ -99,11 +114,12 @@ def read_epochs(path: Path) -> list[Epoch]:
 
 def forget_state(path: Path) -> None:
     """Remove the state, and the one before it."""
-    for file in (path, _previous(path)):
+    for file in (path, previous_state(path)):
         file.unlink(missing_ok=True)
 
 
-def _previous(path: Path) -> Path:
+def previous_state(path: Path) -> Path:
+    """Where the state before the one at `path` is kept."""
     return path.with_name(f"{path.name}.previous")
 
 
@@ -113,7 +129,7 @@ def _epochs(payload: dict[str, Any]) -> list[Epoch]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     problem = None
-    for file in (path, _previous(path)):
+    for file in (path, previous_state(path)):
         if not file.exists():
             continue
         try:
@@ -122,7 +138,7 @@ def _read(path: Path) -> dict[str, Any] | None:
             problem = problem or error
             continue
         if problem is not None:
-            warnings.warn(f"{path} is damaged ({problem}); training goes on from the epoch before", stacklevel=3)
+            warnings.warn(f"{path} is damaged ({problem}); training goes on from the state before", stacklevel=3)
         return payload
     if problem is not None:
         raise MirstError(f"training state {path} cannot be read ({problem}); remove it to start afresh") from problem
