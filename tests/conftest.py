@@ -10,7 +10,7 @@ import yaml
 from torch import Tensor, nn
 
 from mirst.data import write_phantoms
-from mirst.study import StudySpec, load_spec, measure_distances, run_study
+from mirst.study import Local, StudySpec, load_spec, measure_distances, run_study
 from tests.helpers import small_cnn
 
 torch.set_num_threads(1)
@@ -80,7 +80,7 @@ def small_spec(small_yaml: Path, phantoms: Path) -> StudySpec:
 @pytest.fixture(scope="session")
 def finished(small_spec: StudySpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("results") / "small"
-    run_study(small_spec, out, jobs=2)
+    run_study(small_spec, out, engine=Local(2))
     return out
 
 

@@ -48,7 +48,7 @@ def test_json_lines_tell_plan_epochs_ends_and_the_result():
         display.step(Step("ce-fold0-seed0", epoch))
         display.step(Step("ce-fold0-seed0", nameless))
         display.step(Step("ce-fold0-seed0", None, "the loss is nan"))
-        display.step(Step("ce-fold1-seed0", None, killed="killed by SIGKILL", again=True))
+        display.step(Step("ce-fold1-seed0", None, killed="killed by SIGKILL", again="alone when the others have ended"))
     display.result(Path("out"), Path("out/report.html"))
     plan, told, unknown, end, kill, result = map(json.loads, lines)
     trials = ["ce-fold0-seed0", "ce-fold1-seed0"]
@@ -92,7 +92,7 @@ def show(console):
         *epochs(first, 1, 2, 3, 4),
         Step(first, None),
         *epochs(second, 1),
-        Step(second, None, killed="killed by SIGKILL", again=True),
+        Step(second, None, killed="killed by SIGKILL", again="alone when the others have ended"),
         Step(third, None, "training diverged in epoch 1: the loss is nan [0]; lower training.lr"),
         *epochs(second, 2, 3, 4),
         Step(second, None),

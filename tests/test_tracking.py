@@ -6,7 +6,7 @@ import pytest
 
 from mirst.errors import MirstError
 from mirst.evaluation import trial_metrics
-from mirst.study import Step, epochs_so_far, read_results, run_study
+from mirst.study import Local, Step, epochs_so_far, read_results, run_study
 from mirst.tracking import TensorBoard, open_tracker
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -37,7 +37,7 @@ def test_a_run_sends_every_epoch_and_the_test_metrics(small_spec, tmp_path):
     out = tmp_path / "out"
     spec = small_spec.model_copy(update={"defenses": small_spec.defenses[1:], "seeds": (0,)})
     tracker = TensorBoard(out)
-    run_study(spec, out, jobs=2, on_plan=tracker.plan, on_step=tracker.step)
+    run_study(spec, out, engine=Local(2), on_plan=tracker.plan, on_step=tracker.step)
     found, epochs = scalars(out), epochs_so_far(out / "trials" / TRIAL)
     assert found["loss"] == [(e.number, pytest.approx(e.loss)) for e in epochs]
     assert found["validation/clean"] == [(e.number, pytest.approx(e.clean)) for e in epochs]
@@ -77,7 +77,7 @@ def test_trials_that_ended_untold_are_told_by_the_next_run(folder, small_spec):
 def test_a_trial_that_goes_on_after_its_worker_was_killed_misses_no_epoch(folder):
     """The second epoch was saved, and the worker killed before it could tell."""
     epochs = epochs_so_far(folder / "trials" / TRIAL)
-    kill = Step(TRIAL, None, killed="killed by SIGKILL", again=True)
+    kill = Step(TRIAL, None, killed="killed by SIGKILL", again="alone when the others have ended")
     found = tracked(folder, [Step(TRIAL, epochs[0]), kill, Step(TRIAL, epochs[2]), Step(TRIAL, None)])
     assert [step for step, _ in found["loss"]] == [1, 2, 3]
 

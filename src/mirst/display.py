@@ -65,7 +65,7 @@ class StudyDisplay:
         seconds = self.clock.left()
         left = "time left not known yet" if seconds is None else f"{timedelta(seconds=round(seconds))} left"
         if step.epoch is None:
-            left = "it goes on alone when the others have ended" if step.again else left
+            left = f"it goes on {step.again}" if step.again else left
             self._end(step.trial, step.diverged or step.killed or "done", left)
             return
         note = f"loss {step.epoch.loss:.3f}"

@@ -9,7 +9,7 @@ from mirst.nn import DropMax2d
 from mirst.report import write_report
 from mirst.report.differences import differences, intervals
 from mirst.report.tables import metric_table
-from mirst.study import attack_study, load_spec, read_results, run_study
+from mirst.study import Local, attack_study, load_spec, read_results, run_study
 from mirst.study.attacked import _twin
 from mirst.study.prepare import prepare
 from mirst.study.trial import all_trials
@@ -112,7 +112,7 @@ def test_the_twin_with_the_other_pool_is_the_source(finished, small_spec, tmp_pa
     spec = small_spec.model_copy(
         update={"defenses": load_spec(None, ["defenses=[ce, {name: ce, drop_max: true}]"]).defenses, "seeds": (0,)}
     )
-    run_study(spec, tmp_path / "pools", jobs=2)
+    run_study(spec, tmp_path / "pools", engine=Local(2))
     prepared = prepare(spec)
     for trial in all_trials(spec):
         twin = _twin(tmp_path / "pools", trial, prepared)

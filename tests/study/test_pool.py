@@ -9,7 +9,7 @@ import pytest
 
 from mirst.errors import MirstError
 from mirst.report import notes, paper_table, write_report
-from mirst.study import load_spec, read_results, run_study, study_status
+from mirst.study import Local, load_spec, read_results, run_study, study_status
 from mirst.study.pool import over_trials
 from mirst.study.prepare import prepare
 from mirst.study.trial import all_trials
@@ -44,9 +44,9 @@ def test_a_trial_whose_worker_is_killed_goes_on_after_the_others_and_ends_with_t
 ):
     first = [True]
     killer = Killer(lambda step: step.epoch is not None and first and first.pop())
-    run_study(spec, tmp_path / "out", jobs=1, on_step=killer)
+    run_study(spec, tmp_path / "out", engine=Local(1), on_step=killer)
     (kill,) = [step for step in killer.steps if step.again]
-    assert kill.killed == "killed by SIGKILL, perhaps for lack of memory"
+    assert kill.killed == "killed by SIGKILL"
     ends = [step for step in killer.steps if step.epoch is None and not step.again]
     assert [(end.diverged, end.killed) for end in ends] == [(None, None)] * 4
     assert ends[-1].trial == kill.trial
@@ -57,10 +57,10 @@ def test_a_trial_whose_worker_is_killed_goes_on_after_the_others_and_ends_with_t
 def test_a_trial_whose_worker_is_killed_twice_is_given_up_and_tried_by_the_next_run(spec, finished, tmp_path):
     out = tmp_path / "out"
     killer = Killer(lambda step: step.epoch is not None and step.trial == "ce-fold1-seed0")
-    run_study(spec, out, jobs=1, on_step=killer)
+    run_study(spec, out, engine=Local(1), on_step=killer)
     last = killer.steps[-1]
-    assert (last.trial, last.again) == ("ce-fold1-seed0", False)
-    assert last.killed == "its worker was twice killed by SIGKILL, perhaps for lack of memory"
+    assert (last.trial, last.again) == ("ce-fold1-seed0", None)
+    assert last.killed == "its worker was twice killed by SIGKILL"
     assert {trial.trial: trial.reason for trial in study_status(out).trials if trial.state == "killed"} == {
         last.trial: last.killed
     }
@@ -69,7 +69,7 @@ def test_a_trial_whose_worker_is_killed_twice_is_given_up_and_tried_by_the_next_
     assert {line.split("|")[3].strip() for line in paper_table(results).splitlines()[2:8]} == {"-"}
     assert sum(note.startswith("KILLED: ce on fold 1 with seed 0") for note in notes(results)) == 1
     assert "KILLED" in write_report(out).read_text()
-    run_study(spec, out, jobs=1)
+    run_study(spec, out, engine=Local(1))
     before, after = (pd.read_csv(folder / "outcomes.csv", dtype=str) for folder in (finished, out))
     pd.testing.assert_frame_equal(of_study(before, after), after)
     assert read_results(out).diverged.empty
@@ -78,7 +78,7 @@ def test_a_trial_whose_worker_is_killed_twice_is_given_up_and_tried_by_the_next_
 def test_other_work_says_that_its_worker_was_killed_or_ended(spec):
     prepared, trials = prepare(spec), all_trials(spec)
     nothing = [lambda _: None, lambda trial, result: None]
-    with pytest.raises(MirstError, match=r"trial ce-fold0-seed0 was killed by SIGKILL, .*--jobs 1 needs less"):
+    with pytest.raises(MirstError, match=r"trial ce-fold0-seed0 was killed by SIGKILL; .*--jobs 1 needs less"):
         over_trials(trials, prepared, shoot_itself, 2, *nothing)
     with pytest.raises(MirstError, match="trial ce-fold0-seed0 ended with exit code 7"):
         over_trials(trials[:1], prepared, leave, 1, *nothing)

@@ -11,9 +11,20 @@ from mirst.cli.app import explorer
 from mirst.cli.data import data_app
 from mirst.cli.evaluate import evaluate
 from mirst.cli.figure import figure_app
-from mirst.cli.options import DataOption, JobsOption, JsonOption, QuietOption, SetOption, TrackOption
+from mirst.cli.options import (
+    DataOption,
+    EngineOption,
+    GpusOption,
+    JobsOption,
+    JsonOption,
+    QuietOption,
+    RayAddressOption,
+    SetOption,
+    TrackOption,
+)
 from mirst.cli.pretrain import pretrain_app, probe
-from mirst.cli.run import run_and_report
+from mirst.cli.run import open_engine, run_and_report
+from mirst.cli.stop import stops_in_order
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
@@ -42,6 +53,9 @@ def run(
     out: Annotated[Path | None, typer.Option("--out", help="Results folder; replaces out.")] = None,
     override: SetOption = None,
     jobs: JobsOption = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
+    gpus_per_trial: GpusOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure and say what it would take.")] = False,
     quiet: QuietOption = False,
     json_lines: JsonOption = False,
@@ -52,12 +66,16 @@ def run(
 
     spec = load_spec(study, override or []).with_data(data)
     folder = out or spec.out or Path("results") / study.stem
-    if dry_run and (quiet or json_lines or track is not None):
-        raise MirstError("--dry-run trains nothing to be told of; leave out --quiet, --json and --track")
+    if dry_run and (quiet or json_lines or track is not None or engine != "local"):
+        raise MirstError(
+            "--dry-run measures on this machine and trains nothing to be told of; leave out --engine, --quiet, --json "
+            "and --track"
+        )
     if dry_run:
         _estimate(spec, folder, jobs)
     else:
-        run_and_report(spec, folder, jobs, quiet=quiet, json_lines=json_lines, track=track)
+        where = open_engine(engine, spec, jobs, ray_address, gpus_per_trial)
+        run_and_report(spec, folder, where, quiet=quiet, json_lines=json_lines, track=track)
 
 
 @app.command()
@@ -73,7 +91,9 @@ def demo(
 
     if not (quiet or json_lines):
         typer.echo(_DEMO.format(out=out))
-    run_and_report(demo_spec(out), out / "results", jobs, quiet=quiet, json_lines=json_lines, track=track)
+    spec = demo_spec(out)
+    where = open_engine("local", spec, jobs)
+    run_and_report(spec, out / "results", where, quiet=quiet, json_lines=json_lines, track=track)
 
 
 @app.command()
@@ -92,12 +112,13 @@ def train(
 
     spec = load_spec(study, [*(override or []), f"seeds=[{seed}]"]).with_data(data)
     entry = parse_defense(defense, drop_max)
-    result = train_one(
-        spec,
-        entry,
-        out,
-        lambda epoch: typer.echo(f"epoch {epoch.number}/{spec.training.epochs}: loss {epoch.loss:.4f}"),
-    )
+    with stops_in_order("the same command goes on from here"):
+        result = train_one(
+            spec,
+            entry,
+            out,
+            lambda epoch: typer.echo(f"epoch {epoch.number}/{spec.training.epochs}: loss {epoch.loss:.4f}"),
+        )
     typer.echo(f"{entry.title}: {result}")
     typer.echo(f"Checkpoint: {out}")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from mirst.cli.options import JobsOption, SetOption
+from mirst.cli.stop import stops_in_order
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs
             f"{folder} is a study, which has its attacks already; add --suite standard, adaptive, distances "
             "or corruptions"
         )
-    with locked(folder):
+    with stops_in_order("the same command goes on with the trials that are left"), locked(folder):
         if suite is Suite.corruptions:
             typer.echo(f"Corruptions: {corrupt_study(folder, data, told)}")
         elif suite is Suite.distances:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirst.cli.options import DataOption, SetOption
+from mirst.cli.stop import stops_in_order
 
 if TYPE_CHECKING:
     from mirst.study import Method
@@ -46,11 +47,12 @@ def _pretrain(method: "Method", data: list[Path], out: Path, overrides: list[str
     from mirst.study import load_spec, pretrain
 
     spec = load_spec(None, overrides)
-    pretrain(
-        method,
-        data,
-        spec,
-        out,
-        lambda epoch: typer.echo(f"epoch {epoch.number}/{spec.training.epochs}: loss {epoch.loss:.4f}"),
-    )
+    with stops_in_order("the same command goes on from here"):
+        pretrain(
+            method,
+            data,
+            spec,
+            out,
+            lambda epoch: typer.echo(f"epoch {epoch.number}/{spec.training.epochs}: loss {epoch.loss:.4f}"),
+        )
     typer.echo(f"Backbone: {out}; start from it with --set model.weights={out}")

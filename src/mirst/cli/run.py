@@ -1,23 +1,47 @@
 """What `mirst run` and `mirst demo` share: a study is run, listened to, and reported."""
 
-import signal
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
+from mirst.cli.stop import stops_in_order
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
-    from mirst.study import Plan, Step, StudySpec
+    from mirst.study import Engine, Plan, Step, StudySpec
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which stops a study as Ctrl-C does."""
+def open_engine(
+    name: str, spec: "StudySpec", jobs: int | None, address: str | None = None, gpus: float | None = None
+) -> "AbstractContextManager[Engine]":
+    """The engine of that name, for this study.
+
+    Raises:
+        MirstError: no such engine, or an option that belongs to another one.
+    """
+    from mirst.study import Local
+
+    if name not in ("local", "ray"):
+        raise MirstError(f"--engine is {name}; choose local or ray")
+    if name == "local":
+        if address is not None or gpus is not None:
+            raise MirstError("--ray-address and --gpus-per-trial belong to --engine ray; add it or leave them out")
+        return nullcontext(Local(jobs))
+    from mirst.study.cluster import ray_engine
+
+    return ray_engine(address, jobs=jobs, gpus=gpus, model=spec.model.name)
 
 
 def run_and_report(
-    spec: "StudySpec", out: Path, jobs: int | None, *, quiet: bool, json_lines: bool, track: str | None
+    spec: "StudySpec",
+    out: Path,
+    engine: "AbstractContextManager[Engine]",
+    *,
+    quiet: bool,
+    json_lines: bool,
+    track: str | None,
 ) -> None:
     """Run a study, tell of it as it goes, and write its report."""
     from rich.console import Console
@@ -40,15 +64,6 @@ def run_and_report(
         for listener in listeners:
             listener.step(told)
 
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        with display:
-            run_study(spec, out, jobs=jobs, on_plan=plan, on_step=step)
-    except KeyboardInterrupt as stop:
-        typer.echo("Stopped; the same command goes on from here.", err=True)
-        raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
+    with stops_in_order("the same command goes on from here"), display, engine as opened:
+        run_study(spec, out, engine=opened, on_plan=plan, on_step=step)
     display.result(out, write_report(out))
-
-
-def _terminate(*_: Any) -> None:
-    raise _Terminated

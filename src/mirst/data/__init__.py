@@ -2,7 +2,7 @@
 
 from mirst.data.audit import Audit, audit, read_for_audit
 from mirst.data.batches import ImageSet, batches
-from mirst.data.cache import PreparedImages, prepare_images
+from mirst.data.cache import CarriedImages, PreparedImages, prepare_images
 from mirst.data.curate import ConflictRule, assign_groups, relabel, settle
 from mirst.data.folds import Fold, make_folds, split_validation
 from mirst.data.images import decode, letterbox, load_images
@@ -14,6 +14,7 @@ from mirst.data.travel import write_prepared
 __all__ = [
     "READERS",
     "Audit",
+    "CarriedImages",
     "ConflictRule",
     "Fold",
     "ImageFile",

@@ -39,6 +39,14 @@ class PreparedImages:
         object.__setattr__(self, "folder", folder)
 
 
+@dataclass(frozen=True)
+class CarriedImages:
+    """Prepared images that pickle with their content, for machines without the cache."""
+
+    pixels: Pixels
+    """`(N, channels, size, size)`, 0 to 255."""
+
+
 def prepare_images(files: Sequence[ImageFile], size: int, channels: int = 1) -> PreparedImages:
     """Decode and letterbox the images, unless the cache holds them.
 

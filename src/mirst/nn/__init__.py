@@ -1,9 +1,9 @@
 """Layers and backbones."""
 
-from mirst.nn.backbone import LoadedBackbone, load_backbone, replace_head, save_backbone
+from mirst.nn.backbone import LoadedBackbone, find_weights, load_backbone, replace_head, save_backbone
 from mirst.nn.checkpoint import ModelCard, load_model, read_card, save_model
 from mirst.nn.drop_max import DropMax2d, drop_max2d, replace_first_max_pool
-from mirst.nn.factory import is_factory, load_factory
+from mirst.nn.factory import is_factory, load_factory, package_of
 from mirst.nn.fast import is_fast, plainly
 from mirst.nn.folded import in_fast_layout
 from mirst.nn.models import MODELS, Normalized, build_model
@@ -17,12 +17,14 @@ __all__ = [
     "Normalized",
     "build_model",
     "drop_max2d",
+    "find_weights",
     "in_fast_layout",
     "is_factory",
     "is_fast",
     "load_backbone",
     "load_factory",
     "load_model",
+    "package_of",
     "packed",
     "plainly",
     "read_card",

@@ -60,7 +60,7 @@ def load_backbone(model: nn.Module, weights: str | Path, name: str = "") -> Load
             backbone.
     """
     network = model.network if isinstance(model, Normalized) else model
-    path = _find(str(weights), name)
+    path = find_weights(str(weights), name)
     own = network.state_dict()
     source = _unprefixed(_read_state(path), own)
     fitting = {k: v for k, v in source.items() if k in own and own[k].shape == v.shape and not k.startswith(HEAD)}
@@ -97,7 +97,12 @@ def save_backbone(path: str | Path, model: nn.Module) -> None:
         partial.write_bytes(save(state))  # save_file would leave a file for its owner alone
 
 
-def _find(weights: str, name: str) -> Path:
+def find_weights(weights: str, name: str) -> Path:
+    """The file that `weights` names, which is fetched if need be; see `load_backbone`.
+
+    Raises:
+        MirstError: it cannot be found or fetched.
+    """
     if weights == "imagenet":
         if name not in IMAGENET:
             raise MirstError(f"model.weights: imagenet is there for {', '.join(IMAGENET)}, not for {name}; name a file")

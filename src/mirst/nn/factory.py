@@ -1,6 +1,6 @@
 """Models by name: `package.module:factory`."""
 
-import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -46,16 +46,34 @@ def load_factory(name: str, **arguments: int) -> nn.Module:
     return model
 
 
+def package_of(name: str) -> Path | None:
+    """The folder or file of the package or module that `package.module:factory` begins with; `None` where it is
+    installed, or not to be found.
+    """
+    _look_here()
+    found = importlib.util.find_spec(name.partition(":")[0].partition(".")[0])
+    if found is None or (found.origin is None and not found.submodule_search_locations):
+        return None
+    place = Path(next(iter(found.submodule_search_locations or [str(found.origin)])))
+    return None if "site-packages" in place.parts else place
+
+
 def _meant(module: str, attribute: str) -> str:
     stem = module.removesuffix(".py").strip("./").replace("/", ".")
     return f"; did you mean {stem}:{attribute}?" if module.endswith(".py") and attribute else ""
 
 
-def _import(name: str) -> ModuleType:
+def _look_here() -> str:
+    """Put the current working directory on the path."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     importlib.invalidate_caches()  # the file may be younger than the last look into its folder
+    return here
+
+
+def _import(name: str) -> ModuleType:
+    here = _look_here()
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:

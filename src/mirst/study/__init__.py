@@ -4,7 +4,7 @@ from mirst.study.attacked import attack_study
 from mirst.study.corrupted import corrupt_study
 from mirst.study.demo import demo_spec
 from mirst.study.distances import measure_distances
-from mirst.study.engine import Plan, Step, run_study
+from mirst.study.engine import Engine, Local, Step
 from mirst.study.estimate import ColumnEstimate, Estimate, estimate_study
 from mirst.study.history import epochs_so_far
 from mirst.study.load import load_spec, parse_attacks, parse_defense, parse_eps
@@ -12,13 +12,16 @@ from mirst.study.lock import locked
 from mirst.study.pretrain import Method, pretrain
 from mirst.study.probe import probe
 from mirst.study.results import Results, read_results
+from mirst.study.run import Plan, run_study
 from mirst.study.single import train
 from mirst.study.spec import StudySpec
 from mirst.study.status import Status, TrialStatus, study_status
 
 __all__ = [
     "ColumnEstimate",
+    "Engine",
     "Estimate",
+    "Local",
     "Method",
     "Plan",
     "Results",

@@ -1,5 +1,6 @@
-"""The peak memory of this process."""
+"""The memory of this process, and its lack."""
 
+import re
 import resource
 import sys
 from contextlib import suppress
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+EVENTS = Path("/proc/vmstat")
 
 
 def peak_memory() -> int:
@@ -40,3 +42,21 @@ def forget_peak_memory() -> None:
         CLEAR.write_text("5", encoding="utf-8")
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+
+
+def starved_processes() -> int | None:
+    """How many processes Linux has killed for lack of memory since it started; `None` where it does not say."""
+    with suppress(OSError):
+        for line in EVENTS.read_text(encoding="utf-8").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return None
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """How Python, the GPU or torch on a CPU, whose error is like any other, ran out of memory, if that is it."""
+    refused = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    if not refused and not isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return None
+    told = re.search(r"(tried|unable) to allocate [\d.]+ ?\w+", str(error), re.IGNORECASE)
+    return f"out of memory ({told[0]})" if told else "out of memory"

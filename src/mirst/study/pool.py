@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from mirst.errors import MirstError
+from mirst.study.memory import out_of_memory, starved_processes
 from mirst.study.spec import StudySpec
 from mirst.study.trial import Prepared, Trial, conditions
 
@@ -56,8 +57,8 @@ def over_trials(
 ) -> None:
     """Do `work` on every trial, `jobs` at a time, each in a process of its own thread count.
 
-    A trial whose worker is killed is begun once more when all others have ended, alone, since lack
-    of memory is what kills.
+    A trial whose worker is killed or runs out of memory is begun once more when all others have ended, alone, since
+    lack of memory is what kills. A KeyboardInterrupt lets every worker end its step and save it; a second one does not.
 
     Args:
         on_message: gets what `work` sends.
@@ -109,19 +110,35 @@ def _round(
                     worker.connection.close()
                 else:
                     worker.give(waiting.popleft())
+    except KeyboardInterrupt:
+        for worker in everyone:
+            worker.interrupt()
+        raise
     except BaseException:
         for worker in everyone:
             worker.process.kill()
         raise
     finally:
-        for worker in everyone:
+        _join(everyone)
+
+
+def _join(workers: "Sequence[_Worker]") -> None:
+    """Wait until they have ended; who interrupts once more waits no longer."""
+    try:
+        for worker in workers:
             worker.process.join()
+    except KeyboardInterrupt:
+        for worker in workers:
+            worker.process.kill()
+            worker.process.join()
+        raise
 
 
 class _Worker:
     """A process that does the work on one trial after the other, until its connection is closed."""
 
     def __init__(self, work: Work[Any], prepared: Prepared, trial: Trial) -> None:
+        self.starved = starved_processes()
         self.connection, theirs = SPAWN.Pipe()
         self.process = SPAWN.Process(target=_serve, args=(theirs, work, prepared))
         with _signals_held():  # or a process that starts right now would die of them, with a traceback
@@ -134,8 +151,13 @@ class _Worker:
         with suppress(OSError):  # a worker that was killed just now is met again in `receive`
             self.connection.send(trial)
 
+    def interrupt(self) -> None:
+        """Let it end and save the step that it is in, then itself."""
+        if self.process.is_alive() and self.process.pid is not None:
+            os.kill(self.process.pid, signal.SIGINT)
+
     def receive(self) -> "tuple[Literal['message', 'end', 'kill'], Any]":
-        """A message, what the work returned, or how the process was killed.
+        """A message, what the work returned, or how the process was killed, if it did not run out of memory.
 
         Raises:
             MirstError: as the work, with the trial's name; or the process ended by itself.
@@ -155,8 +177,12 @@ class _Worker:
         code = self.process.exitcode or 0
         if code >= 0:
             raise MirstError(f"the worker of trial {self.trial.name} ended with exit code {code}")
-        reason = f"killed by {signal.Signals(-code).name}"
-        return f"{reason}, perhaps for lack of memory" if -code == signal.SIGKILL else reason
+        if -code != signal.SIGKILL:
+            return f"killed by {signal.Signals(-code).name}"
+        starved = starved_processes()
+        if starved is None or self.starved is None:
+            return "killed by SIGKILL, perhaps for lack of memory"
+        return "killed for lack of memory" if starved > self.starved else "killed by SIGKILL"
 
 
 @contextmanager
@@ -170,18 +196,24 @@ def _signals_held() -> Iterator[None]:
 
 
 def _serve(connection: "Connection[Any, Any]", work: Work[Any], prepared: Prepared) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the study's to handle
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with conditions(prepared.spec), suppress(EOFError):  # at the end of the study
+    signal.signal(signal.SIGINT, _interrupt)
+    with suppress(KeyboardInterrupt, EOFError), conditions(prepared.spec):  # EOF: the end of the study
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
         while True:
             trial = connection.recv()
             try:
                 answer = ("end", work(trial, prepared, lambda message: connection.send(("message", message))))
-            except Exception as error:  # noqa: BLE001 (the study raises it again)
+            except Exception as error:  # noqa: BLE001 (the study raises it again, or tries the trial alone)
                 error.add_note(traceback.format_exc())
-                answer = ("error", error)
+                answer = ("kill", out_of_memory(error)) if out_of_memory(error) else ("error", error)
             connection.send(answer)
+
+
+def _interrupt(*_: object) -> None:
+    """Once: a terminal and the study may both send it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _end_with_parent() -> None:

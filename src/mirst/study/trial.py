@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mirst.data import Audit, Fold, ImageSet, PreparedImages, Record, batches, split_validation
+from mirst.data import Audit, CarriedImages, Fold, ImageSet, PreparedImages, Record, batches, split_validation
 from mirst.errors import Diverged, MirstError
 from mirst.evaluation import evaluate, named_rows
 from mirst.files import atomic, write_csv, write_text
@@ -24,7 +24,8 @@ from mirst.training import Epoch, FitResult, fit
 from mirst.training.state import forget_state
 
 EVALUATION_BATCH = 64
-KILLED = "killed.txt"
+KILLED, DIVERGED, OUTCOMES = "killed.txt", "diverged.txt", "outcomes.csv"
+STATE = "state.pt"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Prepared:
     audit: Audit
     """Of all images, those among them that the study leaves out."""
     records: list[Record]
-    images: PreparedImages
+    images: PreparedImages | CarriedImages
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     positive: str
@@ -104,9 +105,9 @@ def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable
     Returns:
         How the training diverged, if it did.
     """
-    _begin(folder)
+    begin(folder)
     test = prepared.folds[trial.fold].test
-    state = folder / "state.pt"
+    state = folder / STATE
     try:
         model, result = train_model(
             trial.entry, prepared, prepared.folds[trial.fold].train, trial.seed, state, on_epoch
@@ -114,7 +115,7 @@ def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable
     except Diverged as error:
         if error.history:
             write_csv(folder / "history.csv", history_table(error.history))
-        write_text(folder / "diverged.txt", str(error))
+        write_text(folder / DIVERGED, str(error))
         forget_state(state)
         return str(error)
     save_model(folder / "model.safetensors", model, model_card(trial.entry, prepared, result))
@@ -129,9 +130,23 @@ def run_trial(trial: Trial, prepared: Prepared, folder: Path, on_epoch: Callable
     for place, (name, value) in enumerate(trial.key().items()):
         rows.insert(place, name, value)
     write_trial_card(trial, prepared, folder, history, rows)
-    write_csv(folder / "outcomes.csv", rows)
+    write_csv(folder / OUTCOMES, rows)
     forget_state(state)
     return None
+
+
+def take_files(folder: Path) -> dict[str, bytes]:
+    """The files of the ended trial in `folder`, for another machine; what marks the end comes last."""
+    names = sorted((path.name for path in folder.iterdir()), key=lambda name: name in (OUTCOMES, DIVERGED))
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def put_files(folder: Path, files: dict[str, bytes]) -> None:
+    """Write what `take_files` took; the trial in `folder` has ended then."""
+    for name, content in files.items():
+        with atomic(folder / name) as partial:
+            partial.write_bytes(content)
+    forget_state(folder / STATE)
 
 
 def write_trial_card(trial: Trial, prepared: Prepared, folder: Path, history: pd.DataFrame, rows: pd.DataFrame) -> None:
@@ -143,7 +158,7 @@ def write_trial_card(trial: Trial, prepared: Prepared, folder: Path, history: pd
     )
 
 
-def _begin(folder: Path) -> None:
+def begin(folder: Path) -> None:
     """Make `folder`, and remove what a killed worker left in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +170,7 @@ def _begin(folder: Path) -> None:
 
 def divergence(folder: Path) -> str | None:
     """How the training of the trial in `folder` diverged, if it did."""
-    return _reason(folder / "diverged.txt")
+    return _reason(folder / DIVERGED)
 
 
 def killing(folder: Path) -> str | None:
@@ -174,7 +189,7 @@ def _reason(path: Path) -> str | None:
 
 def is_done(folder: Path) -> bool:
     """Whether the trial in `folder` need not be run: it has its rows, or its training diverged."""
-    return (folder / "outcomes.csv").exists() or divergence(folder) is not None
+    return (folder / OUTCOMES).exists() or divergence(folder) is not None
 
 
 def train_model(

@@ -15,7 +15,7 @@ from torch import nn
 
 from mirst.errors import MirstError
 from mirst.nn import load_model
-from mirst.study import load_spec, read_results, run_study
+from mirst.study import Local, load_spec, read_results, run_study
 
 COLUMNS = "defense,drop_max,fold,seed,source,image,group,label,attack,eps,prediction,score,linf"
 
@@ -84,7 +84,7 @@ def test_test_folds_are_disjoint_and_groups_whole(finished):
 
 
 def test_jobs_change_no_number(finished, small_spec, tmp_path):
-    run_study(small_spec, tmp_path / "one", jobs=1)
+    run_study(small_spec, tmp_path / "one", engine=Local(1))
     for name in ("outcomes.csv", "summary.csv"):
         assert (tmp_path / "one" / name).read_bytes() == (finished / name).read_bytes()
 
@@ -182,14 +182,14 @@ def test_a_folder_of_another_study_or_other_data_is_refused(finished, small_yaml
 def test_a_study_of_which_every_trial_diverges_says_so(small_yaml, phantoms, tmp_path):
     spec = load_spec(small_yaml, [f"data.path={phantoms}", "training.lr=1e30", "seeds=[0]"])
     with pytest.raises(MirstError, match=r"every trial failed; the first: training diverged in epoch \d"):
-        run_study(spec, tmp_path / "out", jobs=1)
+        run_study(spec, tmp_path / "out", engine=Local(1))
     assert not (tmp_path / "out" / "outcomes.csv").exists()
 
 
 def test_a_failing_trial_is_named(small_yaml, phantoms, tmp_path):
     spec = load_spec(small_yaml, [f"data.path={phantoms}", f"model.name={__name__}:two_images_only"])
     with pytest.raises(MirstError, match=r"trial .*-fold\d-seed\d: it takes two images"):
-        run_study(spec, tmp_path / "out", jobs=1)
+        run_study(spec, tmp_path / "out", engine=Local(1))
 
 
 class TwoImagesOnly(nn.Sequential):
@@ -235,7 +235,7 @@ def test_a_model_that_does_not_work_is_refused_before_anything_is_written(
 
 def test_bad_jobs_and_missing_data_get_a_sentence(small_yaml, phantoms, tmp_path):
     with pytest.raises(MirstError, match="--jobs is 0"):
-        run_study(load_spec(small_yaml, [f"data.path={phantoms}"]), tmp_path, jobs=0)
+        run_study(load_spec(small_yaml, [f"data.path={phantoms}"]), tmp_path, engine=Local(0))
     with pytest.raises(MirstError, match=r"data\.path is not set"):
         run_study(load_spec(small_yaml), tmp_path)
     with pytest.raises(MirstError, match=r"lacks study\.yaml"):
