@@ -183,14 +183,26 @@ def test_a_state_of_another_version_is_refused(tmp_path):
         fit(small_cnn(), loader(), CE(), settings=Training(epochs=1), checkpoint=path)
 
 
-def test_a_state_of_another_run_or_a_damaged_one_is_refused(tmp_path):
+def test_a_state_of_another_run_and_a_file_that_is_none_are_refused(tmp_path):
     path = tmp_path / "state.pt"
     fit(small_cnn(), loader(), CE(), settings=Training(epochs=1), checkpoint=path)
     with pytest.raises(MirstError, match="other settings"):
         fit(small_cnn(), loader(), CE(), settings=Training(epochs=2), checkpoint=path)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(MirstError, match="cannot be read"):
+    path.write_text("my thesis")
+    with pytest.raises(MirstError, match=r"state\.pt is no training state .* name another file"):
         fit(small_cnn(), loader(), CE(), settings=Training(epochs=1), checkpoint=path)
+    assert path.read_text() == "my thesis"
+
+
+@pytest.mark.parametrize("left", [0, 100, 5000])
+def test_where_every_state_is_damaged_training_starts_afresh_and_says_so(tmp_path, left):
+    path, whole = tmp_path / "state.pt", small_cnn()
+    fit(whole, loader(), RST(steps=2), settings=Training(epochs=1), checkpoint=path)
+    path.write_bytes(path.read_bytes()[:left])
+    resumed = small_cnn()
+    with pytest.warns(UserWarning, match=r"state\.pt is damaged .* goes on afresh"):
+        fit(resumed, loader(), RST(steps=2), settings=Training(epochs=1), checkpoint=path)
+    assert equal(weights(resumed), weights(whole))
 
 
 def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(tmp_path):

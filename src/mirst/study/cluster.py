@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,7 @@ def ray_engine(
         yield RayEngine(jobs, gpus)
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _require_reachable(address)
     package = package_of(model) if is_factory(model) else None
     code = None if package is None else {"py_modules": [str(package)]}
     terminate = signal.getsignal(signal.SIGTERM)
@@ -95,7 +97,7 @@ class RayEngine:
     def train(self, trials: Sequence[Trial], prepared: Prepared, out: Path, tell: Tell) -> None:
         import ray
 
-        run = _Run(ray.put(_shipment(prepared)), self._task(prepared.spec), out, tell)
+        run = _Run(ray.put(shipment_of(prepared)), self._task(prepared.spec), out, tell)
         killed = run.round(trials, self.jobs, again=True)
         run.round(killed, 1, again=False)
 
@@ -105,6 +107,21 @@ class RayEngine:
         task = ray.remote(max_retries=0, num_returns="streaming", num_cpus=spec.training.threads, num_gpus=self.gpus)
         # what the driver has not taken yet holds back what comes next
         return task(serve).options(_generator_backpressure_num_objects=2)
+
+
+def _require_reachable(address: str | None) -> None:
+    """Ray itself tries an address for minutes, and its client (`ray://`) does not pass on streams."""
+    host, colon, port = (address or "").rpartition(":")
+    if host.startswith("ray"):
+        raise MirstError(
+            f"--ray-address is {address}; run the command on a machine of the cluster, or by ray job submit, and give "
+            "HOST:PORT of the head"
+        )
+    if colon and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError as error:
+            raise MirstError(f"no Ray cluster answers at {address} ({error}); is its head started there?") from error
 
 
 def _resources() -> dict[str, float]:
@@ -211,7 +228,8 @@ def _next(stream: Any, trial: Trial) -> Any:
         raise MirstError(f"trial {trial.name}: Ray cannot run it ({error})") from error
 
 
-def _shipment(prepared: Prepared) -> Shipment:
+def shipment_of(prepared: Prepared) -> Shipment:
+    """What every trial needs, files with their content."""
     carried = replace(prepared, images=CarriedImages(np.array(prepared.images.pixels)))
     packages = {name: version(name) for name in PACKAGES}
     model = prepared.spec.model

@@ -69,8 +69,8 @@ def _sent(messages: queue.SimpleQueue[Message], folder: Path) -> Iterator[Messag
 
 def _work(shipment: Shipment, trial: Trial, folder: Path, messages: queue.SimpleQueue[Message]) -> None:
     try:
-        _require_same(shipment.packages)
-        prepared = _landed(shipment, folder.parent)
+        require_same(shipment.packages)
+        prepared = landed(shipment, folder.parent)
         with warnings.catch_warnings(), conditions(prepared.spec):
             warnings.showwarning = lambda message, *_: messages.put(("warning", str(message)))
             messages.put(("end", run_trial(trial, prepared, folder, lambda epoch: messages.put(("epoch", epoch)))))
@@ -80,7 +80,12 @@ def _work(shipment: Shipment, trial: Trial, folder: Path, messages: queue.Simple
         messages.put(("kill", lack) if lack else ("error", error))
 
 
-def _require_same(packages: dict[str, str]) -> None:
+def require_same(packages: dict[str, str]) -> None:
+    """Numbers repeat between machines of one kind with the same versions.
+
+    Raises:
+        MirstError: this one has another version of one of `packages`.
+    """
     for name, wanted in packages.items():
         if version(name) != wanted:
             raise MirstError(
@@ -89,7 +94,7 @@ def _require_same(packages: dict[str, str]) -> None:
             )
 
 
-def _landed(shipment: Shipment, folder: Path) -> Prepared:
+def landed(shipment: Shipment, folder: Path) -> Prepared:
     """The study with its initial weights in a file of this machine."""
     prepared = shipment.prepared
     if shipment.weights is None:

@@ -16,6 +16,8 @@ from mirst.training.epoch import Begun
 Weights = dict[str, Tensor]
 VERSION = 2
 """Of the layout of the file."""
+ZIP = b"PK\x03\x04"
+"""With this `torch.save` begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +81,10 @@ def replace_state(path: Path, content: bytes | memoryview) -> None:
 def load_state(path: Path, run: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     """Restore model and optimizer in place; an empty state where there is none.
 
-    Where the last state is damaged, the one before it counts, with a warning.
+    Where the last state is damaged, the one before it counts, with a warning; where that is damaged too, there is none.
 
     Raises:
-        MirstError: the file belongs to another run, or cannot be read.
+        MirstError: the file belongs to another run or is none of ours.
     """
     payload = _read(path)
     if payload is None:
@@ -106,7 +108,7 @@ def read_epochs(path: Path) -> list[Epoch]:
     """The epochs in a training state; none where there is no state.
 
     Raises:
-        MirstError: the file cannot be read.
+        MirstError: the file is none of ours.
     """
     payload = _read(path)
     return [] if payload is None else _epochs(payload)
@@ -128,18 +130,22 @@ def _epochs(payload: dict[str, Any]) -> list[Epoch]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    problem = None
-    for file in (path, previous_state(path)):
-        if not file.exists():
-            continue
+    files = [file for file in (path, previous_state(path)) if file.exists()]
+    for file in files:
         try:
             payload: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # noqa: BLE001 - a damaged file fails in any way
-            problem = problem or error
-            continue
-        if problem is not None:
-            warnings.warn(f"{path} is damaged ({problem}); training goes on from the state before", stacklevel=3)
-        return payload
-    if problem is not None:
-        raise MirstError(f"training state {path} cannot be read ({problem}); remove it to start afresh") from problem
+            reason = " ".join(str(error).split())
+            _require_ours(file, reason)
+            rest = "afresh" if file == files[-1] else "from the state before"
+            warnings.warn(f"{file} is damaged ({reason}); training goes on {rest}", stacklevel=3)
+        else:
+            return payload
     return None
+
+
+def _require_ours(file: Path, problem: str) -> None:
+    """A damaged state may be written anew; somebody's other file may not."""
+    with file.open("rb") as opened:
+        if opened.read(len(ZIP)) not in (ZIP, b"", bytes(len(ZIP))):
+            raise MirstError(f"{file} is no training state ({problem}); remove it or name another file")
