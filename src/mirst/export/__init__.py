@@ -9,6 +9,7 @@ from torch import nn
 
 from mirst.errors import MirstError
 from mirst.export.formats import to_onnx, to_safetensors, to_torch_export
+from mirst.export.monai_bundle import to_monai_bundle
 from mirst.nn import ModelCard, load_model, plainly
 
 __all__ = ["FORMATS", "export_model"]
@@ -17,6 +18,7 @@ FORMATS: dict[str, Callable[[nn.Module, ModelCard, Path], None]] = {
     "onnx": to_onnx,
     "torch-export": to_torch_export,
     "safetensors": to_safetensors,
+    "monai-bundle": to_monai_bundle,
 }
 
 
@@ -28,9 +30,11 @@ def export_model(checkpoint: Path, to: str, out: Path) -> Path:
 
     Args:
         to: a key of `FORMATS`.
+        out: a file; for `monai-bundle` a new folder.
 
     Raises:
-        MirstError: a checkpoint that cannot be read, an unknown format, or one whose extra is not installed.
+        MirstError: a checkpoint that cannot be read, an unknown format, one whose extra is not installed, or a folder
+            that is there already.
     """
     if to not in FORMATS:
         raise MirstError(f"--to is {to}; choose {', '.join(FORMATS)}")
