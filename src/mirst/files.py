@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,27 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where nothing could be written there is nothing to remove
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path` to fill; it becomes `path` when the block ends well.
+
+    Raises:
+        MirstError: `path` is there already or cannot be written.
+    """
+    target = Path(path)
+    if target.exists():
+        raise MirstError(f"{target} exists; name a new folder with --out or remove it")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(target)
+    except OSError as error:
+        raise MirstError(f"cannot write {target} ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def cache_folder() -> Path:

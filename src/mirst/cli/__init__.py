@@ -141,8 +141,8 @@ def predict(
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
-    to: Annotated[str, typer.Option("--to", help="onnx, torch-export or safetensors.")],
-    out: Annotated[Path, typer.Option("--out", help="File to write.")],
+    to: Annotated[str, typer.Option("--to", help="onnx, torch-export, safetensors or monai-bundle.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write; for monai-bundle a new folder.")],
 ) -> None:
     """Write a trained model in the format of other programs."""
     from mirst.export import export_model

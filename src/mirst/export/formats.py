@@ -1,9 +1,7 @@
-"""A trained model in the formats of other programs."""
+"""One file that holds a model, and its card with it."""
 
 import json
 import logging
-import warnings
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,31 +12,11 @@ from torch import nn
 
 from mirst.errors import MirstError
 from mirst.files import atomic
-from mirst.nn import ModelCard, Normalized, load_model, plainly
+from mirst.nn import ModelCard, Normalized
 
 
-def export_model(checkpoint: Path, to: str, out: Path) -> Path:
-    """Write the model of a checkpoint of ours to `out`, its card with it.
-
-    Every format but `safetensors` holds the whole model, from `(N, channels, size, size)` images in [0, 1], any `N`,
-    to `(N, classes)` logits, input normalisation and drop-max included.
-
-    Args:
-        to: a key of `FORMATS`.
-
-    Raises:
-        MirstError: a checkpoint that cannot be read, an unknown format, or one whose extra is not installed.
-    """
-    if to not in FORMATS:
-        raise MirstError(f"--to is {to}; choose {', '.join(FORMATS)}")
-    model, card = load_model(checkpoint)
-    with plainly(), torch.no_grad(), warnings.catch_warnings():  # in operations that every exporter knows
-        warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
-        FORMATS[to](model, card, out)
-    return out
-
-
-def _onnx(model: nn.Module, card: ModelCard, out: Path) -> None:
+def to_onnx(model: nn.Module, card: ModelCard, out: Path) -> None:
+    """For ONNX Runtime and its like."""
     try:
         import onnx
         import onnxscript  # noqa: F401 - torch's exporter asks for it late, and in another way
@@ -62,7 +40,8 @@ def _onnx(model: nn.Module, card: ModelCard, out: Path) -> None:
         partial.write_bytes(proto.SerializeToString())
 
 
-def _torch_export(model: nn.Module, card: ModelCard, out: Path) -> None:
+def to_torch_export(model: nn.Module, card: ModelCard, out: Path) -> None:
+    """A program of torch.export."""
     program = torch.export.export(model, (_images(card),), dynamic_shapes=_ANY_BATCH)
     with atomic(out) as partial:
         named = partial.with_suffix(".pt2")  # torch insists on it
@@ -70,7 +49,7 @@ def _torch_export(model: nn.Module, card: ModelCard, out: Path) -> None:
         named.replace(partial)
 
 
-def _safetensors(model: nn.Module, card: ModelCard, out: Path) -> None:
+def to_safetensors(model: nn.Module, card: ModelCard, out: Path) -> None:
     """The network's weights under its own names, torchvision's for its ResNets; mean and std go into the metadata."""
     network, told = model, asdict(card)
     if isinstance(model, Normalized):
@@ -80,12 +59,6 @@ def _safetensors(model: nn.Module, card: ModelCard, out: Path) -> None:
     with atomic(out) as partial:
         partial.write_bytes(save(weights, metadata={"format": "pt", "mirst": json.dumps(told)}))
 
-
-FORMATS: dict[str, Callable[[nn.Module, ModelCard, Path], None]] = {
-    "onnx": _onnx,
-    "torch-export": _torch_export,
-    "safetensors": _safetensors,
-}
 
 _ANY_BATCH: Any = ({0: torch.export.Dim("batch", min=1)},)
 

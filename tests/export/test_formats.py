@@ -61,7 +61,7 @@ def test_safetensors_has_the_networks_own_names(checkpoint, model, tmp_path):
 
 
 def test_bad_input_gets_a_sentence_and_leaves_nothing(checkpoint, tmp_path, monkeypatch):
-    with pytest.raises(MirstError, match="--to is pickle; choose onnx, torch-export, safetensors"):
+    with pytest.raises(MirstError, match="--to is pickle; choose onnx, torch-export, safetensors, monai-bundle"):
         export_model(checkpoint, "pickle", tmp_path / "model.pkl")
     with pytest.raises(MirstError, match="is no checkpoint"):
         export_model(tmp_path / "none", "safetensors", tmp_path / "model")

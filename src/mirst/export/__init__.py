@@ -1,0 +1,45 @@
+"""A trained model in the formats of other programs."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mirst.errors import MirstError
+from mirst.export.formats import to_onnx, to_safetensors, to_torch_export
+from mirst.export.monai_bundle import to_monai_bundle
+from mirst.nn import ModelCard, load_model, plainly
+
+__all__ = ["FORMATS", "export_model"]
+
+FORMATS: dict[str, Callable[[nn.Module, ModelCard, Path], None]] = {
+    "onnx": to_onnx,
+    "torch-export": to_torch_export,
+    "safetensors": to_safetensors,
+    "monai-bundle": to_monai_bundle,
+}
+
+
+def export_model(checkpoint: Path, to: str, out: Path) -> Path:
+    """Write the model of a checkpoint of ours to `out`, its card with it.
+
+    Every format but `safetensors` holds the whole model, from `(N, channels, size, size)` images in [0, 1], any `N`,
+    to `(N, classes)` logits, input normalisation and drop-max included.
+
+    Args:
+        to: a key of `FORMATS`.
+        out: a file; for `monai-bundle` a new folder.
+
+    Raises:
+        MirstError: a checkpoint that cannot be read, an unknown format, one whose extra is not installed, or a folder
+            that is there already.
+    """
+    if to not in FORMATS:
+        raise MirstError(f"--to is {to}; choose {', '.join(FORMATS)}")
+    model, card = load_model(checkpoint)
+    with plainly(), torch.no_grad(), warnings.catch_warnings():  # in operations that every exporter knows
+        warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
+        FORMATS[to](model, card, out)
+    return out
