@@ -40,7 +40,7 @@ class Campaign:
         (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
         begin = time.monotonic()
         subprocess.run(self.command(folder / "whole"), check=True, stdout=subprocess.DEVNULL)
-        self.longest = time.monotonic() - begin
+        self.patience = (time.monotonic() - begin) / 3
         self.expected = _digest(folder / "whole")
 
     @property
@@ -64,7 +64,7 @@ class Campaign:
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while True:
             try:
-                return run.wait(self.chance.uniform(0, self.longest))
+                return run.wait(self.chance.uniform(0, self.patience))
             except subprocess.TimeoutExpired:
                 self._strike(run, cluster)
 
