@@ -54,10 +54,16 @@ class Campaign:
     def study(self, out: Path, cluster: Any = None) -> None:
         """Strike a study until it has ended; its outcomes must be the expected ones."""
         more = () if cluster is None else ("--engine", "ray", "--ray-address", cluster.address)
-        while self._attempt(self.command(out, *more), cluster) != 0:
+        while self._attempt(self.command(out, *more), cluster) != 0 or self._gave_up(out):
             self._cut_checkpoint(out)
         self.counts["studies ended"] += 1
         self.counts["the same outcomes"] += _digest(out) == self.expected
+
+    def _gave_up(self, out: Path) -> bool:
+        """Whether a worker of some trial was killed twice in one run: the study has ended without it, and tries again."""
+        given_up = len((out / "diverged.csv").read_text(encoding="utf-8").splitlines()) > 1
+        self.counts["runs that gave a trial up"] += given_up
+        return given_up
 
     def _attempt(self, command: Sequence[str], cluster: Any) -> int:
         """Run the command, striking it or its workers at random moments; its exit code."""

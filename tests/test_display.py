@@ -48,7 +48,7 @@ def test_json_lines_tell_plan_epochs_ends_and_the_result():
         display.step(Step("ce-fold0-seed0", epoch))
         display.step(Step("ce-fold0-seed0", nameless))
         display.step(Step("ce-fold0-seed0", None, "the loss is nan"))
-        display.step(Step("ce-fold1-seed0", None, killed="killed by SIGKILL", again="alone when the others have ended"))
+        display.step(Step("ce-fold1-seed0", None, killed="killed by SIGKILL", again="alone"))
     display.result(Path("out"), Path("out/report.html"))
     plan, told, unknown, end, kill, result = map(json.loads, lines)
     trials = ["ce-fold0-seed0", "ce-fold1-seed0"]
@@ -56,7 +56,7 @@ def test_json_lines_tell_plan_epochs_ends_and_the_result():
     assert told == {"event": "epoch", "trial": trials[0], "seconds_left": None, **asdict(epoch)}
     assert end == {"event": "end", "trial": trials[0], "diverged": "the loss is nan", "killed": None}
     assert unknown["attacked"] is None
-    assert kill == {"event": "kill", "trial": trials[1], "killed": "killed by SIGKILL"}
+    assert kill == {"event": "kill", "trial": trials[1], "killed": "killed by SIGKILL", "again": "alone"}
     assert result == {"event": "result", "results": "out", "report": "out/report.html"}
 
 

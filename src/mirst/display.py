@@ -117,7 +117,7 @@ class JsonLines:
     def step(self, step: Step) -> None:
         self.clock.step(step)
         if step.again:
-            self._tell("kill", trial=step.trial, killed=step.killed)
+            self._tell("kill", trial=step.trial, killed=step.killed, again=step.again)
         elif step.epoch is None:
             self._tell("end", trial=step.trial, diverged=step.diverged, killed=step.killed)
         else:

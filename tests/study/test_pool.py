@@ -3,9 +3,13 @@
 import multiprocessing
 import os
 import signal
+import time
+from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from mirst.errors import MirstError
 from mirst.report import notes, paper_table, write_report
@@ -13,6 +17,7 @@ from mirst.study import Local, load_spec, read_results, run_study, study_status
 from mirst.study.pool import over_trials
 from mirst.study.prepare import prepare
 from mirst.study.trial import all_trials
+from mirst.training.signals import signals_held
 
 
 @pytest.fixture
@@ -73,6 +78,57 @@ def test_a_trial_whose_worker_is_killed_twice_is_given_up_and_tried_by_the_next_
     before, after = (pd.read_csv(folder / "outcomes.csv", dtype=str) for folder in (finished, out))
     pd.testing.assert_frame_equal(of_study(before, after), after)
     assert read_results(out).diverged.empty
+
+
+def test_a_trial_without_memory_is_told_as_such_and_the_others_go_on(spec):
+    prepared, trials, ends, kills = prepare(spec), all_trials(spec), [], []
+    over_trials(
+        trials,
+        prepared,
+        hoard,
+        2,
+        lambda _: None,
+        on_end=lambda trial, result: ends.append(trial.name),
+        on_kill=lambda trial, reason, again: kills.append((trial.name, reason, again)),
+    )
+    assert sorted(ends) == sorted(trial.name for trial in trials if not trial.name.startswith("ce"))
+    reasons = {
+        "ce-fold0-seed0": "out of memory (tried to allocate 4503599627370496 bytes)",
+        "ce-fold1-seed0": "out of memory (unable to allocate 4.00 PiB)",
+    }
+    assert sorted(kills) == sorted(
+        (trial, reason, again) for trial, reason in reasons.items() for again in (True, False)
+    )
+
+
+def test_an_interrupt_lets_workers_end_what_they_hold(spec, tmp_path):
+    """Each ends its work on the first signal; the study waits for that."""
+    prepared, trials, begun = prepare(spec), all_trials(spec), []
+
+    def hear(message):
+        begun.append(message)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        over_trials(trials, prepared, partial(hold, tmp_path), 2, hear, lambda trial, result: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(begun)
+    assert multiprocessing.active_children() == []
+
+
+def hoard(trial, prepared, tell):
+    if trial.name == "ce-fold0-seed0":
+        torch.empty(2**50, dtype=torch.float32)
+    if trial.name == "ce-fold1-seed0":
+        np.empty(2**49)
+
+
+def hold(folder, trial, prepared, tell):
+    with signals_held(True) as stopped:
+        tell(trial.name)
+        while not stopped():
+            time.sleep(0.02)
+        (folder / trial.name).touch()
 
 
 def test_other_work_says_that_its_worker_was_killed_or_ended(spec):

@@ -46,6 +46,17 @@ def locked(folder: Path) -> Iterator[None]:
         file.truncate(0)
 
 
+def require_free(folder: Path) -> None:
+    """Before long work that ends in `locked`.
+
+    Raises:
+        MirstError: another process holds the folder.
+    """
+    there = holder(folder)
+    if there is not None:
+        raise MirstError(_in_use(folder, there))
+
+
 def holder(folder: Path) -> Holder | None:
     """Who holds `folder` now; `None`: nobody."""
     with suppress(OSError), (folder / LOCK).open(encoding="utf-8") as file:
@@ -82,7 +93,11 @@ def _take(file: IO[str], folder: Path) -> None:
         except BlockingIOError:
             there = holder(folder)
             if there is not None and time.monotonic() > deadline:
-                raise MirstError(f"{folder} is in use by {there}; wait for it or stop it") from None
+                raise MirstError(_in_use(folder, there)) from None
             time.sleep(0.02)
         else:
             return
+
+
+def _in_use(folder: Path, there: Holder) -> str:
+    return f"{folder} is in use by {there}; wait for it or stop it"

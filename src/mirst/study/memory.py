@@ -59,4 +59,4 @@ def out_of_memory(error: BaseException) -> str | None:
     if not refused and not isinstance(error, MemoryError | torch.OutOfMemoryError):
         return None
     told = re.search(r"(tried|unable) to allocate [\d.]+ ?\w+", str(error), re.IGNORECASE)
-    return f"out of memory ({told[0]})" if told else "out of memory"
+    return f"out of memory ({told[0][0].lower()}{told[0][1:]})" if told else "out of memory"

@@ -8,7 +8,7 @@ from pathlib import Path
 from mirst.files import write_text
 from mirst.nn import LoadedBackbone
 from mirst.study.engine import Engine, Local, Step, Tell
-from mirst.study.lock import locked
+from mirst.study.lock import locked, require_free
 from mirst.study.prepare import prepare
 from mirst.study.results import collect, holds_study, open_folder
 from mirst.study.reuse import reuse_trials
@@ -56,6 +56,7 @@ def run_study(
         MirstError: data that cannot be read or split, a setting that does not fit them, an `out`
             that holds another study or in which another process runs, or a study of which every trial failed.
     """
+    require_free(out)
     at_once = engine.at_once(spec)
     prepared = prepare(spec)
     holds_study(out, prepared)
