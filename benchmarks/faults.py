@@ -60,7 +60,7 @@ class Campaign:
         self.counts["the same outcomes"] += _digest(out) == self.expected
 
     def _gave_up(self, out: Path) -> bool:
-        """Whether a worker of some trial was killed twice in one run: the study has ended without it, and tries again."""
+        """Whether the study has ended without a trial whose worker was killed twice; the next run tries it."""
         given_up = len((out / "diverged.csv").read_text(encoding="utf-8").splitlines()) > 1
         self.counts["runs that gave a trial up"] += given_up
         return given_up

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from mirst.errors import MirstError
-from mirst.study.memory import out_of_memory, starved_processes
+from mirst.study.memory import out_of_memory, starve_first, starved_processes
 from mirst.study.spec import StudySpec
 from mirst.study.trial import Prepared, Trial, conditions
 
@@ -198,6 +198,7 @@ def _signals_held() -> Iterator[None]:
 def _serve(connection: "Connection[Any, Any]", work: Work[Any], prepared: Prepared) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, _interrupt)
+    starve_first()
     with suppress(KeyboardInterrupt, EOFError), conditions(prepared.spec):  # EOF: the end of the study
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
         while True:
