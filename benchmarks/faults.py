@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +27,8 @@ defenses: [ce, {name: mirst, drop_max: true, steps: 3, instances: [3, 2], weight
 attacks: [fgsm, {name: pgd, steps: 3}]
 folds: {count: 3}
 """
+PATIENCE = 15.0
+"""Seconds between two strikes at most: a run needs about as long."""
 STRIKES = {"study": (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM), "worker": (signal.SIGKILL,)}
 
 
@@ -38,9 +39,7 @@ class Campaign:
         self.folder, self.chance, self.counts = folder, random.Random(seed), Counter[str]()
         write_phantoms(folder / "data", 20)
         (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
-        begin = time.monotonic()
         subprocess.run(self.command(folder / "whole"), check=True, stdout=subprocess.DEVNULL)
-        self.patience = (time.monotonic() - begin) / 3
         self.expected = _digest(folder / "whole")
 
     @property
@@ -70,7 +69,7 @@ class Campaign:
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while True:
             try:
-                return run.wait(self.chance.uniform(0, self.patience))
+                return run.wait(self.chance.uniform(0, PATIENCE))
             except subprocess.TimeoutExpired:
                 self._strike(run, cluster)
 
@@ -126,7 +125,7 @@ def main(kills: int, seed: int = 0) -> None:
 
 @contextmanager
 def _cluster() -> Iterator[Any]:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
