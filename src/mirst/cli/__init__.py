@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -223,6 +224,7 @@ def _estimate(spec: "StudySpec", out: Path, jobs: int | None) -> None:
 
 def main() -> None:
     """Run the command line; bad input ends it with one sentence and exit code 2."""
+    warnings.formatwarning = lambda message, *_, **__: f"mirst: {message}\n"
     try:
         app()
     except MirstError as error:

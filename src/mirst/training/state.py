@@ -135,7 +135,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         try:
             payload: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # noqa: BLE001 - a damaged file fails in any way
-            reason = " ".join(str(error).split())
+            reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
             _require_ours(file, reason)
             rest = "afresh" if file == files[-1] else "from the state before"
             warnings.warn(f"{file} is damaged ({reason}); training goes on {rest}", stacklevel=3)
