@@ -94,6 +94,18 @@ def test_status_of_a_study_under_way_and_of_a_finished_one(finished, small_yaml,
     assert ": epoch " in words
 
 
+def test_a_damaged_checkpoint_is_one_line_of_the_status(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "out")
+    trial = tmp_path / "out" / "trials" / "ce-fold0-seed0"
+    for file in trial.iterdir():
+        file.unlink()
+    (trial / "state.pt").touch()
+    command = [sys.executable, "-m", "mirst.cli", "status", tmp_path / "out"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert told.stderr == f"mirst: {trial}/state.pt is damaged (EOFError); training goes on afresh\n"
+    assert "1 begun" in told.stdout
+
+
 def test_status_on_the_command_line(finished):
     command = [sys.executable, "-m", "mirst.cli", "status", finished]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
