@@ -11,7 +11,7 @@ from mirst.cli.app import explorer
 from mirst.cli.data import data_app
 from mirst.cli.evaluate import evaluate
 from mirst.cli.figure import figure_app
-from mirst.cli.options import DataOption, JobsOption, JsonOption, QuietOption, SetOption, TrackOption
+from mirst.cli.options import DataOption, JobsOption, JsonOption, QuietOption, SetOption, TrackOption, TrustOption
 from mirst.cli.pretrain import pretrain_app, probe
 from mirst.cli.run import run_and_report
 from mirst.errors import MirstError
@@ -106,11 +106,12 @@ def train(
 def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    trust: TrustOption = None,
 ) -> None:
     """Classify single images. Not a medical device."""
     from mirst.evaluation import predict as predict_images
 
-    card, predictions = predict_images(checkpoint, images)
+    card, predictions = predict_images(checkpoint, images, trust)
     for prediction in predictions:
         typer.echo(
             f"{prediction.image}: {prediction.answer} (probability of {card.positive} {prediction.probability:.3f})"
