@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test browser lint bench clean
+.PHONY: help setup demo test browser lint bench audit clean
 
 help:
 	@echo "make demo   install and run the main job on embedded phantoms (about five minutes)"
@@ -12,6 +12,7 @@ help:
 	@echo "make browser  install Chromium and Playwright and run the tests of pages"
 	@echo "make lint   format, lint, types, layers"
 	@echo "make bench  timings against max-pool and peers, as ratios (docs/results/speed.md)"
+	@echo "make audit  known vulnerabilities of the pinned dependencies, and whether what is installed is what is pinned"
 	@echo "make setup  install everything into $(VENV)"
 	@echo "make clean  remove what these made"
 
@@ -47,6 +48,16 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(PIP) --no-deps torchattacks
 	$(BIN)/python -m benchmarks
+
+# pip-audit lives in a venv of its own, or it would be audited too. --strict: a pin that it cannot ask about is a failure.
+# torchattacks, once make bench has brought it, lacks what it asks for.
+audit: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.pins
+	! $(BIN)/python -m pip check | grep -v -e '^torchattacks ' -e '^No broken'
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet pip-audit==2.10.1
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt \
+		2> $(VENV)/audit/log || { tail -n 1 $(VENV)/audit/log; echo "make audit: a pin named above is vulnerable or could not be asked about (no network, no advisories)" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV) demo results build dist

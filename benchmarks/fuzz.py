@@ -1,7 +1,7 @@
-"""`python -m benchmarks.fuzz 20000`: malformed images, tables, npz and DICOM files through the readers.
+"""`python -m benchmarks.fuzz 20000`: malformed images, tables, arrays, DICOM files, models and studies.
 
-Hypothesis overwrites, cuts, repeats and inserts bytes of sound files, each read as part of a data set.
-Allowed is a data set or one sentence; a traceback, a hang, a warning or a file written is a finding,
+Hypothesis overwrites, cuts, repeats and inserts bytes of sound files, each read where it belongs.
+Allowed is a result or one sentence; a traceback, a hang, a warning or a file written is a finding,
 shrunk to its smallest form and printed.
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import openpyxl
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -28,7 +29,10 @@ from tests.data.test_more_readers import RAMP, write_dicom
 
 from mirst.data import load_images, read_dataset
 from mirst.errors import MirstError
+from mirst.nn import ModelCard, build_model, load_backbone, load_model, save_backbone, save_model
+from mirst.study import load_spec
 
+STUDY = Path(__file__).parents[1] / "studies" / "busi-small.yaml"
 PREPARED = ("pixels.npy", "records.csv")
 SECONDS, BYTES = 20, 4 * 2**30
 """A reader that takes longer hangs; one that asks for more memory would take a small machine down."""
@@ -45,6 +49,20 @@ def seeds(folder: Path) -> dict[str, bytes]:
     buffer = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint16) * 257).save(buffer, "png")
     files["image-16.png"] = buffer.getvalue()
+    exif = Image.Exif()
+    exif[0x112], exif[0x10F] = 6, "maker" * 10
+    for suffix, kind in (
+        (".jpg", "jpeg"),
+        (".png", "png"),
+        (".tif", "tiff"),
+        ("-webp.png", "webp"),
+        ("-gif.png", "gif"),
+    ):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, kind, **({} if kind == "gif" else {"exif": exif}))
+        files[f"turned{suffix}"] = buffer.getvalue()
+    files |= saved_models(folder)
+    files["study.yaml"] = STUDY.read_bytes()
     arrays = {f"{split}_images": np.stack([pixels] * 2) for split in ("train", "val", "test")}
     labels = {f"{split}_labels": np.array([[0], [1]], dtype=np.uint8) for split in ("train", "val", "test")}
     np.savez(folder / "a.npz", **arrays, **labels)
@@ -69,6 +87,29 @@ def seeds(folder: Path) -> dict[str, bytes]:
     files["pixels.npy"] = (folder / "a.npy").read_bytes()
     files["records.csv"] = b"name,label,group,source,scanner\na.png,benign,,s,\nb.png,malignant,g,s,x\n"
     return files
+
+
+def saved_models(folder: Path) -> dict[str, bytes]:
+    """Checkpoint and initial weights, in every form that is read."""
+    model = build_model("resnet_tiny", 1, 2)
+    card = ModelCard(
+        model="resnet_tiny",
+        drop_max=False,
+        channels=1,
+        size=32,
+        classes=("a", "b"),
+        positive="b",
+        threshold=0.0,
+        defense="CE()",
+    )
+    save_model(folder / "model.safetensors", model, card)
+    save_backbone(folder / "weights.safetensors", model)
+    torch.save(model.network.state_dict(), folder / "new.pth")
+    torch.save(model.network.state_dict(), folder / "old.pth", _use_new_zipfile_serialization=False)
+    return {
+        name: (folder / name).read_bytes()
+        for name in ("model.safetensors", "weights.safetensors", "new.pth", "old.pth")
+    }
 
 
 def _edit(data: bytearray, edit: tuple[str, int, bytes]) -> None:
@@ -114,7 +155,7 @@ def layout(root: Path, name: str, content: bytes, files: dict[str, bytes]) -> Pa
             (root / good).write_bytes(sound)
         (root / name).write_bytes(content)
         return root / name if name == "list.csv" else root
-    if name == "set.npz":
+    if name == "set.npz" or Path(name).suffix in OTHERS:
         (root / name).write_bytes(content)
         return root / name
     for label in ("benign", "malignant"):
@@ -124,10 +165,25 @@ def layout(root: Path, name: str, content: bytes, files: dict[str, bytes]) -> Pa
     return root
 
 
+def _read_images(path: Path) -> None:
+    records = read_dataset(path)
+    load_images([record.file for record in records], 16)
+
+
+def _read_tensors(path: Path) -> None:
+    if path.stem == "model":
+        load_model(path)
+    else:
+        load_backbone(build_model("resnet_tiny", 1, 2), path)
+
+
+OTHERS = {".safetensors": _read_tensors, ".pth": _read_tensors, ".yaml": load_spec}
+"""What is no data set, by its suffix."""
+
+
 def attempt(path: Path) -> str:
     try:
-        records = read_dataset(path)
-        load_images([record.file for record in records], 16)
+        OTHERS.get(path.suffix, _read_images)(path)
     except MirstError as error:
         return "refused" if len(str(error).splitlines()) == 1 else "refused in more than a sentence"
     return "read"

@@ -2,6 +2,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -9,6 +10,7 @@ from PIL import Image
 from mirst.cli import main
 from mirst.data import write_phantoms
 from mirst.data.fetch import SOURCES, Source
+from mirst.nn import load_model, save_model
 
 
 @pytest.fixture
@@ -148,6 +150,40 @@ def test_predict_answers_for_each_image(mirst, checkpoint, phantoms):
     assert code == 0
     for line, image in zip(text.splitlines(), images, strict=True):
         assert re.fullmatch(re.escape(str(image)) + r": (benign|malignant) \(probability of malignant 0\.\d{3}\)", line)
+
+
+@pytest.fixture
+def strangers(checkpoint, tmp_path, monkeypatch):
+    """A checkpoint that asks for a factory of the working directory, and what appears when its code runs."""
+    (tmp_path / "net_of_a_stranger.py").write_text(
+        "from pathlib import Path\nPath('ran').touch()\nfrom mirst.nn import build_model\n"
+        "def make(in_channels, num_classes):\n    return build_model('resnet_tiny', in_channels, num_classes)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    model, card = load_model(checkpoint)
+    save_model(tmp_path / "sent.safetensors", model, replace(card, model="net_of_a_stranger:make"))
+    yield tmp_path / "sent.safetensors", tmp_path / "ran"
+    sys.modules.pop("net_of_a_stranger", None)
+
+
+def test_a_strangers_checkpoint_runs_its_factory_only_when_told_to(mirst, strangers, checkpoint, phantoms):
+    path, ran = strangers
+    image, trust = next(phantoms.glob("*/*.png")), ("--trust", "net_of_a_stranger:make")
+    attacked = ("--data", phantoms, "--attack", "fgsm")
+    commands = [
+        ("predict", path, image),
+        ("evaluate", path, *attacked),
+        ("figure", "attacks", path, image, "--out", "figure.png"),
+        ("figure", "residuals", path, image, "--out", "figure.png"),
+    ]
+    for command in (*commands, ("app", path), ("app", checkpoint, path)):
+        assert "--trust net_of_a_stranger:make runs that code" in refused(mirst(*command))
+        assert "--trust" in refused(mirst(*command, "--trust", "os:system"))
+        assert not ran.exists()
+    for command in commands:
+        assert mirst(*command, *trust)[0] == 0
+    assert ran.exists()
 
 
 def test_bad_data_get_one_sentence(mirst, small_yaml, phantoms, tmp_path):

@@ -1,8 +1,12 @@
 """The errors that a user can cause and mend."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Any
+
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Controls, line separators, changes of direction, and surrogates."""
 
 
 class MirstError(ValueError):
@@ -12,7 +16,7 @@ class MirstError(ValueError):
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(" ".join(sentence.split()))  # quoted material may hold line breaks
+        super().__init__(plain(" ".join(sentence.split())))  # quoted material may hold line breaks and worse
 
 
 class Diverged(MirstError):
@@ -24,6 +28,11 @@ class Diverged(MirstError):
     def __init__(self, sentence: str, history: Sequence[Any] = ()) -> None:
         super().__init__(sentence)
         self.history = list(history)
+
+
+def plain(text: str) -> str:
+    """`text` with what steers a terminal, or cannot be written as UTF-8, as backslash escapes."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def suggestion(key: str, known: Sequence[str]) -> str:

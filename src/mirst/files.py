@@ -1,16 +1,21 @@
 """Files that are whole or not there."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_FORMULA = re.compile(r"(?<![^;\t\r\n])(?=[=+\-@＝＋－＠])|^(?=[\t\r])")
+"""Where a spreadsheet begins to compute: at a cell's beginning, which in some countries is after a semicolon."""
+_DISARMED = re.compile(r"(?<![^;\t\r\n])'(?=[=+\-@＝＋－＠])|^'(?=[\t\r])")
 
 
 @contextmanager
@@ -67,6 +72,31 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_csv(path: str | Path, table: "pd.DataFrame") -> None:
-    """Write `table` to `path` as a whole, numbers unrounded."""
+    """Write `table` to `path` as a whole, numbers unrounded, texts `harmless`."""
+    table = table.rename(columns=harmless)
+    for name, column in table.items():
+        if column.dtype.kind == "O":
+            cells = [harmless(cell) for cell in column]
+            if any(cell is not before for cell, before in zip(cells, column, strict=True)):
+                table[name] = cells
     with atomic(path) as partial:
         table.to_csv(partial, index=False)
+
+
+def harmless(cell: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, an apostrophe before it; anything else as it is.
+
+    A second time it changes nothing more. Plain numbers stay as they are.
+    """
+    if not isinstance(cell, str) or not _FORMULA.search(cell):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return _FORMULA.sub("'", cell)
+    return cell
+
+
+def as_named(cell: str) -> str:
+    """The text that `harmless` changed."""
+    return _DISARMED.sub("", cell)

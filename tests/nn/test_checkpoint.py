@@ -1,9 +1,14 @@
+import json
+import os
+import sys
+from dataclasses import asdict
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from mirst.errors import MirstError
-from mirst.nn import ModelCard, build_model, load_model, save_model
+from mirst.nn import ModelCard, build_model, load_model, read_card, save_model
 
 CARD = ModelCard(
     model="resnet_tiny",
@@ -44,3 +49,114 @@ def test_weights_that_do_not_fit_get_a_sentence(tmp_path):
     save_model(tmp_path / "model.safetensors", build_model("resnet18", 1, 2), CARD)
     with pytest.raises(MirstError, match="do not fit"):
         load_model(tmp_path / "model.safetensors")
+
+
+def rewritten(path, state=None, **fields):
+    """A checkpoint like ours whose card, or whose weights, say something else."""
+    model = build_model("resnet_tiny", 1, 2, drop_max=True)
+    card = asdict(CARD) | fields
+    save_file(state or model.state_dict(), path, {"mirst": json.dumps(card)})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"size": 4096}, "its size: "),
+        ({"size": 15}, "its size: "),
+        ({"size": 32.5}, "its size: "),
+        ({"size": "32"}, "its size: "),
+        ({"size": True}, "its size: "),
+        ({"channels": 2}, "channels are 2"),
+        ({"channels": 10**9}, "channels are 1000000000"),
+        ({"drop_max": "yes"}, "its drop_max: "),
+        ({"classes": ["malignant"]}, "its classes: "),
+        ({"classes": [str(i) for i in range(1001)]}, "its classes: "),
+        ({"classes": ["malignant", "malignant"]}, "not distinct"),
+        ({"classes": ["a", "b"]}, "the positive one is not among them"),
+        ({"classes": "ab"}, "its classes: "),
+        ({"classes": [1, 2]}, "its classes.0: "),
+        ({"classes": ["x" * 201, "malignant"]}, "its classes.0: "),
+        ({"classes": ["\x1b[2J", "malignant"]}, "control characters"),
+        ({"threshold": float("nan")}, "its threshold: "),
+        ({"threshold": float("inf")}, "its threshold: "),
+        ({"threshold": None}, "its threshold: "),
+        ({"defense": "x" * 2001}, "its defense: "),
+        ({"model": ""}, "its model: "),
+        ({"extra": 1}, "its extra: "),
+        ({"model": [[]]}, "its model: "),
+    ],
+)
+def test_every_field_of_a_card_is_bounded(tmp_path, fields, words):
+    with pytest.raises(MirstError, match=words) as caught:
+        load_model(rewritten(tmp_path / "m.safetensors", **fields))
+    assert len(str(caught.value)) < 400
+
+
+def test_a_card_that_is_no_object_gets_a_sentence(tmp_path):
+    for text in ("[" * 100_000, "[]", "{", "1" * 10_000, "\ud800"):
+        save_file(
+            {"a": torch.zeros(2)}, tmp_path / "m.safetensors", {"mirst": text.encode("utf-8", "replace").decode()}
+        )
+        with pytest.raises(MirstError, match="no checkpoint written by mirst"):
+            read_card(tmp_path / "m.safetensors")
+
+
+def test_a_header_is_bounded_before_it_is_parsed(tmp_path):
+    path = tmp_path / "m.safetensors"
+    tensors = ",".join(f'"{i}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' for i in range(90_000))
+    header = f"{{{tensors}}}".encode()
+    for length, content in ((len(header), header), (2**62, b"{}"), (100, b"{}")):
+        path.write_bytes(length.to_bytes(8, "little") + content)
+        with pytest.raises(MirstError, match=r"its header declares|InvalidHeader|header"):
+            load_model(path)
+    os.mkfifo(tmp_path / "fifo")
+    for place in (tmp_path, tmp_path / "fifo", "/dev/zero"):
+        with pytest.raises(MirstError, match="no such file"):
+            load_model(place)
+
+
+def test_names_and_shapes_are_compared_before_a_tensor_is_read(tmp_path):
+    state = build_model("resnet_tiny", 1, 2, drop_max=True).state_dict()
+    key = "network.conv1.weight"
+    for wrong, words in (
+        (
+            state | {key: torch.zeros(1, 1)},
+            rf"1 tensors differ, the first {key}: \(1, 1\) in the file, \(16, 1, 5, 5\)",
+        ),
+        (state | {"zzz": torch.zeros(1)}, r"the first zzz: \(1,\) in the file, none in the model"),
+        ({k: v for k, v in state.items() if k != key}, rf"the first {key}: missing in the file"),
+    ):
+        with pytest.raises(MirstError, match=words):
+            load_model(rewritten(tmp_path / "m.safetensors", wrong))
+
+
+@pytest.fixture
+def factory(tmp_path, monkeypatch):
+    """The name of a factory in the working directory whose import leaves a trace, and the trace."""
+    (tmp_path / "strangers_net.py").write_text(
+        "from pathlib import Path\nPath('ran').touch()\nfrom mirst.nn import build_model\n"
+        "def make(in_channels, num_classes):\n    return build_model('resnet_tiny', in_channels, num_classes)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield "strangers_net:make", tmp_path / "ran"
+    sys.modules.pop("strangers_net", None)
+
+
+def test_a_checkpoint_runs_no_code_unless_it_is_trusted_by_name(tmp_path, factory):
+    name, ran = factory
+    path = rewritten(tmp_path / "m.safetensors", model=name)
+    for trusted in (None, "", "os:system", "strangers_net:other"):
+        with pytest.raises(MirstError, match=r"asks for the model of strangers_net:make, .*--trust strangers_net:make"):
+            load_model(path, trusted)
+    assert not ran.exists()
+    model, card = load_model(path, name)
+    assert ran.exists()
+    assert card.model == name
+    assert model(torch.zeros(1, 1, 32, 32)).shape == (1, 2)
+
+
+def test_an_unknown_model_gets_a_sentence(tmp_path):
+    with pytest.raises(MirstError, match="unknown model"):
+        load_model(rewritten(tmp_path / "m.safetensors", model="resnet51"), "resnet51")

@@ -25,6 +25,7 @@ def launch(
     checkpoints: Sequence[Path],
     data: Path | None = None,
     *,
+    trusted: str | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
     tell: Callable[[str], object] = print,
@@ -34,6 +35,7 @@ def launch(
     Args:
         checkpoints: one or two of ours; none stands for the demo pair and its phantoms.
         data: images to pick from.
+        trusted: as for `mirst.nn.load_model`.
         port: the first free one from 7860 by default.
         tell: gets what happens, and the address.
 
@@ -49,7 +51,7 @@ def launch(
         raise MirstError("the explorer needs Gradio; pip install 'mirst[app]'") from error
     if not checkpoints:
         checkpoints, data = demo_pair(tell)
-    subjects = [open_subject(path) for path in checkpoints]
+    subjects = [open_subject(path, trusted) for path in checkpoints]
     explorer = Explorer(subjects, _to_pick(data, subjects[0].card.classes))
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     theme.set(body_text_color_subdued="*neutral_600")  # the default is too pale to read

@@ -88,13 +88,16 @@ class View:
         return self.answers[0] != self.answers[1]
 
 
-def open_subject(path: Path) -> Subject:
+def open_subject(path: Path, trusted: str | None = None) -> Subject:
     """A checkpoint of ours.
+
+    Args:
+        trusted: as for `load_model`.
 
     Raises:
         MirstError: it cannot be read.
     """
-    model, card = load_model(path)
+    model, card = load_model(path, trusted)
     name = path.parent.name if path.stem == "model" else path.stem
     return Subject(name, model, card)
 

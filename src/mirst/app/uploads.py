@@ -7,7 +7,7 @@ from PIL import Image
 
 from mirst.data import ImageFile, decode
 from mirst.data.dicom import forget, require_one_slice
-from mirst.data.images import UNREADABLE
+from mirst.data.pictures import open_picture
 from mirst.errors import MirstError
 
 MAX_BYTES = 20 * 2**20
@@ -48,7 +48,8 @@ def _decoded(folder: Path, content: bytes) -> Image.Image:
         if suffix == ".dcm":
             require_one_slice(path, MAX_SIDE)
         else:
-            _require_bounded(path)
+            with open_picture(path, MAX_SIDE):
+                pass  # it judges the header
         image = decode(ImageFile(path), channels=3)
     except MirstError as error:
         raise MirstError(str(error).replace(str(path), "the file")) from error
@@ -56,14 +57,3 @@ def _decoded(folder: Path, content: bytes) -> Image.Image:
         forget()
     image.thumbnail((LONGEST, LONGEST))
     return image
-
-
-def _require_bounded(path: Path) -> None:
-    """Raise `MirstError` for a picture whose header declares too many pixels."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
-        raise MirstError(f"cannot read {path} as an image ({' '.join(str(error).split())}); repair it") from error
-    if max(width, height) > MAX_SIDE:
-        raise MirstError(f"{path} is {width} x {height}; sides of at most {MAX_SIDE} pixels are taken")

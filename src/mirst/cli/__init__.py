@@ -22,6 +22,7 @@ from mirst.cli.options import (
     RayAddressOption,
     SetOption,
     TrackOption,
+    TrustOption,
 )
 from mirst.cli.pretrain import pretrain_app, probe
 from mirst.cli.run import open_engine, run_and_report
@@ -128,11 +129,12 @@ def train(
 def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    trust: TrustOption = None,
 ) -> None:
     """Classify single images. Not a medical device."""
     from mirst.evaluation import predict as predict_images
 
-    card, predictions = predict_images(checkpoint, images)
+    card, predictions = predict_images(checkpoint, images, trust)
     for prediction in predictions:
         typer.echo(
             f"{prediction.image}: {prediction.answer} (probability of {card.positive} {prediction.probability:.3f})"
@@ -144,11 +146,12 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
     to: Annotated[str, typer.Option("--to", help="onnx, torch-export, safetensors or monai-bundle.")],
     out: Annotated[Path, typer.Option("--out", help="File to write; for monai-bundle a new folder.")],
+    trust: TrustOption = None,
 ) -> None:
     """Write a trained model in the format of other programs."""
     from mirst.export import export_model
 
-    typer.echo(f"Exported: {export_model(checkpoint, to, out)}")
+    typer.echo(f"Exported: {export_model(checkpoint, to, out, trust)}")
 
 
 @app.command()

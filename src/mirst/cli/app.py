@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mirst.cli.options import TrustOption
 from mirst.errors import MirstError
 
 
@@ -18,6 +19,7 @@ def explorer(
     ] = False,
     host: Annotated[str, typer.Option("--host", help="Address to serve on; 0.0.0.0 is every network.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535)] = None,
+    trust: TrustOption = None,
 ) -> None:
     """Explore attacks on single images in a browser. Not a medical device."""
     from mirst.app import launch
@@ -27,4 +29,4 @@ def explorer(
         raise MirstError("--demo brings its own models and images; leave out checkpoints and --data")
     if len(paths) > 2 or not (paths or demo):
         raise MirstError("app takes one or two checkpoints, or --demo")
-    launch(paths, data, host=host, port=port, tell=typer.echo)
+    launch(paths, data, trusted=trust, host=host, port=port, tell=typer.echo)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from mirst.cli.options import JobsOption, SetOption
+from mirst.cli.options import JobsOption, SetOption, TrustOption
 from mirst.cli.stop import stops_in_order
 from mirst.errors import MirstError
 
@@ -54,6 +54,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the rows, and the curve over eps.")] = None,
     override: SetOption = None,
     jobs: JobsOption = None,
+    trust: TrustOption = None,
 ) -> None:
     """Attack or corrupt a model on every image of a data set, or all models of a study on their test folds."""
     from mirst.nn import plainly
@@ -79,7 +80,7 @@ def evaluate(
     if data is None:
         raise MirstError("name the images to evaluate on with --data PATH")
     with plainly(not load_spec(None, override or []).training.fast):
-        _model(model, data, suite, radii, source, attack or ["fgsm", "pgd", "cw"], out, override or [])
+        _model(model, data, suite, radii, source, attack or ["fgsm", "pgd", "cw"], out, override or [], trust)
 
 
 def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs: int | None) -> None:
@@ -113,13 +114,14 @@ def _model(
     attacks: list[str],
     out: Path | None,
     override: list[str],
+    trust: str | None,
 ) -> None:
     from mirst.evaluation import corrupt_on, curve, distances_on, evaluate_on, metrics_of, robustness_on
     from mirst.files import write_csv
     from mirst.report import verdict_lines, write_robustness
     from mirst.study import parse_attacks
 
-    model, card = _open(name, data, override)
+    model, card = _open(name, data, override, trust)
     if suite is Suite.corruptions:
         table = rows = corrupt_on(model, card, data)
     elif suite is Suite.distances:
@@ -129,7 +131,7 @@ def _model(
         rows = evaluate_on(model, card, data, parse_attacks(attacks))
         table = metrics_of(rows, card)
     else:
-        twin = None if source is None else _open(source, data, override)[0]
+        twin = None if source is None else _open(source, data, override, trust)[0]
         found, flaws = robustness_on(model, card, data, _strong(suite), eps, twin)
         table = metrics_of(found.rows, card)
         typer.echo("\n".join(verdict_lines(found, flaws)) + "\n")
@@ -144,12 +146,12 @@ def _model(
         typer.echo(f"Rows: {path}")
 
 
-def _open(name: str, data: Path, override: list[str]) -> "tuple[nn.Module, ModelCard]":
+def _open(name: str, data: Path, override: list[str], trust: str | None) -> "tuple[nn.Module, ModelCard]":
     from mirst.evaluation import open_model
     from mirst.study import load_spec
 
     told = load_spec(None, override).data
-    return open_model(name, data, told.classes, told.positive, size=told.size, channels=told.channels)
+    return open_model(name, data, told.classes, told.positive, size=told.size, channels=told.channels, trusted=trust)
 
 
 def _strong(suite: Suite) -> "SuiteName":

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mirst.cli.options import TrustOption
+
 figure_app = typer.Typer(no_args_is_help=True, help="Draw the figures of the paper for a checkpoint and an image.")
 
 CheckpointArgument = Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")]
@@ -15,23 +17,31 @@ FigureOption = Annotated[Path, typer.Option("--out", help="File to write, .png o
 
 @figure_app.command("attacks")
 def figure_attacks(
-    checkpoint: CheckpointArgument, image: ImageArgument, out: FigureOption, label: LabelOption = None
+    checkpoint: CheckpointArgument,
+    image: ImageArgument,
+    out: FigureOption,
+    label: LabelOption = None,
+    trust: TrustOption = None,
 ) -> None:
     """Perturbations of FGSM, PGD and CW, magnified, and the attacked images (Figure 1)."""
     from mirst.report import attacks_figure, read_subject, save_figure
     from mirst.study import parse_attacks
 
-    subject = read_subject(checkpoint, image, label)
+    subject = read_subject(checkpoint, image, label, trust)
     typer.echo(f"Figure: {save_figure(attacks_figure(subject, parse_attacks(['fgsm', 'pgd', 'cw'])), out)}")
 
 
 @figure_app.command("residuals")
 def figure_residuals(
-    checkpoint: CheckpointArgument, image: ImageArgument, out: FigureOption, label: LabelOption = None
+    checkpoint: CheckpointArgument,
+    image: ImageArgument,
+    out: FigureOption,
+    label: LabelOption = None,
+    trust: TrustOption = None,
 ) -> None:
     """What max-pool and drop-max pass on of the model's own PGD attack (Figure 2)."""
     from mirst.attacks import PGD
     from mirst.report import read_subject, residuals_figure, save_figure
 
-    figure = residuals_figure(read_subject(checkpoint, image, label), PGD(), "pgd")
+    figure = residuals_figure(read_subject(checkpoint, image, label, trust), PGD(), "pgd")
     typer.echo(f"Figure: {save_figure(figure, out)}")

@@ -24,6 +24,12 @@ GpusOption = Annotated[
     typer.Option("--gpus-per-trial", help="Of a Ray cluster, also a part of one; 1 by default where it has any."),
 ]
 
+TrustOption = Annotated[
+    str | None,
+    typer.Option(
+        "--trust", metavar="PACKAGE.MODULE:FACTORY", help="Run the code of this factory where a checkpoint asks for it."
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Nothing but where the results are.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
 TrackOption = Annotated[

@@ -11,11 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mirst.data.pictures import MAX_SIDE
 from mirst.data.record import Stamp, file_stamp
 from mirst.errors import MirstError
 
 SUFFIXES = frozenset({".dcm", ".dicom"})
 MAX_PIXELS = 2**29
+"""Values of all frames of a file."""
+MAX_FRAME = 2**26
+"""Pixels of one frame: windowing takes some thirty bytes for each."""
+SMALL, MAX_RATIO = 2**27, 50
+"""More values than the first must take at least one byte of the file for so many of them."""
 DEFLATED = "1.2.840.10008.1.2.1.99"
 TISSUE = 1
 """Region Data Type of B-mode tissue (DICOM PS3.3, C.8.5.5)."""
@@ -48,12 +54,8 @@ def require_one_slice(path: Path, max_side: int) -> None:
     """Judge a file of unknown origin by its header, before anything is decoded.
 
     Raises:
-        MirstError: no DICOM file, stored deflated (which no header bounds), several frames, or too large.
+        MirstError: no DICOM file, several frames, or too large.
     """
-    pydicom = _pydicom(path)
-    with _reading(path):
-        if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
-            raise ValueError("it is stored deflated, which has no bounded size")
     dataset = _dataset(path)
     with _reading(path):
         frames = int(getattr(dataset, "NumberOfFrames", 1) or 1)
@@ -98,6 +100,7 @@ def _dataset(path: Path) -> Any:
 def _read_frames(path: Path, stamp: Stamp) -> NDArray[np.uint8]:
     dataset = _read_dataset(path, stamp)
     with _reading(path):
+        _require_bounded(dataset, path.stat().st_size)
         frames = _eight_bit(dataset)
         if frames.shape[3:] not in ((), (3,)):
             raise ValueError(f"its pixels have the shape {frames.shape}")
@@ -108,6 +111,8 @@ def _read_frames(path: Path, stamp: Stamp) -> NDArray[np.uint8]:
 def _read_dataset(path: Path, _stamp: Stamp) -> Any:
     pydicom = _pydicom(path)
     with _reading(path):
+        if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
+            raise ValueError("it is stored deflated, which no header bounds")
         return pydicom.dcmread(path)
 
 
@@ -133,7 +138,6 @@ def _reading(path: Path) -> Iterator[None]:
 def _eight_bit(dataset: Any) -> NDArray[np.uint8]:
     from pydicom.pixels import apply_color_lut, pixel_array
 
-    _require_bounded(dataset)
     pixels = pixel_array(dataset)
     photometric = str(dataset.PhotometricInterpretation)
     colour = int(dataset.SamplesPerPixel) == 3
@@ -143,17 +147,24 @@ def _eight_bit(dataset: Any) -> NDArray[np.uint8]:
     if colour:
         scale = 1 if pixels.dtype == np.uint8 else 257
         return np.asarray(pixels.reshape(shape) // scale, dtype=np.uint8)
-    gray = _shown(dataset, pixels)
-    if photometric == "MONOCHROME1":
-        gray = 1 - gray
-    return np.asarray(np.round(gray.clip(0, 1) * 255).reshape(shape), dtype=np.uint8)
+    frames = np.empty(shape, dtype=np.uint8)
+    for frame, stored in zip(
+        frames, pixels.reshape(shape), strict=True
+    ):  # one by one: as floats they are eight times as large
+        gray = _shown(dataset, stored)
+        frame[:] = np.round((1 - gray if photometric == "MONOCHROME1" else gray).clip(0, 1) * 255)
+    return frames
 
 
-def _require_bounded(dataset: Any) -> None:
-    frames = int(getattr(dataset, "NumberOfFrames", 1) or 1)
-    pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel) * frames
-    if pixels > MAX_PIXELS:
-        raise ValueError(f"it declares {pixels} values, more than the {MAX_PIXELS} that are read")
+def _require_bounded(dataset: Any, size: int) -> None:
+    frames, height, width = int(getattr(dataset, "NumberOfFrames", 1) or 1), int(dataset.Rows), int(dataset.Columns)
+    most = min(MAX_PIXELS, max(SMALL, MAX_RATIO * size))
+    values = height * width * int(dataset.SamplesPerPixel) * frames
+    if values > most or height * width > MAX_FRAME or max(height, width) > MAX_SIDE:
+        raise ValueError(
+            f"it declares {frames} frames of {width} x {height}, {values} values; at most {most} "
+            f"are read, {MAX_FRAME} pixels a frame, {MAX_SIDE} a side"
+        )
 
 
 def _shown(dataset: Any, pixels: NDArray[Any]) -> NDArray[np.float64]:

@@ -16,6 +16,8 @@ from mirst.files import atomic, cache_folder, write_text
 
 MAX_FILES = 20_000
 MAX_BYTES = 8 * 2**30
+MAX_DEPTH = 32
+"""Folders in folders: what removes them goes down by recursion."""
 CHUNK = 2**14
 """Bytes a read."""
 
@@ -88,8 +90,8 @@ def unpack(archive: Path, target: Path) -> None:
     """Unpack a zip file into the new folder `target`, whole or not at all.
 
     Raises:
-        MirstError: a member that would leave the folder, a link, too many files or bytes, or an
-            archive that is damaged.
+        MirstError: a member that would leave the folder, a link, too many files or bytes, folders too
+            deep, or an archive that is damaged.
     """
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
@@ -119,6 +121,8 @@ def _require_safe(archive: Path, members: list[zipfile.ZipInfo]) -> None:
         is_link = stat.S_ISLNK(member.external_attr >> 16)
         if path.is_absolute() or ".." in path.parts or ":" in member.filename or is_link:
             raise MirstError(f"{archive} holds {member.filename}, which leaves the folder; it is not unpacked")
+        if len(path.parts) > MAX_DEPTH:
+            raise MirstError(f"{archive} holds folders more than {MAX_DEPTH} deep; it is not unpacked")
 
 
 def _copy_at_most(packed: Any, unpacked: Any, size: int, archive: Path) -> None:

@@ -1,7 +1,5 @@
 """Decoding and letterboxing."""
 
-import struct
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,24 +9,11 @@ from PIL import Image, ImageOps
 
 from mirst.data.dicom import decode_dicom, is_dicom
 from mirst.data.npz import npz_array
+from mirst.data.pictures import MAX_SIDE, open_picture
 from mirst.data.record import ImageFile
 from mirst.errors import MirstError
 
 Pixels = NDArray[np.uint8]
-MAX_SIDE = 2**14
-"""A letterboxed strip takes the square of its length."""
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    OverflowError,
-    MemoryError,
-    EOFError,
-    struct.error,
-)
-"""What Pillow raises on damaged files."""
 
 
 def decode(file: ImageFile, channels: int = 1) -> Image.Image:
@@ -38,8 +23,10 @@ def decode(file: ImageFile, channels: int = 1) -> Image.Image:
     files are shown as their window says and cropped to the tissue region.
 
     Raises:
-        MirstError: the file is missing, truncated, too large to be safe, or no image.
+        MirstError: the file is missing or no regular one, truncated, too large to be safe, or no image.
     """
+    if not file.path.is_file():
+        raise MirstError(f"{file.path} is no file; correct its path or remove it")
     if file.path.suffix.lower() == ".npz":
         image = _decode_npz(file)
     elif file.path.suffix.lower() == ".npy":
@@ -54,16 +41,9 @@ def decode(file: ImageFile, channels: int = 1) -> Image.Image:
 
 
 def _decode_picture(path: Path) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # damaged metadata are no reason to stop
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                image: Image.Image = ImageOps.exif_transpose(file)
-                image.load()
-    except (*UNREADABLE, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        reason = " ".join(str(error).split())
-        raise MirstError(f"cannot read {path} as an image ({reason}); repair or remove it") from error
+    with open_picture(path) as file:
+        image: Image.Image = ImageOps.exif_transpose(file)
+        image.load()
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:

@@ -13,6 +13,8 @@ from mirst.data.record import Stamp, file_stamp
 from mirst.errors import MirstError
 
 MAX_BYTES = 8 * 2**30
+SMALL, MAX_RATIO = 2**28, 50
+"""Arrays of more bytes than the first must take at least one byte of the file for so many of theirs."""
 
 
 def npz_array(path: Path, key: str) -> NDArray[Any]:
@@ -28,10 +30,11 @@ def npz_array(path: Path, key: str) -> NDArray[Any]:
 def _read(path: Path, _stamp: Stamp, key: str) -> NDArray[Any]:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
-            size = archive.getinfo(f"{key}.npy").file_size
+            size, packed = archive.getinfo(f"{key}.npy").file_size, archive.getinfo(f"{key}.npy").compress_size
             declared = _declared_bytes(member)
-        if max(size, declared) > MAX_BYTES or declared > size:
-            raise MirstError(f"{path}: {key} declares {declared} bytes and holds {size}; at most {MAX_BYTES} are read")
+        most = min(MAX_BYTES, max(SMALL, MAX_RATIO * packed))
+        if max(size, declared) > most or declared > size:
+            raise MirstError(f"{path}: {key} declares {declared} bytes and holds {size}; at most {most} are read of it")
         with np.load(path, allow_pickle=False) as file:
             return np.asarray(file[key])
     except KeyError as error:
@@ -47,4 +50,6 @@ def _declared_bytes(member: IO[bytes]) -> int:
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(member)
+    if dtype.kind not in "biuf" or 0 in shape:
+        raise ValueError(f"it holds {dtype} {shape}, no numbers")
     return math.prod(shape) * dtype.itemsize

@@ -12,7 +12,7 @@ from mirst.data.inspection import FINDINGS, inspect_images, to_json
 from mirst.data.readers.prepared import COLUMNS, PIXELS, TABLE
 from mirst.data.record import Record
 from mirst.errors import MirstError
-from mirst.files import write_text
+from mirst.files import write_csv, write_text
 
 
 def write_prepared(records: Sequence[Record], out: Path, size: int, channels: int = 1) -> Path:
@@ -33,7 +33,7 @@ def write_prepared(records: Sequence[Record], out: Path, size: int, channels: in
         partial.mkdir(parents=True)
         shutil.copyfile(images.folder / PIXELS, partial / PIXELS)
         rows = [[getattr(record, column) for column in COLUMNS] for record in records]
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(partial / TABLE, index=False)
+        write_csv(partial / TABLE, pd.DataFrame(rows, columns=COLUMNS))
         write_text(partial / FINDINGS, to_json(found))
         partial.rename(out)
     except OSError as error:

@@ -69,6 +69,7 @@ def open_model(
     *,
     size: int = 64,
     channels: int = 1,
+    trusted: str | None = None,
 ) -> tuple[nn.Module, ModelCard]:
     """A checkpoint of ours, or the model of `package.module:factory`.
 
@@ -77,13 +78,14 @@ def open_model(
         data: whose classes a factory's model answers, in alphabetical order, unless `classes` names
             them in the order of its logits.
         positive, size, channels: of a factory's model; a checkpoint brings its own.
+        trusted: the factory that a checkpoint may ask for, as for `load_model`.
 
     Raises:
         MirstError: a model that cannot be read, or classes without a positive one.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if not is_factory(name):
-        model, card = load_model(name)
+        model, card = load_model(name, trusted)
         return model.to(device), card
     model = load_factory(name)
     classes = tuple(classes or sorted({record.label for record in read_dataset(data)}))
@@ -175,13 +177,16 @@ def _data(card: ModelCard, path: Path) -> tuple[list[Record], ImageSet]:
     return assign_groups(records), ImageSet(images.pixels, labels)
 
 
-def predict(path: Path, images: Sequence[Path]) -> tuple[ModelCard, list[Prediction]]:
+def predict(path: Path, images: Sequence[Path], trusted: str | None = None) -> tuple[ModelCard, list[Prediction]]:
     """What a checkpoint of ours answers for single images.
+
+    Args:
+        trusted: as for `load_model`.
 
     Raises:
         MirstError: a checkpoint or image that cannot be read.
     """
-    model, card = load_model(path)
+    model, card = load_model(path, trusted)
     x = torch.from_numpy(load_images([ImageFile(image) for image in images], card.size, card.channels)).float() / 255
     with torch.no_grad():
         score, answer = decide(model(x), _positive(card), card.threshold)

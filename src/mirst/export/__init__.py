@@ -22,7 +22,7 @@ FORMATS: dict[str, Callable[[nn.Module, ModelCard, Path], None]] = {
 }
 
 
-def export_model(checkpoint: Path, to: str, out: Path) -> Path:
+def export_model(checkpoint: Path, to: str, out: Path, trusted: str | None = None) -> Path:
     """Write the model of a checkpoint of ours to `out`, its card with it.
 
     Every format but `safetensors` holds the whole model, from `(N, channels, size, size)` images in [0, 1], any `N`,
@@ -31,6 +31,7 @@ def export_model(checkpoint: Path, to: str, out: Path) -> Path:
     Args:
         to: a key of `FORMATS`.
         out: a file; for `monai-bundle` a new folder.
+        trusted: as for `mirst.nn.load_model`.
 
     Raises:
         MirstError: a checkpoint that cannot be read, an unknown format, one whose extra is not installed, or a folder
@@ -38,7 +39,7 @@ def export_model(checkpoint: Path, to: str, out: Path) -> Path:
     """
     if to not in FORMATS:
         raise MirstError(f"--to is {to}; choose {', '.join(FORMATS)}")
-    model, card = load_model(checkpoint)
+    model, card = load_model(checkpoint, trusted)
     with plainly(), torch.no_grad(), warnings.catch_warnings():  # in operations that every exporter knows
         warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
         FORMATS[to](model, card, out)

@@ -2,19 +2,22 @@
 
 import hashlib
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mirst.download import download
 from mirst.errors import MirstError
 from mirst.files import atomic, cache_folder
 from mirst.nn.models import Normalized
+from mirst.nn.pickled import require_plain
+from mirst.nn.tensors import open_tensors
 
 IMAGENET = {
     "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
@@ -50,8 +53,8 @@ def load_backbone(model: nn.Module, weights: str | Path, name: str = "") -> Load
     """Start `model` from weights of torchvision's layout, its head excepted.
 
     Args:
-        weights: a `.safetensors` file, or a `.pth` file (read with `weights_only=True`), also one
-            that wraps its state dict or prefixes its keys; or `imagenet`, downloaded once; or
+        weights: a `.safetensors` file, or a `.pth` file (read with `weights_only=True` where it is seen to
+            be a plain state dict), also one that wraps it or prefixes its keys; or `imagenet`, downloaded once; or
             `simclr-imagenet`, a converted file in the cache.
         name: of the model, for `imagenet`.
 
@@ -63,7 +66,7 @@ def load_backbone(model: nn.Module, weights: str | Path, name: str = "") -> Load
     path = find_weights(str(weights), name)
     own = network.state_dict()
     source = _unprefixed(_read_state(path), own)
-    fitting = {k: v for k, v in source.items() if k in own and own[k].shape == v.shape and not k.startswith(HEAD)}
+    fitting = {k: v for k, v in source.items() if k in own and _fits(v, own[k]) and not k.startswith(HEAD)}
     body = [key for key in own if not key.startswith(HEAD)]
     missing = [key for key in body if key not in fitting]
     if missing:
@@ -73,7 +76,8 @@ def load_backbone(model: nn.Module, weights: str | Path, name: str = "") -> Load
         )
     network.load_state_dict(fitting, strict=False)
     unused = tuple(sorted(source.keys() - fitting.keys()))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return LoadedBackbone(str(weights), digest, len(fitting), len(body), unused)
 
 
@@ -136,19 +140,30 @@ def _imagenet(url: str) -> Path:
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        state = _read_tensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
     except Exception as error:
         raise MirstError(f"model.weights: {path} cannot be read as a state dict ({error})") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise MirstError(f"model.weights: {path} holds no plain state dict of tensors")
     return state
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    with open_tensors(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+
+
+def _read_pickled(path: Path) -> Any:
+    require_plain(path)
+    mapped = zipfile.is_zipfile(path)  # or each storage is allocated as its record asks for
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+def _fits(value: Tensor, own: Tensor) -> bool:
+    return value.shape == own.shape and not value.is_complex()
 
 
 def _unprefixed(source: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,33 +3,43 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
-from safetensors import SafetensorError, safe_open
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import nn
 
-from mirst.errors import MirstError
+from mirst.errors import MirstError, plain
 from mirst.files import atomic
-from mirst.nn.models import build_model
+from mirst.nn.models import MAX_CLASSES, build_model
+from mirst.nn.tensors import open_tensors
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What one must know to use a trained model."""
+    """What one must know to use a trained model. The bounds are those of a card that is read."""
 
-    model: str
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    model: Name
     """Its name for `build_model`."""
     drop_max: bool
     channels: int
-    size: int
+    size: Annotated[int, Field(ge=16, le=2048)]
     """Side of the letterboxed input image."""
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MAX_CLASSES)]
     """In the order of the logits."""
     positive: str
-    threshold: float
+    threshold: Annotated[float, Field(allow_inf_nan=False)]
     """Operating point on the log-odds of `positive`, for two classes; 0 is the larger logit."""
-    defense: str
+    defense: Annotated[str, Field(max_length=2000)]
     """How it was trained."""
+
+
+_CARD = TypeAdapter(ModelCard)
 
 
 def save_model(path: str | Path, model: nn.Module, card: ModelCard) -> None:
@@ -39,18 +49,29 @@ def save_model(path: str | Path, model: nn.Module, card: ModelCard) -> None:
         partial.write_bytes(save(state, metadata={"mirst": json.dumps(asdict(card))}))
 
 
-def load_model(path: str | Path) -> tuple[nn.Module, ModelCard]:
+def load_model(path: str | Path, trusted: str | None = None) -> tuple[nn.Module, ModelCard]:
     """The model in eval mode, and its card. Nothing is unpickled.
 
+    Args:
+        trusted: the `package.module:factory` whose code may be run. Where the checkpoint asks for
+            another one, or for one and none is named, nothing is imported.
+
     Raises:
-        MirstError: no file, not a checkpoint of ours, or weights that do not fit the card.
+        MirstError: no file, not a checkpoint of ours, a factory that is not `trusted`, or weights
+            that do not fit the card.
     """
     card = read_card(path)
+    if ":" in card.model and card.model != trusted:
+        raise MirstError(
+            f"{path} asks for the model of {card.model}, code that is not in the file; --trust {card.model} runs that "
+            "code, if you trust it"
+        )
     try:
         model = build_model(card.model, card.channels, len(card.classes), card.drop_max)
-        with safe_open(path, "pt") as file:
+        with open_tensors(path) as file:
+            _require_fitting(file, model)
             model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (not a mapping)
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise MirstError(
             f"the weights in {path} do not fit its model: {str(error).splitlines()[-1].strip()}"
         ) from error
@@ -64,8 +85,35 @@ def read_card(path: str | Path) -> ModelCard:
         MirstError: no file, or not a checkpoint of ours.
     """
     try:
-        with safe_open(path, "pt") as file:
-            fields = json.loads((file.metadata() or {})["mirst"])
-        return ModelCard(**(fields | {"classes": tuple(fields["classes"])}))
-    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        with open_tensors(path) as file:
+            card = _CARD.validate_json((file.metadata() or {})["mirst"])
+        _require_sound(card)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "card"
+        raise MirstError(f"{path} is no checkpoint written by mirst (its {place}: {first['msg']})") from error
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise MirstError(f"{path} is no checkpoint written by mirst ({error})") from error
+    return card
+
+
+def _require_sound(card: ModelCard) -> None:
+    if card.channels not in (1, 3):
+        raise ValueError(f"its channels are {card.channels}")
+    if len(set(card.classes)) < len(card.classes) or card.positive not in card.classes:
+        raise ValueError("its classes are not distinct, or the positive one is not among them")
+    if any(plain(text) != text for text in (card.model, card.defense, *card.classes)):
+        raise ValueError("its card holds control characters")
+
+
+def _require_fitting(file: Any, model: nn.Module) -> None:
+    """Compare names and shapes before any tensor is read."""
+    own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    there = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    different = sorted(key for key in own.keys() | there.keys() if own.get(key) != there.get(key))
+    if different:
+        first = different[0]
+        raise RuntimeError(
+            f"{len(different)} tensors differ, the first {first}: {there.get(first, 'missing')} in the file, "
+            f"{own.get(first, 'none')} in the model"
+        )

@@ -9,6 +9,8 @@ from mirst.errors import MirstError
 from mirst.nn.drop_max import replace_first_max_pool
 from mirst.nn.factory import is_factory, load_factory
 
+MAX_CLASSES = 1000
+"""What a card of unknown origin may ask for at most, and so what can be trained."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -42,7 +44,7 @@ def build_model(name: str, in_channels: int, num_classes: int, drop_max: bool = 
         name: a key of `MODELS`, or `package.module:factory`; the factory is called with
             `in_channels` and `num_classes` as keywords and returns an `nn.Module`.
         in_channels: 1 (gray) or 3.
-        num_classes: at least 2.
+        num_classes: 2 to `MAX_CLASSES`.
         drop_max: replace the first max-pool by drop-max.
 
     Returns:
@@ -55,8 +57,8 @@ def build_model(name: str, in_channels: int, num_classes: int, drop_max: bool = 
     """
     if in_channels not in (1, 3):
         raise MirstError(f"in_channels is {in_channels}; images have 1 (gray) or 3 channels")
-    if num_classes < 2:
-        raise MirstError(f"num_classes is {num_classes}; a classifier needs at least 2")
+    if not 2 <= num_classes <= MAX_CLASSES:
+        raise MirstError(f"num_classes is {num_classes}; a classifier needs at least 2 and takes at most {MAX_CLASSES}")
     if name in MODELS:
         model = MODELS[name](in_channels=in_channels, num_classes=num_classes)
     elif is_factory(name):

@@ -93,9 +93,11 @@ def _figure(under: dict[str, Reliability], positive: str) -> Figure:
         axes.plot(filled["probability"], filled["share"], "o-", color=colour, label=name, markersize=4, linewidth=1.2)
         middle = (one.bins["low"] + one.bins["high"]) / 2 + (place - 0.5) * 0.04
         counts.bar(middle, one.bins["images"], 0.04, color=colour)
-    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel=f"share that is {positive}")
+    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02))
+    axes.set_ylabel(f"share that is {positive}", parse_math=False)  # a class may be called $x$
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    counts.set(xlabel=f"predicted probability of {positive}", ylabel="images")
+    counts.set_xlabel(f"predicted probability of {positive}", parse_math=False)
+    counts.set_ylabel("images")
     for panel in (axes, counts):
         panel.spines[["top", "right"]].set_visible(False)
     return figure

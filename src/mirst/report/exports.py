@@ -15,8 +15,6 @@ DOCUMENT = r"""\documentclass{article}
 \footnotesize
 %s\end{document}
 """
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""With these a spreadsheet takes a text for a formula."""
 
 
 class Table(NamedTuple):
@@ -29,11 +27,10 @@ class Table(NamedTuple):
 def write_tables(folder: Path, tables: dict[str, Table]) -> None:
     """Write `NAME.csv`, `NAME.md` and `NAME.tex` of each table into `folder`.
 
-    Texts that a spreadsheet would compute get an apostrophe in the CSV file. The LaTeX file is a whole
-    document, for pdflatex; its `longtable` can be copied into another one.
+    The LaTeX file is a whole document, for pdflatex; its `longtable` can be copied into another one.
     """
     for name, table in tables.items():
-        write_csv(folder / f"{name}.csv", table.numbers.map(_harmless).rename(columns=_harmless))
+        write_csv(folder / f"{name}.csv", table.numbers)
         write_text(folder / f"{name}.md", markdown(table.shown))
         latex = table.shown.to_latex(index=False, escape=True, longtable=True)
         write_text(folder / f"{name}.tex", DOCUMENT % latex)
@@ -43,7 +40,3 @@ def markdown(table: pd.DataFrame) -> str:
     """The table in pipes."""
     lines = [list(table.columns), ["---"] * len(table.columns), *table.itertuples(index=False)]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
-
-
-def _harmless(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mirst.files import harmless
 from mirst.report.tables import METRIC_NAMES, attack_titles, title, whole_summary
 from mirst.study import Results
 
@@ -79,7 +80,7 @@ def example_figure(results: Results, defense: str, drop_max: bool, count: int = 
     columns = 1 + 2 * len(attacks)
     figure = Figure(figsize=(1.55 * columns, 1.75 * count), layout="constrained")
     grid = figure.subplots(count, columns, squeeze=False)
-    for i, image in enumerate(images[:count]):
+    for i, image in enumerate(map(harmless, images[:count].tolist())):  # as the rows call them
         draw_image(
             grid[i, 0],
             clean[i],
@@ -100,7 +101,7 @@ def _answer(row: "pd.Series[Any]") -> str:
 def draw_image(axes: Any, image: np.ndarray[Any, Any], text: str) -> None:
     """An image `(C, H, W)` in [0, 1] under its title."""
     axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
-    axes.set_title(text, fontsize=7)
+    axes.set_title(text, fontsize=7, parse_math=False)  # a class may be called $x$
     axes.axis("off")
 
 

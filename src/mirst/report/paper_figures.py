@@ -38,13 +38,16 @@ class Subject:
         return f"→ {self.card.classes[int(answer)]} ({score.item():+.2f})"
 
 
-def read_subject(checkpoint: Path, image: Path, label: str | None = None) -> Subject:
+def read_subject(checkpoint: Path, image: Path, label: str | None = None, trusted: str | None = None) -> Subject:
     """Load a checkpoint of ours and an image; without a `label` the class is what the model answers.
+
+    Args:
+        trusted: as for `load_model`.
 
     Raises:
         MirstError: a checkpoint or image that cannot be read, or a label that is no class of the model.
     """
-    model, card = load_model(checkpoint)
+    model, card = load_model(checkpoint, trusted)
     x = torch.from_numpy(load_images([ImageFile(image)], card.size, card.channels)).float() / 255
     if label is not None and label not in card.classes:
         raise MirstError(f"--label {label} is no class of the model; its classes are {', '.join(card.classes)}")
@@ -137,7 +140,7 @@ def residuals_of(results: Results, entry: DefenseEntry, count: int = 2) -> Figur
     if "pgd" not in names:
         return None
     moved = attacked[names.index("pgd")]
-    model, _ = load_model(folder / "model.safetensors")
+    model, _ = load_model(folder / "model.safetensors", results.spec.model.name)
     try:
         maps = residual_maps(model, torch.from_numpy(clean), torch.from_numpy(moved))
     except MirstError:

@@ -94,7 +94,7 @@ def _attack(
     out: Path, suite: SuiteName, eps: tuple[float, ...], trial: Trial, prepared: Prepared, tell: Callable[[Any], None]
 ) -> None:
     folder, test = trial_folder(out, trial), prepared.folds[trial.fold].test
-    model, card = load_model(folder / "model.safetensors")
+    model, card = load_model(folder / "model.safetensors", prepared.spec.model.name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     twin = _twin(out, trial, prepared)
     found = robustness(
@@ -132,5 +132,5 @@ def _twin(out: Path, trial: Trial, prepared: Prepared) -> nn.Module | None:
         entry, path = other.entry, trial_folder(out, other) / "model.safetensors"
         same = (other.fold, other.seed, entry.defense) == (trial.fold, trial.seed, trial.entry.defense)
         if same and entry.drop_max != trial.entry.drop_max and path.exists():
-            return load_model(path)[0]
+            return load_model(path, prepared.spec.model.name)[0]
     return None

@@ -66,6 +66,7 @@ def write_card(
         checkpoint=checkpoint.name,
         title=entry.title,
         card=card,
+        trusted=f', trusted="{card.model}"' if ":" in card.model else "",
         weights=spec.model.weights,
         sources=", ".join(sources),
         trained=_counts(prepared, shares[0]),

@@ -43,7 +43,7 @@ def corrupt_study(folder: Path, data: Path | None = None, on_trial: Callable[[st
 
 
 def _trial_table(trial: Trial, folder: Path, prepared: Prepared) -> pd.DataFrame:
-    model, card = load_model(folder / "model.safetensors")
+    model, card = load_model(folder / "model.safetensors", prepared.spec.model.name)
     test = batches(prepared.subset(prepared.folds[trial.fold].test), EVALUATION_BATCH)
     table = evaluate_corruptions(
         model, test, prepared.classes, prepared.positive, threshold=card.threshold, seed=trial.seed

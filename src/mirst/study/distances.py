@@ -61,7 +61,7 @@ def measure_distances(
 
 def _measure(out: Path, trial: Trial, prepared: Prepared, tell: Callable[[Any], None]) -> None:
     folder, test = trial_folder(out, trial), prepared.folds[trial.fold].test
-    model, card = load_model(folder / "model.safetensors")
+    model, card = load_model(folder / "model.safetensors", prepared.spec.model.name)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     subset = prepared.subset(test)
     found = distances(

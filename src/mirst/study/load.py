@@ -1,15 +1,16 @@
 """Studies from YAML files and command lines, with one sentence for whatever is wrong in them."""
 
 import dataclasses
+import reprlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from mirst.attacks import Attack
 from mirst.errors import MirstError, suggestion
+from mirst.study.bounded_yaml import parse_yaml, read_yaml
 from mirst.study.entries import DefenseEntry, attack_entry, defense_entry, number
 from mirst.study.spec import StudySpec, TrialTraining
 
@@ -24,7 +25,7 @@ def load_spec(path: str | Path | None, overrides: Sequence[str] = ()) -> StudySp
             file and key.
     """
     where = "study" if path is None else str(path)
-    raw = {} if path is None else _read_yaml(Path(path))
+    raw = {} if path is None else _read_study(Path(path))
     for override in overrides:
         _apply(raw, override)
     try:
@@ -39,7 +40,7 @@ def parse_defense(text: str, drop_max: bool = False) -> DefenseEntry:
     Raises:
         MirstError: an unknown name or field, a value out of range.
     """
-    raw = _yaml_value(text)
+    raw = parse_yaml(text)
     settings = raw if isinstance(raw, dict) else {"name": raw}
     return _one_sentence(f"defense {text}", defense_entry, settings | {"drop_max": drop_max})
 
@@ -52,7 +53,7 @@ def parse_attacks(texts: Sequence[str]) -> dict[str, Attack]:
     """
     attacks: dict[str, Attack] = {}
     for text in texts:
-        entry = _one_sentence(f"attack {text}", attack_entry, _yaml_value(text))
+        entry = _one_sentence(f"attack {text}", attack_entry, parse_yaml(text))
         if entry.label in attacks:
             raise MirstError(f"attack {entry.label} is given twice; add a label, as in {{name: pgd, label: pgd-2}}")
         attacks[entry.label] = entry.attack
@@ -80,20 +81,8 @@ def _one_sentence(what: str, parse: Callable[[object], Entry], raw: object) -> E
         raise MirstError(f"{what}: {error}") from error
 
 
-def _yaml_value(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise MirstError(f"{text} is no valid YAML value") from error
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MirstError(f"cannot read the study {path} ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MirstError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+def _read_study(path: Path) -> dict[str, Any]:
+    raw = read_yaml(path)
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -111,7 +100,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         node = node.setdefault(key, {}) if isinstance(node, dict) else None
     if not isinstance(node, dict):
         raise MirstError(f"--set {override}: {'.'.join(parents)} holds no keys of its own; set it as a whole")
-    node[last] = _yaml_value(text)
+    node[last] = parse_yaml(text)
 
 
 def _sentence(error: ValidationError) -> str:
@@ -122,7 +111,7 @@ def _sentence(error: ValidationError) -> str:
         known = _keys_of([str(part) for part in parents])
         return f"unknown key {place}{suggestion(str(key), known)}"
     message = first["msg"].removeprefix("Value error, ")
-    given = "" if first["type"] == "value_error" else f" (it is {first['input']!r})"
+    given = "" if first["type"] == "value_error" else f" (it is {reprlib.repr(first['input'])})"
     return f"{place}: {message[0].lower()}{message[1:]}{given}" if place else message
 
 

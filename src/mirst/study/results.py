@@ -18,6 +18,7 @@ from mirst.errors import MirstError
 from mirst.evaluation import summarise
 from mirst.files import write_csv, write_text
 from mirst.study.entries import DefenseEntry
+from mirst.study.load import load_spec
 from mirst.study.spec import StudySpec
 from mirst.study.trial import Prepared, Trial, failure
 
@@ -121,7 +122,7 @@ def read_results(folder: str | Path) -> Results:
         if not (folder / name).is_file():
             raise MirstError(f"{folder} lacks {name}: no finished study; run mirst run with --out {folder} first")
     spec = read_spec(folder)
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    run = _read_run(folder)
     outcomes, summary, diverged = (read_csv(folder / name) for name in TABLES)
     present = [suite for suite in SUITES if (folder / f"{suite}.csv").exists()]
     rows = [read_csv(folder / f"{suite}.csv") for suite in present]
@@ -134,8 +135,12 @@ def read_results(folder: str | Path) -> Results:
 
 
 def read_spec(folder: Path) -> StudySpec:
-    """The study that `folder` is of."""
-    return StudySpec.model_validate(yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8")))
+    """The study that `folder` is of.
+
+    Raises:
+        MirstError: as `load_spec`.
+    """
+    return load_spec(folder / "study.yaml")
 
 
 def same_trials(folder: Path, prepared: Prepared) -> bool:
@@ -144,17 +149,26 @@ def same_trials(folder: Path, prepared: Prepared) -> bool:
     return (folder / "run.json").exists() and _difference(folder, prepared, sections) is None
 
 
+def _read_run(folder: Path) -> dict[str, Any]:
+    try:
+        run: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        run["data"]["classes"], run["data"]["positive"], run["data"]["fingerprint"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise MirstError(f"{folder / 'run.json'} is damaged ({error}); run the study anew") from error
+    return run
+
+
 def _difference(folder: Path, prepared: Prepared, sections: Iterable[str]) -> str | None:
     """How the study in `folder` differs from this one, as the end of "it holds ..."."""
     try:
         before = read_spec(folder).resolved()  # with the defaults of keys that are younger than the folder
-    except (OSError, ValueError):
+    except MirstError:
         return "a study that this version cannot read"
     plain = prepared.spec.resolved()
     for section in sections:
         if _comparable(section, before[section]) != _comparable(section, plain[section]):
             return f"another study (its {section} differ)"
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    run = _read_run(folder)
     if run["data"]["fingerprint"] != _fingerprint(prepared):
         return "this study on other data"
     if _digest(run.get("weights")) != _digest(_weights(prepared)):

@@ -1,6 +1,7 @@
 """Data sets as records. `READERS` are asked in turn whether they know a path."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,11 @@ from typing import NamedTuple
 
 from mirst.data.readers import breast, busbra, busi, class_folders, manifest, medmnist, prepared
 from mirst.data.record import Record
-from mirst.errors import MirstError
+from mirst.errors import MirstError, plain
+from mirst.files import harmless
+
+MAX_LABEL = 200
+"""Characters of the name of a class."""
 
 
 class Reader(NamedTuple):
@@ -50,23 +55,27 @@ def read_dataset(
     Raises:
         MirstError: nothing there that is a data set, a class without images, fewer than two
             classes, a class of `classes` or `labels` that is not there, a label that `labels`
-            forgets, a listed image that is missing.
+            forgets, a listed image that is missing, a class whose name no output can hold, two images
+        of one name.
     """
     root = Path(path)
     if not root.exists():
         raise MirstError(f"data folder {root} does not exist; name the folder that holds the images")
-    reader = next((reader for reader in READERS.values() if reader.recognises(root)), None)
+    try:
+        reader = next((reader for reader in READERS.values() if reader.recognises(root)), None)
+        records = [] if reader is None else reader.read(root)
+    except OSError as error:
+        raise MirstError(f"cannot read {error.filename or root} ({error.strerror or error})") from error
     if reader is None:
         raise MirstError(
             f"{root} holds no class folders and is no data set known to mirst; "
             "put the images of each class into a folder of its name, or write a CSV with path,label"
         )
-    records = reader.read(root)
     if source is not None:
         records = [replace(record, source=source) for record in records]
     if labels is not None:
         records = _relabelled(records, labels, root)
-    return _selected(records, classes, root)
+    return _uniform(_selected(records, classes, root), root)
 
 
 def read_datasets(sources: Sequence[list[Record]], classes: Sequence[str] | None = None) -> list[Record]:
@@ -105,6 +114,31 @@ def _selected(records: list[Record], classes: Sequence[str] | None, root: Path) 
     if len(found) < 2:
         raise MirstError(f"{root} holds one class only ({', '.join(found)}); a classifier needs at least two")
     return sorted(records, key=lambda record: (record.source, record.label, _natural(record.name)))
+
+
+def _uniform(records: list[Record], root: Path) -> list[Record]:
+    """The records as every output can hold them: what they are called is on one line, and tells them apart."""
+    for label in {record.label for record in records}:
+        if not label or len(label) > MAX_LABEL or plain(harmless(label)) != label:
+            raise MirstError(
+                f"{root} has a class called {label[:MAX_LABEL]!r}; give it a name of at most {MAX_LABEL} characters "
+                "that no spreadsheet takes for a formula (=, +, -, @)"
+            )
+    records = [
+        replace(
+            record,
+            name=plain(record.name),
+            source=plain(record.source),
+            group=record.group and plain(record.group),
+            scanner=record.scanner and plain(record.scanner),
+        )
+        for record in records
+    ]
+    counts = Counter((record.source, harmless(record.name)) for record in records)
+    twice = [name for (_, name), count in counts.items() if count > 1]
+    if twice:
+        raise MirstError(f"{root} has two images called {twice[0]}; rename one")
+    return records
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

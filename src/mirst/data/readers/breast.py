@@ -21,7 +21,7 @@ def read(root: Path) -> list[Record]:
     """
     table = _table(root)
     assert table is not None  # recognises() said so
-    places = {p.name: p for p in sorted(root.rglob("*.png"))}
+    places = {p.name: p for p in sorted(root.rglob("*.png")) if p.is_file()}
     records = []
     for row in read_table(table, COLUMNS):
         image = places.get(Path(row["Image_filename"]).name)

@@ -6,6 +6,8 @@ from mirst.data.npz import npz_array
 from mirst.data.record import Record
 from mirst.errors import MirstError
 
+MAX_IMAGES = 2**20
+"""Of a split; the largest that MedMNIST published has 165 thousand."""
 CLASS_NAMES = {"breastmnist": {"0": "malignant", "1": "normal, benign"}}
 """As MedMNIST publishes them; the classes of its other sets are called by their numbers."""
 
@@ -18,7 +20,8 @@ def read(path: Path) -> list[Record]:
     """All images of the three published splits; the folds of a study are its own.
 
     Raises:
-        MirstError: the file is no npz, or its arrays do not have MedMNIST's names and shapes.
+        MirstError: the file is no npz, or its arrays do not have MedMNIST's names and shapes, or more
+            than `MAX_IMAGES` images.
     """
     source = path.stem.lower()
     names = next((names for key, names in CLASS_NAMES.items() if source.startswith(key)), {})
@@ -27,6 +30,8 @@ def read(path: Path) -> list[Record]:
         images, labels = npz_array(path, f"{split}_images"), npz_array(path, f"{split}_labels")
         if images.ndim not in (3, 4) or labels.reshape(len(labels), -1).shape != (len(images), 1):
             raise MirstError(f"{path}: {split} has images {images.shape} but labels {labels.shape}; each needs one")
+        if len(images) > MAX_IMAGES:
+            raise MirstError(f"{path}: {split} holds {len(images)} images; at most {MAX_IMAGES} are read")
         for number, label in enumerate(labels.reshape(-1)):
             item = f"{split}/{number}"
             records.append(Record(path, names.get(str(label), str(label)), None, source, item, item))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mirst.data.readers.table import read_table
 from mirst.data.record import Record
+from mirst.files import as_named
 
 PIXELS, TABLE = "pixels.npy", "records.csv"
 COLUMNS = ("name", "label", "group", "source", "scanner")
@@ -14,6 +15,7 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path) -> list[Record]:
+    rows = [{key: as_named(value) for key, value in row.items()} for row in read_table(path / TABLE, COLUMNS)]
     return [
         Record(
             path=path / PIXELS,
@@ -24,5 +26,5 @@ def read(path: Path) -> list[Record]:
             item=str(number),
             scanner=row["scanner"] or None,
         )
-        for number, row in enumerate(read_table(path / TABLE, COLUMNS))
+        for number, row in enumerate(rows)
     ]

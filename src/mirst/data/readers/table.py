@@ -1,21 +1,31 @@
 """Rows of a CSV file or spreadsheet, as text."""
 
 import csv
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from mirst.errors import MirstError
 
+Cells = TypeVar("Cells")
 Row = dict[str, str]
+MAX_BYTES = 2**26
+"""Of a table, and of what a spreadsheet unpacks to."""
+MAX_COLUMNS = 256
+MAX_CELLS = 2_000_000
+"""Rows times columns; short rows count in full, since their missing cells are filled."""
 
 
 def read_table(path: Path, columns: Iterable[str]) -> list[Row]:
     """The rows of a `.csv` (UTF-8) or `.xlsx` (first sheet) file.
 
     Raises:
-        MirstError: the file cannot be read, has no rows, or lacks one of `columns`.
+        MirstError: the file cannot be read, is too large to be safe, has no rows, or lacks one of `columns`.
     """
     try:
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it is no file of at most {MAX_BYTES} bytes")
         rows = _read_xlsx(path) if path.suffix.lower() == ".xlsx" else _read_csv(path)
     except Exception as error:
         raise MirstError(f"cannot read the table {path} ({error})") from error
@@ -39,20 +49,39 @@ def _read_csv(path: Path) -> list[Row]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, strict=True)
         return [
-            {str(key).strip(): (value or "").strip() for key, value in row.items() if key is not None} for row in reader
+            {str(key).strip(): (value or "").strip() for key, value in row.items() if key is not None}
+            for row in _bounded(reader, len(reader.fieldnames or ()))
         ]
 
 
 def _read_xlsx(path: Path) -> list[Row]:
     import openpyxl
 
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
+            raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
     workbook = openpyxl.load_workbook(path, read_only=True, data_only=True)
     try:
-        header, *rows = workbook.worksheets[0].iter_rows(values_only=True)
+        rows = workbook.worksheets[0].iter_rows(values_only=True, max_col=MAX_COLUMNS)
+        header = list(next(rows, ()))
+        while header and header[-1] is None:
+            header.pop()
         names = [str(name).strip() for name in header]
-        return [{name: _text(value) for name, value in zip(names, row, strict=False)} for row in rows if any(row)]
+        return [
+            {name: _text(value) for name, value in zip(names, row, strict=False)}
+            for row in _bounded(rows, len(names))
+            if any(row)
+        ]
     finally:
         workbook.close()
+
+
+def _bounded(rows: Iterable[Cells], columns: int) -> Iterator[Cells]:
+    """The rows, as long as their cells are not too many: a short file may declare any number of either."""
+    for number, row in enumerate(rows, start=1):
+        if number * max(columns, 1) > MAX_CELLS:
+            raise ValueError(f"it has more than {MAX_CELLS} cells")
+        yield row
 
 
 def _text(value: object) -> str:
