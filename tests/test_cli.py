@@ -69,7 +69,7 @@ def test_run_says_where_the_results_are(mirst, small_yaml, phantoms, tmp_path):
 @pytest.mark.parametrize("extra", [["--quiet"], ["--json"], ["--track", "tensorboard"]])
 def test_a_dry_run_has_nothing_to_be_told_of(mirst, small_yaml, phantoms, tmp_path, extra):
     told = mirst("run", small_yaml, "--data", phantoms, "--out", tmp_path / "out", "--dry-run", *extra)
-    assert "leave out --quiet, --json and --track" in refused(told)
+    assert "leave out --engine, --quiet, --json and --track" in refused(told)
     assert not (tmp_path / "out").exists()
 
 

@@ -13,7 +13,7 @@ from mirst.evaluation import evaluate_on
 from mirst.files import write_csv
 from mirst.nn import build_model, load_model
 from mirst.report import write_audit, write_comparison, write_report
-from mirst.study import attack_study, corrupt_study, load_spec, measure_distances, parse_attacks, run_study
+from mirst.study import Local, attack_study, corrupt_study, load_spec, measure_distances, parse_attacks, run_study
 from mirst.study.results import read_results
 
 TAG = "<img src=x onerror=alert(1)>"
@@ -67,8 +67,8 @@ def study(manifest, small_yaml, tmp_path_factory):
         "training.epochs=1",
         "defenses=[ce]",
     ]
-    run_study(load_spec(small_yaml, [*own, *plain]), out, jobs=1)
-    measure_distances(out, jobs=1)
+    run_study(load_spec(small_yaml, [*own, *plain]), out, engine=Local(1))
+    measure_distances(out, engine=Local(1))
     attack_study(out, "adaptive", [4 / 255], jobs=1)
     corrupt_study(out)
     write_report(out)
