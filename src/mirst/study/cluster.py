@@ -60,8 +60,8 @@ def ray_engine(
         ray.init(address, runtime_env=code, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise MirstError(
-            f"no Ray cluster answers at {address or 'this machine'} ({error}); give --ray-address HOST:PORT of its head, "
-            "and RAY_AUTH_MODE=token where it asks for one"
+            f"no Ray cluster answers at {address or 'this machine'} ({error}); give --ray-address HOST:PORT of its "
+            "head, and RAY_AUTH_MODE=token where it asks for one"
         ) from error
     signal.signal(signal.SIGTERM, terminate)  # Ray puts its own in its place
     try:
