@@ -19,7 +19,7 @@ from mirst.study.cluster import ray_engine
 
 SETTINGS: dict[str, Any] = {
     "data": {"size": 64},
-    "training": {"epochs": 4, "select": "best_robust"},
+    "training": {"epochs": 2, "select": "best_robust"},
     "defenses": ["ce", {"name": "mirst", "drop_max": True, "steps": 5, "instances": [5, 3], "weights": [0.6, 0.4]}],
     "attacks": ["fgsm", {"name": "pgd", "steps": 10, "step_size": 0.004}],
     "folds": {"count": 5},

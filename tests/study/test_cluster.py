@@ -69,7 +69,7 @@ def test_a_killed_worker_and_a_damaged_checkpoint(cluster, small_yaml, phantoms,
             for pid in workers():
                 os.kill(pid, signal.SIGKILL)
 
-    words = r"trial ce-fold0-seed0: .*state\.pt is damaged .* goes on from the state before"
+    words = r"trial ce-fold0-seed0: .*state\.pt is damaged .* goes on (from the state before|afresh)"
     with ray_engine(cluster.address, jobs=1) as engine, pytest.warns(UserWarning, match=words):
         run_study(spec, out, engine=engine, on_step=hear)
     (kill,) = [step for step in steps if step.again]
