@@ -14,7 +14,7 @@ def picture_files(folder: str) -> list[str]:
     Raises:
         FileNotFoundError: there is none.
     """
-    files = [str(path) for path in sorted(Path(folder).glob("*")) if path.suffix.lower() in SUFFIXES]
+    files = [str(path) for path in sorted(Path(folder).absolute().glob("*")) if path.suffix.lower() in SUFFIXES]
     if not files:
         raise FileNotFoundError(
             f"{folder} holds no {', '.join(sorted(SUFFIXES))} file; name the folder by --dataset_dir"
