@@ -14,7 +14,7 @@ from mirst.cli.figure import figure_app
 from mirst.cli.options import DataOption, JobsOption, JsonOption, QuietOption, SetOption, TrackOption, TrustOption
 from mirst.cli.pretrain import pretrain_app, probe
 from mirst.cli.run import run_and_report
-from mirst.errors import MirstError
+from mirst.errors import MirstError, plain
 
 if TYPE_CHECKING:
     from mirst.study import StudySpec
@@ -114,7 +114,8 @@ def predict(
     card, predictions = predict_images(checkpoint, images, trust)
     for prediction in predictions:
         typer.echo(
-            f"{prediction.image}: {prediction.answer} (probability of {card.positive} {prediction.probability:.3f})"
+            f"{plain(str(prediction.image))}: {prediction.answer} (probability of {card.positive} "
+            f"{prediction.probability:.3f})"
         )
 
 
