@@ -27,7 +27,7 @@ from mirst.cli.options import (
 from mirst.cli.pretrain import pretrain_app, probe
 from mirst.cli.run import open_engine, run_and_report
 from mirst.cli.stop import stops_in_order
-from mirst.errors import MirstError
+from mirst.errors import MirstError, plain
 
 if TYPE_CHECKING:
     from mirst.study import StudySpec
@@ -137,7 +137,8 @@ def predict(
     card, predictions = predict_images(checkpoint, images, trust)
     for prediction in predictions:
         typer.echo(
-            f"{prediction.image}: {prediction.answer} (probability of {card.positive} {prediction.probability:.3f})"
+            f"{plain(str(prediction.image))}: {prediction.answer} (probability of {card.positive} "
+            f"{prediction.probability:.3f})"
         )
 
 
