@@ -6,6 +6,19 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mirst.nn import ModelCard
+
+CARD = ModelCard(
+    model="resnet_tiny",
+    drop_max=True,
+    channels=1,
+    size=32,
+    classes=("benign", "malignant"),
+    positive="malignant",
+    threshold=0.0,
+    defense="CE()",
+)
+
 
 def small_cnn(in_channels: int = 1, classes: int = 2, seed: int = 0) -> nn.Module:
     """A convolutional net with batch norm, dropout and a max-pool, its statistics warmed up."""

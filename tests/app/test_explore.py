@@ -11,19 +11,10 @@ from torch import nn
 from mirst.app.explore import ATTACKS, Subject, answer, open_subject, prepared, smallest_eps, view
 from mirst.attacks import FGSM
 from mirst.errors import MirstError
-from mirst.nn import ModelCard
+from tests import helpers
 from tests.helpers import small_cnn
 
-CARD = ModelCard(
-    model="resnet_tiny",
-    drop_max=False,
-    channels=1,
-    size=16,
-    classes=("benign", "malignant"),
-    positive="malignant",
-    threshold=0.0,
-    defense="CE()",
-)
+CARD = replace(helpers.CARD, drop_max=False, size=16)
 
 
 @pytest.fixture

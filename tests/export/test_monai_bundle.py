@@ -18,18 +18,9 @@ from mirst.data import ImageFile, load_images
 from mirst.errors import MirstError
 from mirst.evaluation import predict
 from mirst.export import export_model
-from mirst.nn import ModelCard, build_model, load_model, save_model
+from mirst.nn import build_model, load_model, save_model
+from tests.helpers import CARD
 
-CARD = ModelCard(
-    model="resnet_tiny",
-    drop_max=True,
-    channels=1,
-    size=32,
-    classes=("benign", "malignant"),
-    positive="malignant",
-    threshold=0.0,
-    defense="CE()",
-)
 MONAI = """
 import runpy, sys
 sys.modules["mirst"] = None

@@ -1,25 +1,17 @@
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from mirst.errors import MirstError
-from mirst.nn import ModelCard, build_model, load_model, read_card, save_model
+from mirst.nn import build_model, load_model, read_card, save_model
+from tests import helpers
 
-CARD = ModelCard(
-    model="resnet_tiny",
-    drop_max=True,
-    channels=1,
-    size=32,
-    classes=("benign", "malignant"),
-    positive="malignant",
-    threshold=0.25,
-    defense="CE()",
-)
+CARD = replace(helpers.CARD, threshold=0.25)
 
 
 def test_round_trip_gives_the_same_logits(tmp_path):

@@ -14,7 +14,7 @@ import torch
 from mirst.errors import MirstError
 from mirst.nn import build_model, save_backbone
 from mirst.study import load_spec, run_study, study_status
-from mirst.study.cluster import ray_engine, shipment_of
+from mirst.study.cluster import RayEngine, ray_engine, shipment_of
 from mirst.study.cluster_trial import landed, require_same
 from mirst.study.prepare import prepare
 from mirst.study.spec import ModelSpec
@@ -96,6 +96,21 @@ def test_initial_weights_travel_with_the_study(small_yaml, phantoms, tmp_path):
     model, _ = initial_model(there.spec, 2, False, 0)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
     assert np.array_equal(there.images.pixels, prepare(spec.model_copy(update={"model": ModelSpec()})).images.pixels)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "gpus", "words"),
+    [
+        (0, None, "--jobs is 0; it must be at least 1"),
+        (None, -1.0, "--gpus-per-trial is -1; it must be a share of one, 0, or a whole number"),
+        (None, 1.5, "--gpus-per-trial is 1.5;"),
+        (None, float("nan"), "--gpus-per-trial is nan;"),
+        (None, float("inf"), "--gpus-per-trial is inf;"),
+    ],
+)
+def test_needs_that_make_no_sense_get_a_sentence(jobs, gpus, words):
+    with pytest.raises(MirstError, match=words):
+        RayEngine(jobs, gpus)
 
 
 def test_a_machine_with_another_version_is_refused():

@@ -20,6 +20,7 @@ from mirst.errors import MirstError
 from mirst.nn import find_weights, is_factory, package_of
 from mirst.study.cluster_trial import Shipment, serve
 from mirst.study.engine import Step, Tell, kill_step
+from mirst.study.pool import named
 from mirst.study.results import PACKAGES
 from mirst.study.spec import StudySpec
 from mirst.study.trial import STATE, Prepared, Trial, begin, put_files, trial_folder
@@ -76,8 +77,8 @@ class RayEngine:
     def __init__(self, jobs: int | None, gpus: float | None) -> None:
         if jobs is not None and jobs < 1:
             raise MirstError(f"--jobs is {jobs}; it must be at least 1")
-        if gpus is not None and gpus < 0:
-            raise MirstError(f"--gpus-per-trial is {gpus}; it must be at least 0")
+        if gpus is not None and not (0 <= gpus < 1 or (gpus > 0 and gpus.is_integer())):  # also NaN
+            raise MirstError(f"--gpus-per-trial is {gpus:g}; it must be a share of one, 0, or a whole number")
         self.jobs = jobs
         self.gpus = gpus if gpus is not None else float("GPU" in _resources())
 
@@ -205,10 +206,8 @@ class _Run:
                 return True
             case "kill":
                 raise _Killed(content)
-            case "error" if isinstance(content, MirstError):
-                raise MirstError(f"trial {trial.name}: {content}") from content
             case "error":
-                raise content
+                raise named(content, trial)
         return False
 
 

@@ -5,7 +5,6 @@ import queue
 import tempfile
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirst.errors import MirstError
-from mirst.study.memory import out_of_memory
+from mirst.study.pool import failure_of
 from mirst.study.trial import STATE, Prepared, Trial, conditions, run_trial, take_files
 
 SHARE = 20
@@ -75,9 +74,7 @@ def _work(shipment: Shipment, trial: Trial, folder: Path, messages: queue.Simple
             warnings.showwarning = lambda message, *_: messages.put(("warning", str(message)))
             messages.put(("end", run_trial(trial, prepared, folder, lambda epoch: messages.put(("epoch", epoch)))))
     except Exception as error:  # noqa: BLE001 (the study raises it again, or tries the trial alone)
-        error.add_note(traceback.format_exc())
-        lack = out_of_memory(error)
-        messages.put(("kill", lack) if lack else ("error", error))
+        messages.put(failure_of(error))
 
 
 def require_same(packages: dict[str, str]) -> None:

@@ -46,6 +46,24 @@ def refuse_kill(trial: Trial, reason: str, again: bool) -> None:
     raise MirstError(f"the worker of trial {trial.name} was {reason}; the same command goes on, --jobs 1 needs less")
 
 
+def failure_of(error: Exception) -> tuple[str, Any]:
+    """What a worker answers instead of a result: that memory was short, or the error with its traceback."""
+    lack = out_of_memory(error)
+    if lack is not None:
+        return "kill", lack
+    error.add_note(traceback.format_exc())
+    return "error", error
+
+
+def named(error: Exception, trial: Trial) -> Exception:
+    """The error of a worker, to be raised; a sentence of ours begins with the trial."""
+    if not isinstance(error, MirstError):
+        return error
+    sentence = MirstError(f"trial {trial.name}: {error}")
+    sentence.__cause__ = error
+    return sentence
+
+
 def over_trials(
     trials: Sequence[Trial],
     prepared: Prepared,
@@ -168,9 +186,7 @@ class _Worker:
             return "kill", self._killing()
         if kind != "error":
             return kind, content
-        if isinstance(content, MirstError):
-            raise MirstError(f"trial {self.trial.name}: {content}") from content
-        raise content
+        raise named(content, self.trial)
 
     def _killing(self) -> str:
         self.process.join()
@@ -206,8 +222,7 @@ def _serve(connection: "Connection[Any, Any]", work: Work[Any], prepared: Prepar
             try:
                 answer = ("end", work(trial, prepared, lambda message: connection.send(("message", message))))
             except Exception as error:  # noqa: BLE001 (the study raises it again, or tries the trial alone)
-                error.add_note(traceback.format_exc())
-                answer = ("kill", out_of_memory(error)) if out_of_memory(error) else ("error", error)
+                answer = failure_of(error)
             connection.send(answer)
 
 
