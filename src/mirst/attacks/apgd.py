@@ -7,10 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, attackable, require_fields, require_images
+from mirst.attacks.base import PAPER_EPS, attackable, require_fields
 from mirst.attacks.best import Best, per_image
 from mirst.attacks.descent import random_point
 from mirst.attacks.losses import cross_entropy, dlr, margin
+from mirst.batches import checked_batch
 from mirst.errors import MirstError
 
 MOMENTUM = 0.75
@@ -49,7 +50,7 @@ class APGD:
             raise MirstError(f"loss is {self.loss}; choose ce, margin or dlr")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        require_images(x, y)
+        x, y = checked_batch(x, y)
         with attackable(model) as net:
             x, y = x.clone(), y.clone()
             best = Best(x, y, targeted=self.targeted)

@@ -52,16 +52,6 @@ class MinimumNormAttack(Protocol):
         ...
 
 
-def require_images(x: Tensor, y: Tensor) -> None:
-    """Raise `MirstError` unless `x` is `(N, C, H, W)` in [0, 1] and `y` is `(N,)` integers."""
-    if x.ndim != 4 or not x.is_floating_point():
-        raise MirstError(f"images must be floating point (N, C, H, W), not {x.dtype} {tuple(x.shape)}")
-    if y.shape != x.shape[:1] or y.is_floating_point():
-        raise MirstError(f"labels must be {len(x)} integers, not {y.dtype} {tuple(y.shape)}")
-    if len(x) and not (x.min() >= 0 and x.max() <= 1):  # also catches NaN
-        raise MirstError("images must lie in [0, 1]; normalisation belongs into the model's first layer")
-
-
 def require_fields(*, eps: float, step_size: float = 1.0, steps: int = 1, restarts: int = 1) -> None:
     """Raise `MirstError` naming the first attack field that makes no sense."""
     if not 0 <= eps <= 1:

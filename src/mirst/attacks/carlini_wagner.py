@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import Minimum, frozen, require_fields, require_images
+from mirst.attacks.base import Minimum, frozen, require_fields
 from mirst.attacks.best import nearer, success
+from mirst.batches import checked_batch
 from mirst.errors import MirstError
 
 FLOOR = 1 / 256
@@ -45,7 +46,7 @@ class CarliniWagner:
 
     def minimum(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Minimum:
         """The nearest success of each image, and its distance; nothing is drawn at random."""
-        require_images(x, y)
+        x, y = checked_batch(x, y)
         with frozen(model, training=False):
             x, y = x.clone(), y.clone()
             with torch.no_grad():

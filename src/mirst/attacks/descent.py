@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, attackable, require_fields, require_images, uniform
+from mirst.attacks.base import PAPER_EPS, attackable, require_fields, uniform
 from mirst.attacks.best import per_image, success
 from mirst.attacks.losses import cross_entropy
+from mirst.batches import checked_batch
 
 
 def gradient_of(objective: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -77,7 +78,7 @@ class SignDescent:
         require_fields(eps=self.eps, step_size=self.step_size, steps=self.steps, restarts=self.restarts)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        require_images(x, y)
+        x, y = checked_batch(x, y)
         with attackable(model) as net:
             x, y = x.clone(), y.clone()
             best = self._run(net, x, y, self.random_start, generator)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, Minimum, frozen, require_fields, require_images
+from mirst.attacks.base import PAPER_EPS, Minimum, frozen, require_fields
 from mirst.attacks.best import nearer, per_image, success
 from mirst.attacks.descent import random_point
+from mirst.batches import checked_batch
 
 OVERSHOOT = 1.05
 BACKWARD = 0.9
@@ -48,7 +49,7 @@ class FAB:
 
     def minimum(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Minimum:
         """The nearest success of each image, and its distance."""
-        require_images(x, y)
+        x, y = checked_batch(x, y)
         with frozen(model, training=False):
             x, y = x.clone(), y.clone()
             with torch.no_grad():

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import Attack, frozen, require_images
+from mirst.attacks.base import Attack, frozen
 from mirst.attacks.best import Best
+from mirst.batches import checked_batch
 from mirst.errors import MirstError
 
 
@@ -36,7 +37,7 @@ class MultiTargeted:
         return self.attack.eps
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        require_images(x, y)
+        x, y = checked_batch(x, y)
         with frozen(model, training=False), torch.no_grad():
             x, y = x.clone(), y.clone()
             best = Best(x, y)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, attackable, require_fields, require_images, uniform
+from mirst.attacks.base import PAPER_EPS, attackable, require_fields, uniform
 from mirst.attacks.best import Best
+from mirst.batches import checked_batch
 from mirst.errors import MirstError
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -44,7 +45,7 @@ class Square:
             raise MirstError(f"patch is {self.patch}; it must be a share of the image, above 0 and at most 1")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        require_images(x, y)
+        x, y = checked_batch(x, y)
         with attackable(model) as net, torch.no_grad():
             x, y = x.clone(), y.clone()
             best = Best(x, y, targeted=self.targeted)

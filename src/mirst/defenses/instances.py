@@ -7,9 +7,10 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import frozen, require_images
+from mirst.attacks.base import frozen
 from mirst.attacks.descent import gradient_of, iterates, last, random_point
 from mirst.attacks.losses import cross_entropy
+from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import Crafting, logits_of, require_weight
 from mirst.defenses.held import HeldLoss
@@ -54,7 +55,7 @@ class InstanceTraining(Crafting):
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
-        require_images(x, y)
+        x, y = checked_batch(x, y)
         instances = self._instances() if self.alpha > 0 else {}
         if not self.joint_batch:  # batch norms then meet the batches in the order of the run
             instances = dict(sorted(instances.items()))
