@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mirst.nn import MODELS, build_model, plainly
+from mirst.nn import MODELS, build_model, in_fast_layout, plainly
 from mirst.nn.folded import folded
 from tests.helpers import small_cnn, snapshot
 
@@ -121,3 +121,25 @@ def test_plainly_the_model_itself_is_attacked():
     with plainly():
         assert folded(model) is model
     assert folded(model) is not model
+
+
+class ViewsWeight(nn.Module):
+    """Its forward looks at a convolution's weight through a view, which fails on weights that lie channels last."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.other = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        scale = self.conv.weight.view(4, -1).norm(dim=1).view(-1, 1, 1)
+        return self.head(self.other(self.conv(x) / scale).mean((2, 3)))
+
+
+def test_weights_that_another_layer_reads_keep_their_layout():
+    model = ViewsWeight()
+    with in_fast_layout(model):
+        model(torch.rand(2, 3, 8, 8)).sum().backward()
+        assert model.conv.weight.is_contiguous()
+        assert model.other.weight.is_contiguous(memory_format=torch.channels_last)
+    assert model.other.weight.is_contiguous()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mirst.attacks.base import PAPER_EPS, Minimum, attackable, require_fields
 from mirst.attacks.best import nearer, per_image, reached, success
 from mirst.attacks.descent import random_point
+from mirst.batches import checked_batch
 from mirst.nn import plainly
 from mirst.nn.logits import Logits, input_gradient
 
@@ -45,8 +46,9 @@ class FAB:
         require_fields(eps=self.eps, steps=self.steps, restarts=self.restarts)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        x, y = checked_batch(x, y)
         images, distances = self.minimum(model, x, y, generator=generator)
-        return per_image(distances <= self.eps, images, x.detach().to(images.dtype))
+        return per_image(distances <= self.eps, images, x)
 
     def minimum(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Minimum:
         """The nearest success of each image, and its distance."""

@@ -50,12 +50,14 @@ def folded(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def in_fast_layout(model: nn.Module) -> Iterator[None]:
-    """Inside, the weights of a model in float32 on a CPU lie channels last, unless speed-ups are off."""
-    if not is_fast():
-        yield
-        return
-    before = [(p, p.stride()) for p in model.parameters()]
-    _lay_out(model, torch.channels_last)
+    """Inside, the weights of plain convolutions in float32 on a CPU lie channels last, unless speed-ups are off.
+
+    Weights that the forward of another layer reads stay as they are: it may look at them through a `view`.
+    """
+    layers = _laid_out(model) if is_fast() else []
+    before = [(p, p.stride()) for layer in layers for p in layer.parameters()]
+    for layer in layers:
+        _lay_out(layer, torch.channels_last)
     try:
         yield
     finally:
@@ -64,9 +66,9 @@ def in_fast_layout(model: nn.Module) -> Iterator[None]:
                 parameter.data = parameter.data.contiguous()
 
 
-def _lay_out(model: nn.Module, layout: torch.memory_format) -> None:
-    if all((p.device.type, p.dtype) == ("cpu", torch.float32) for p in model.parameters()):
-        model.to(memory_format=layout)  # type: ignore[call-overload]
+def _lay_out(layer: nn.Module, layout: torch.memory_format) -> None:
+    if all((p.device.type, p.dtype) == ("cpu", torch.float32) for p in layer.parameters()):
+        layer.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -82,13 +84,31 @@ class _Tracer(fx.Tracer):
         return not any(True for _ in m.children())
 
 
-def _pairs(model: nn.Module) -> Pairs:
+def _trace(model: nn.Module) -> fx.Graph:
+    """The graph of a copy that nobody else uses; an empty one where it cannot be traced."""
     try:
-        graph = _Tracer().trace(model)
+        return _Tracer().trace(model)
     except Exception:  # noqa: BLE001 - tracing runs the model's own code, which may fail in any way on a proxy
-        return []
+        return fx.Graph()
+
+
+def _read(graph: fx.Graph) -> set[str]:
+    """Names of the layers whose parameters or buffers the forward of another one reads."""
+    return {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+
+
+def _laid_out(model: nn.Module) -> list[nn.Module]:
+    try:
+        read = _read(_trace(_copy(model)))
+    except Exception:  # noqa: BLE001 - copying runs the model's own code, which may fail in any way
+        read = set()
+    return [layer for name, layer in model.named_modules() if is_plain_layer(layer, nn.Conv2d) and name not in read]
+
+
+def _pairs(model: nn.Module) -> Pairs:
+    graph = _trace(model)
     calls = [node.target for node in graph.nodes if node.op == "call_module"]
-    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    read = _read(graph)
     pairs = []
     for node in graph.nodes:
         before = node.args[0] if node.op == "call_module" and len(node.args) == 1 else None
