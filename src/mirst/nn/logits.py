@@ -1,7 +1,7 @@
-"""What a model's output must be, and which outputs are right."""
+"""What a model must return, how it is called, and which predictions are right."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mirst.errors import MirstError
 from mirst.nn.factory import described
@@ -49,3 +49,62 @@ def misclassified(logits: Tensor, y: Tensor) -> Tensor:
         y: `(N,)` integers in 0 to K - 1.
     """
     return (logits.argmax(1) != y) | ~torch.isfinite(logits).all(1)
+
+
+class Logits:
+    """A model as attacks, defenses and evaluation call it.
+
+    What it returns is checked by `require_logits`. The images keep their values, also where the first layer works in
+    place. A model that rejects the type of the images is given them in the type of its own weights, so images stay in
+    float32 outside of a half-precision model; the logits come back in float32 or float64.
+
+    Raises:
+        MirstError: an output that is not `(N, K)` logits, on call.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.classes: int | None = None
+        """K, once it was called."""
+        self._dtype: torch.dtype | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """`(N, K)` logits of `(N, C, H, W)` images."""
+        logits = require_logits(self._outputs(images), len(images))
+        self.classes = logits.shape[1]
+        return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+    def _outputs(self, images: Tensor) -> object:
+        if self._dtype is not None:
+            return self.model(images.to(self._dtype, copy=True))
+        try:
+            return self.model(images.clone())
+        except (RuntimeError, TypeError):
+            own = _dtype_of(self.model)
+            if own is None or own == images.dtype:
+                raise
+            try:
+                outputs = self.model(images.to(own))
+            except Exception:  # noqa: BLE001 - the first error is the one to report
+                outputs = None
+            if outputs is None:
+                raise
+        self._dtype = own
+        return outputs
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype | None:
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+
+
+def input_gradient(values: Tensor, images: Tensor, *, retain_graph: bool = False) -> Tensor:
+    """The gradient of the sum of `values` with respect to `images`; 0 where no path leads from one to the other.
+
+    Args:
+        values: one per image, `(N,)`, or their sum.
+        images: what the model was called on.
+    """
+    if not values.requires_grad:
+        return torch.zeros_like(images)
+    (gradient,) = torch.autograd.grad(values.sum(), images, retain_graph=retain_graph, allow_unused=True)
+    return torch.zeros_like(images) if gradient is None else gradient
