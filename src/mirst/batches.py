@@ -22,11 +22,12 @@ IGNORED = -100
 """The label that `torch.nn.CrossEntropyLoss` skips by default."""
 
 
-def checked_batches(data: Loader) -> Iterator[tuple[Tensor, Tensor]]:
+def checked_batches(data: Loader, name: str = "batch") -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of a loader, each unpacked and checked.
 
     Raises:
-        MirstError: a batch that `unpacked` or `checked_batch` refuses; the sentence begins with its number, from 1.
+        MirstError: a batch that `unpacked` or `checked_batch` refuses; the sentence begins with `name` and the
+            number of the batch, from 1.
     """
     if not (hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
         raise MirstError(f"the data are of type {type(data).__name__}; {GIVE_BATCHES}")
@@ -34,7 +35,7 @@ def checked_batches(data: Loader) -> Iterator[tuple[Tensor, Tensor]]:
         try:
             checked = checked_batch(*unpacked(batch))
         except MirstError as error:
-            raise MirstError(f"batch {number}: {error}") from error
+            raise MirstError(f"{name} {number}: {error}") from error
         yield checked
 
 
@@ -177,7 +178,7 @@ def _to_float(x: Tensor) -> str:
 
 def _into_range(low: float, high: float) -> str:
     """How to get from pixels of `low` to `high`, some outside [0, 1], into it."""
-    if -OVERSHOOT <= low and high <= 1 + OVERSHOOT:
+    if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
         return "where resampling overshoots, clip them with x.clamp(0, 1)"
     if low >= 0:
         largest = next((top for top in (255, 4095, 65535) if high <= top), None)

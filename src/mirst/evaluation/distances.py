@@ -38,9 +38,7 @@ class Distances:
     """`(N, C, H, W)`: the nearest image that is misclassified; the clean one where it stands."""
 
 
-def distances(
-    model: nn.Module, data: Loader, *, positive: int = 1, threshold: float = 0.0
-) -> Distances:
+def distances(model: nn.Module, data: Loader, *, positive: int = 1, threshold: float = 0.0) -> Distances:
     """Search the smallest eps that breaks each image, at the model's operating point.
 
     FAB's nearest success, drawn nearer by bisection over eps with PGD on the margin: `ROUNDS` rounds

@@ -45,7 +45,7 @@ def evaluate(
         positive class), `linf` (distance from the clean image, in units of the pixel range).
 
     Raises:
-        MirstError: images outside [0, 1], attacks without names, or a threshold for a model without exactly two classes.
+        MirstError: a bad batch, attacks without names, or a threshold for a model without exactly two classes.
         RuntimeError: an attack returned an image outside its ball or [0, 1], or one that is not
             finite: a defect of the attack.
     """
