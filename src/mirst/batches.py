@@ -12,7 +12,7 @@ Loader = Iterable[Any]
 """Gives batches that `unpacked` takes, such as a `DataLoader` or a list of `(x, y)`."""
 IMAGE_KEYS = ("image", "images", "img", "pixel_values")
 LABEL_KEYS = ("label", "labels")
-ROUNDING = 1e-6
+ROUNDING = 1e-5
 """Pixels this far outside [0, 1] are clipped, or one rounding step of their own type where that is larger."""
 OVERSHOOT = 0.2
 """Resampling leaves [0, 1] by no more than this."""
@@ -70,7 +70,7 @@ def checked_batch(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Images and labels that can be attacked and trained on.
 
     Args:
-        x: `(N, C, H, W)`, N >= 1, floating point, in [0, 1]. Values outside by at most 1e-6, or by one rounding
+        x: `(N, C, H, W)`, N >= 1, floating point, in [0, 1]. Values outside by at most 1e-5, or by one rounding
             step of half precision, are clipped.
         y: `(N,)` class indices from 0 on, of any integer type or bool.
 
