@@ -180,9 +180,11 @@ def _into_range(low: float, high: float) -> str:
     """How to get from pixels of `low` to `high`, some outside [0, 1], into it."""
     if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
         return "where resampling overshoots, clip them with x.clamp(0, 1)"
+    white = next((top for top in (255, 4095, 65535) if high <= top * (1 + OVERSHOOT)), None)
+    if white is not None and ((low >= 0 and high > 10) or (low >= -OVERSHOOT * white and high > 100)):
+        return f"divide them by {white}{'' if low >= 0 and high <= white else ', then clip them with x.clamp(0, 1)'}"
     if low >= 0:
-        largest = next((top for top in (255, 4095, 65535) if high <= top), None)
-        return "scale them to [0, 1]" if largest is None or high < 10 else f"divide them by {largest}"
+        return "scale them to [0, 1]"
     if low < -20:
         return "map a fixed window of gray levels to [0, 1]"
     if low >= -1 and high <= 1:

@@ -135,7 +135,8 @@ def test_attacks_without_names_get_a_sentence(attacks, model, batch):
 
 
 @pytest.mark.parametrize(
-    ("attack", "words"), [(FGSM, r"is of type type; give FGSM\(\)"), ("fgsm", "is of type str"), (None, "NoneType")]
+    ("attack", "words"),
+    [(FGSM, r"is the class FGSM; give FGSM\(\)"), ("fgsm", "is of type str"), (None, "is of type NoneType")],
 )
 def test_what_is_no_attack_gets_a_sentence(attack, words, model, batch):
     with pytest.raises(MirstError, match=rf"attacks must be attacks such as PGD\(\), but mine {words}"):

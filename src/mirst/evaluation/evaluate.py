@@ -80,9 +80,10 @@ def require_attacks(attacks: object, what: str = "attacks") -> None:
         raise MirstError(f"{what} must have names, but are of type {type(attacks).__name__}; give {{'pgd': PGD()}}")
     for name, attack in attacks.items():
         if isinstance(attack, type) or not callable(attack):
-            mend = f"{attack.__name__}()" if isinstance(attack, type) else "an instance of its class"
-            kind = type(attack).__name__
-            raise MirstError(f"{what} must be attacks such as PGD(), but {name} is of type {kind}; give {mend}")
+            is_class = isinstance(attack, type)
+            kind = f"the class {attack.__name__}" if is_class else f"of type {type(attack).__name__}"
+            mend = f"{attack.__name__}()" if is_class else "an instance of its class"
+            raise MirstError(f"{what} must be attacks such as PGD(), but {name} is {kind}; give {mend}")
 
 
 def decide(logits: Tensor, positive: int, threshold: float) -> tuple[Tensor, Tensor]:
