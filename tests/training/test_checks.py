@@ -231,6 +231,29 @@ def test_looking_leaves_the_model_as_it_was(training):
     assert snapshot(model) == before
 
 
+class OwnAverage(nn.Module):
+    """Replaces its buffer with another tensor, and changes a parameter, in every pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = small_cnn()
+        self.register_buffer("seen", torch.zeros(()))
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        self.seen = self.seen + x.mean().detach()
+        self.scale.data.mul_(1.5)
+        return self.net(x) * self.scale
+
+
+def test_looking_leaves_a_model_that_changes_itself_as_it_was():
+    model = OwnAverage()
+    before = snapshot(model)
+    class_counts(model, data(), uses_labels=True)
+    check_validation(model, data(), 2)
+    assert snapshot(model) == before
+
+
 def test_counts_are_those_of_a_sampler_and_of_every_batch():
     y = torch.tensor([0] * 9 + [1] * 3)
     torch.manual_seed(3)
@@ -279,3 +302,28 @@ def test_an_objective_without_classes_takes_any_labels():
         fit(model, data(x=X * 255), SimCLR(), settings=ONE)
     with pytest.raises(MirstError, match="no gradient leads"):
         fit(Unrecorded(), data(), SimCLR(), settings=ONE)
+
+
+def test_training_with_the_checks_is_bit_for_bit_the_plain_loop():
+    """Batch norm, dropout, shuffling and transforms that draw from every generator; the loop is transcribed."""
+
+    def start():
+        random.seed(0), np.random.seed(0)  # noqa: NPY002
+        return small_cnn(), DataLoader(Jittered(), batch_size=4, shuffle=True)
+
+    checked, loader = start()
+    settings = Training(epochs=3, lr=0.01, schedule="constant", class_weights="none", fast=False)
+    fit(checked, loader, CE(), val=data(shuffle=True), settings=settings, seed=3)
+
+    plain, loader = start()
+    list(loader)  # the pass that counts the classes
+    optimizer = torch.optim.Adam(plain.parameters(), lr=0.01)
+    plain.train()
+    for epoch in range(3):
+        torch.manual_seed((3 << 16) + epoch)
+        for x, y in loader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(plain(x), y).backward()
+            optimizer.step()
+    states = zip(checked.state_dict().values(), plain.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in states)

@@ -12,8 +12,9 @@ from torch.nn.parameter import is_lazy
 
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
+from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits, require_logits
-from mirst.training.modes import modes_kept, to_train_mode
+from mirst.training.modes import to_train_mode
 
 
 def class_counts(model: nn.Module, data: Loader, *, uses_labels: bool) -> list[int]:
@@ -60,8 +61,7 @@ def check_validation(model: nn.Module, data: Loader, classes: int | None) -> Non
         parts: list[Tensor] = []
         for x, y in _every_batch(data, "validation"):
             if not parts:
-                with modes_kept(model), torch.no_grad():
-                    model.eval()
+                with frozen(model, training=False), torch.no_grad():
                     require_logits(Logits(model)(_on_device(model, x)), len(x), classes)
             parts.append(y.cpu())
     if classes is not None:
@@ -108,7 +108,10 @@ def _has_training_batch_norm(model: nn.Module) -> bool:
 
 def _trained_classes(model: nn.Module, x: Tensor) -> int:
     """K of the logits, the same in train and eval mode; a gradient leads from them to some parameter."""
-    with modes_kept(model), _buffers_kept(model), torch.enable_grad():
+    asks = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    with frozen(model, training=None):
+        for parameter, flag in asks:
+            parameter.requires_grad_(flag)
         to_train_mode(model)
         logits = _finite_logits(model, x, None)
         if not logits.requires_grad:
@@ -132,18 +135,6 @@ def _finite_logits(model: nn.Module, x: Tensor, classes: int | None) -> Tensor:
 
 def _on_device(model: nn.Module, x: Tensor) -> Tensor:
     return x.to(next(model.parameters()).device)
-
-
-@contextmanager
-def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    buffers = list(model.buffers())
-    before = [buffer.detach().clone() for buffer in buffers]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in zip(buffers, before, strict=True):
-                buffer.copy_(value)
 
 
 @contextmanager
