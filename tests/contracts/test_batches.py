@@ -45,7 +45,7 @@ def trained(defense):
 
 
 CALLED = {f"attack {name}": attacked(name) for name in ATTACKS} | {
-    f"defense {name}": defended(name) for name in DEFENSES if name != "ce"
+    f"defense {name}": defended(name) for name in DEFENSES
 }
 """Doors for images and labels."""
 LOADED = {
@@ -131,6 +131,16 @@ def test_what_is_wrong_gets_the_same_sentence_everywhere(door, kind, batch):
     with pytest.raises(MirstError) as caught:
         BOTH[door](small_cnn(), x, y)
     assert str(caught.value).endswith(str(expected.value))
+
+
+@pytest.mark.parametrize("door", [name for name in BOTH if name.startswith(("attack", "defense", "fit"))])
+@pytest.mark.parametrize(
+    ("shift", "words"), [(1, "from 1 to 2, .* 2 classes, 0 to 1; subtract 1"), (4, "from 4 to 5,")]
+)
+def test_labels_must_be_classes_of_the_model(door, shift, words, batch):
+    x, y = batch
+    with pytest.raises(MirstError, match=f"the labels run {words}"):
+        BOTH[door](small_cnn(), x, y + shift)
 
 
 @pytest.mark.parametrize("door", LOADED)
