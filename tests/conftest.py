@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mirst.data import write_phantoms
 from mirst.study import Local, StudySpec, load_spec, measure_distances, run_study
-from tests.helpers import small_cnn
+from tests.helpers import small_batch, small_cnn
 
 torch.set_num_threads(1)
 
@@ -29,11 +29,7 @@ def model() -> nn.Module:
 
 @pytest.fixture
 def batch() -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.rand(6, 1, 16, 16, generator=generator)
-    x[0, :, :4] = 0.0
-    x[1, :, :4] = 1.0
-    return x, torch.tensor([0, 1, 0, 1, 1, 0])
+    return small_batch()
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,15 @@ def small_cnn(in_channels: int = 1, classes: int = 2, seed: int = 0) -> nn.Modul
     return model
 
 
+def small_batch() -> tuple[Tensor, Tensor]:
+    """Six images, some of their pixels black or white, and their labels."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(6, 1, 16, 16, generator=generator)
+    x[0, :, :4] = 0.0
+    x[1, :, :4] = 1.0
+    return x, torch.tensor([0, 1, 0, 1, 1, 0])
+
+
 def on_the_fence(model: nn.Module, x: Tensor) -> nn.Module:
     """`model` in eval mode, its last bias such that no class leads on average over `x`: small steps decide."""
     model.eval()

@@ -122,3 +122,22 @@ def test_a_model_without_parameters_can_be_evaluated():
     rows = evaluate(Brightness(), loader(), {"fgsm": FGSM(eps=0.1)})
     clean, attacked = (rows[rows["attack"] == name] for name in ("none", "fgsm"))
     assert (attacked["prediction"] == attacked["label"]).mean() < (clean["prediction"] == clean["label"]).mean()
+
+
+WITHOUT_NAMES = [[FGSM()], (FGSM(),), {FGSM()}, FGSM(), "fgsm", iter([FGSM()]), None]
+
+
+@pytest.mark.parametrize("attacks", WITHOUT_NAMES, ids=lambda value: type(value).__name__)
+def test_attacks_without_names_get_a_sentence(attacks, model, batch):
+    kind = type(attacks).__name__
+    with pytest.raises(MirstError, match=f"attacks must have names, but are of type {kind}; give "):
+        evaluate(model, [batch], attacks)
+
+
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [(FGSM, r"is the class FGSM; give FGSM\(\)"), ("fgsm", "is of type str"), (None, "is of type NoneType")],
+)
+def test_what_is_no_attack_gets_a_sentence(attack, words, model, batch):
+    with pytest.raises(MirstError, match=rf"attacks must be attacks such as PGD\(\), but mine {words}"):
+        evaluate(model, [batch], {"pgd": PGD(), "mine": attack})

@@ -57,3 +57,8 @@ def test_checks_can_be_left_out(model, data):
 def test_radii_that_make_no_sense_get_a_sentence(model, data, eps):
     with pytest.raises(MirstError, match="name each radius once, above 0 and at most 1"):
         robustness(model, data, "standard", eps)
+
+
+def test_any_loader_is_taken_also_one_that_can_be_iterated_once(model, data, found):
+    once = robustness(model, iter(data), "standard", EPS[:1], check=False)
+    assert once.rows.equals(robustness(model, data, "standard", EPS[:1], check=False).rows)

@@ -145,3 +145,16 @@ def test_the_worst_rows_of_a_study():
         ["b.png", 1, "malignant", 3.0],
     ]
     assert set(worst["attack"]) == {"all"}
+
+
+@pytest.mark.parametrize("stages", [[FGSM()], [("all", ATTACKS)], FGSM(), None], ids=lambda value: type(value).__name__)
+def test_stages_without_names_get_a_sentence(stages, model):
+    with pytest.raises(MirstError, match=f"stages must have names, but are of type {type(stages).__name__}; give "):
+        worst_case(model, loader(), stages)
+
+
+@pytest.mark.parametrize("attacks", [[FGSM()], (FGSM(),), FGSM(), None], ids=lambda value: type(value).__name__)
+def test_attacks_of_a_stage_without_names_get_a_sentence(attacks, model):
+    kind = type(attacks).__name__
+    with pytest.raises(MirstError, match=f"the attacks of stage weak must have names, but are of type {kind}"):
+        worst_case(model, loader(), {"all": ATTACKS, "weak": attacks})

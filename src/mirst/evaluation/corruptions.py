@@ -6,7 +6,7 @@ is additive. The black border of a letterboxed image stays black. docs/corruptio
 
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from mirst.batches import Loader, checked_batches
 from mirst.errors import MirstError
 from mirst.evaluation.evaluate import evaluate
 from mirst.metrics import classification_metrics
@@ -46,7 +47,7 @@ def corrupt(x: Tensor, name: str, severity: int, generator: torch.Generator) -> 
 
 def evaluate_corruptions(
     model: nn.Module,
-    data: Iterable[tuple[Tensor, Tensor]],
+    data: Loader,
     classes: Sequence[str],
     positive: str,
     *,
@@ -56,12 +57,12 @@ def evaluate_corruptions(
     """Metrics of `model` under every corruption and severity, and clean (`none`, 0).
 
     Args:
-        data: batches `(x, y)`, the same in each pass.
+        data: as in `evaluate`; iterated once.
 
     Returns:
         One row per corruption and severity: `corruption, severity` and the metrics.
     """
-    batches = list(data)
+    batches = list(checked_batches(data))
     names = np.array(classes)
     rows = []
     for name, severity in [("none", 0), *((name, s) for name in CORRUPTIONS for s in SEVERITIES)]:

@@ -1,6 +1,6 @@
 """The smallest eps at which each image breaks, as far as a search finds it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from mirst.attacks.base import Minimum, attackable
 from mirst.attacks.best import per_image
 from mirst.attacks.descent import gradient_of, iterates
 from mirst.attacks.losses import margin
-from mirst.batches import checked_batch
+from mirst.batches import Loader, checked_batches
 from mirst.data import Record
 from mirst.errors import MirstError
 from mirst.evaluation.evaluate import checked_distance, decide, device_of, logits_of
@@ -38,9 +38,7 @@ class Distances:
     """`(N, C, H, W)`: the nearest image that is misclassified; the clean one where it stands."""
 
 
-def distances(
-    model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], *, positive: int = 1, threshold: float = 0.0
-) -> Distances:
+def distances(model: nn.Module, data: Loader, *, positive: int = 1, threshold: float = 0.0) -> Distances:
     """Search the smallest eps that breaks each image, at the model's operating point.
 
     FAB's nearest success, drawn nearer by bisection over eps with PGD on the margin: `ROUNDS` rounds
@@ -56,8 +54,7 @@ def distances(
     """
     shifted, device = at_threshold(model, positive, threshold), device_of(model)
     tables, images = [], []
-    for x, y in data:
-        x, y = checked_batch(x, y)
+    for x, y in checked_batches(data):
         table, broken = _of_batch(shifted, x.to(device), y.to(device), positive)
         tables.append(table)
         images.append(broken.cpu())

@@ -1,6 +1,6 @@
 """From a model, images and attacks to outcome rows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 import torch
@@ -8,14 +8,12 @@ from torch import Tensor, nn
 
 from mirst.attacks import Attack
 from mirst.attacks.base import frozen
-from mirst.batches import checked_batch
+from mirst.batches import Loader, checked_batches
 from mirst.errors import MirstError
 
 CLEAN = "none"
 TOLERANCE = 1e-6
 """Slack on the distance of an attacked image, for float32 rounding."""
-
-Loader = Iterable[tuple[Tensor, Tensor]]
 
 
 def evaluate(
@@ -35,7 +33,7 @@ def evaluate(
     Args:
         model: any module from `(N, C, H, W)` images in [0, 1] to `(N, K)` logits; run in eval mode
             and left as found.
-        data: batches `(x, y)`, the same in each pass.
+        data: batches as `mirst.batches.unpacked` takes them, a `DataLoader` for one.
         attacks: by the name that the rows carry.
         positive: index of the positive class.
         threshold: operating point on the score, for two classes; other models take the largest logit.
@@ -47,18 +45,18 @@ def evaluate(
         positive class), `linf` (distance from the clean image, in units of the pixel range).
 
     Raises:
-        MirstError: images outside [0, 1], or a threshold for a model without exactly two classes.
+        MirstError: a bad batch, attacks without names, or a threshold for a model without exactly two classes.
         RuntimeError: an attack returned an image outside its ball or [0, 1], or one that is not
             finite: a defect of the attack.
     """
+    require_attacks(attacks)
     passes: list[tuple[str, Attack | None]] = [(CLEAN, None), *attacks.items()]
     device = device_of(model)
     generators = {name: torch.Generator().manual_seed(seed) for name, _ in passes}
     rows: list[pd.DataFrame] = []
     start = 0
-    for x, y in data:
+    for x, y in checked_batches(data):
         x, y = x.to(device), y.to(device)
-        x, y = checked_batch(x, y)
         for name, attack in passes:
             attacked = x if attack is None else attack(model, x, y, generator=generators[name])
             eps = 0.0 if attack is None else attack.eps
@@ -74,6 +72,18 @@ def evaluate(
     table = pd.concat(rows, ignore_index=True)
     table = table.sort_values(["attack", "image"], key=lambda c: c.map(order) if c.name == "attack" else c)
     return table[["image", "label", "attack", "eps", "prediction", "score", "linf"]].reset_index(drop=True)
+
+
+def require_attacks(attacks: object, what: str = "attacks") -> None:
+    """Raise `MirstError` unless `attacks` is a mapping from names to attacks."""
+    if not isinstance(attacks, Mapping):
+        raise MirstError(f"{what} must have names, but are of type {type(attacks).__name__}; give {{'pgd': PGD()}}")
+    for name, attack in attacks.items():
+        if isinstance(attack, type) or not callable(attack):
+            is_class = isinstance(attack, type)
+            kind = f"the class {attack.__name__}" if is_class else f"of type {type(attack).__name__}"
+            mend = f"{attack.__name__}()" if is_class else "an instance of its class"
+            raise MirstError(f"{what} must be attacks such as PGD(), but {name} is {kind}; give {mend}")
 
 
 def decide(logits: Tensor, positive: int, threshold: float) -> tuple[Tensor, Tensor]:

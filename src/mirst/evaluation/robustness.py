@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks.base import PAPER_EPS
+from mirst.batches import Loader, checked_batches
 from mirst.errors import MirstError
 from mirst.evaluation.evaluate import CLEAN, device_of, evaluate, logits_of
 from mirst.evaluation.masking import Check, check_masking
@@ -35,7 +36,7 @@ class Robustness:
 
 def robustness(
     model: nn.Module,
-    data: Sequence[tuple[Tensor, Tensor]],
+    data: Loader,
     name: SuiteName,
     eps: Sequence[float] = (PAPER_EPS,),
     *,
@@ -49,7 +50,7 @@ def robustness(
 
     Args:
         model, positive, threshold, seed: as in `evaluate`.
-        data: batches `(x, y)`.
+        data: as in `evaluate`; iterated once.
         eps: radii above 0, in units of the [0, 1] pixel range.
         source: for the transfer of the adaptive suite.
 
@@ -57,19 +58,20 @@ def robustness(
         MirstError, RuntimeError: as `evaluate`; no eps, or one that is out of range or named twice.
     """
     _require_eps(eps)
-    clean = evaluate(model, data, {}, positive=positive, threshold=threshold)
+    batches = list(checked_batches(data))
+    clean = evaluate(model, batches, {}, positive=positive, threshold=threshold)
     kept = [clean.assign(broken_by=np.where(clean["label"] == clean["prediction"], STANDS, CLEAN))]
     costs = []
-    suites = {radius: _suite(name, radius, model, data, source) for radius in eps}
+    suites = {radius: _suite(name, radius, model, batches, source) for radius in eps}
     for radius, suite in suites.items():
         for one in {"paper": paper(radius), name: suite}.values():
-            rows, cost = worst_case(model, data, one.stages, positive=positive, threshold=threshold, seed=seed)
+            rows, cost = worst_case(model, batches, one.stages, positive=positive, threshold=threshold, seed=seed)
             kept.append(rows)
             costs.append(cost)
     table = pd.concat(kept, ignore_index=True)
     checked = PAPER_EPS if PAPER_EPS in eps else max(eps)
     shifted = at_threshold(model, positive, threshold)
-    checks = _checks(shifted, data, table, suites[checked], checked, seed) if check else []
+    checks = _checks(shifted, batches, table, suites[checked], checked, seed) if check else []
     return Robustness(table, pd.concat(costs, ignore_index=True), tuple(checks), checked, suites[checked].left_out)
 
 

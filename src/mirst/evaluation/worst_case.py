@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from mirst.attacks import Attack
 from mirst.attacks.losses import margin
-from mirst.batches import checked_batch
+from mirst.batches import Loader, checked_batches
 from mirst.errors import MirstError
-from mirst.evaluation.evaluate import CLEAN, Loader, checked_distance, decide, device_of, logits_of
+from mirst.evaluation.evaluate import CLEAN, checked_distance, decide, device_of, logits_of, require_attacks
 from mirst.evaluation.summary import TRIAL
 
 STANDS = ""
@@ -50,8 +50,9 @@ def worst_case(
     Raises:
         MirstError, RuntimeError: as `evaluate`.
     """
+    _require_stages(stages)
     shifted = at_threshold(model, positive, threshold)
-    images = _Images(shifted, list(data), positive)
+    images = _Images(shifted, list(checked_batches(data)), positive)
     tables, costs = [], []
     for stage, attacks in stages.items():
         for name, attack in attacks.items():
@@ -64,14 +65,21 @@ def worst_case(
     return pd.concat(tables, ignore_index=True)[COLUMNS], pd.DataFrame(costs, columns=COSTS)
 
 
+def _require_stages(stages: object) -> None:
+    if not isinstance(stages, Mapping):
+        raise MirstError(
+            f"stages must have names, but are of type {type(stages).__name__}; give {{'standard': {{'pgd': PGD()}}}}"
+        )
+    for name, attacks in stages.items():
+        require_attacks(attacks, f"the attacks of stage {name}")
+
+
 class _Images:
     """The worst answers so far. What still stands is attacked in full batches, however few each first batch left."""
 
     def __init__(self, model: nn.Module, batches: list[tuple[Tensor, Tensor]], positive: int) -> None:
         if not batches:
             raise MirstError("there are no images to evaluate on")
-        for x, y in batches:
-            x, y = checked_batch(x, y)
         self.model, self.positive, self.size = model, positive, len(batches[0][0])
         self.x, self.y = (torch.cat(parts).to(device_of(model)) for parts in zip(*batches, strict=True))
         self.logits = torch.cat([logits_of(model, x) for x in _parts(self.x, self.size)])

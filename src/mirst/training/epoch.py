@@ -1,17 +1,18 @@
 """One epoch of training, which can be left between two steps and gone on with."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from mirst.batches import Loader, checked_batches
 from mirst.defenses import Defense
 from mirst.errors import Diverged, MirstError
+from mirst.training.modes import to_train_mode
 from mirst.training.settings import Training
 
-Loader = Iterable[tuple[Tensor, Tensor]]
 EXPLODED = 1e6
 """A loss that no training comes back from."""
 
@@ -57,19 +58,19 @@ def train_epoch(
         Means of the loss and of its terms over the batches.
 
     Raises:
-        MirstError: no batch.
+        MirstError: no batch, or one that `mirst.batches.checked_batches` refuses.
         Diverged: a loss above 1e6, or a loss or weights that are not finite.
         Left: `leave` said so.
     """
     device = next(model.parameters()).device
     for group in optimizer.param_groups:
         group["lr"] = settings.lr_at(index)
-    model.train()
+    to_train_mode(model)
     begun = begun or Begun()
     losses, sums = list(begun.losses), defaultdict(float, begun.terms)
-    rest = iter(data)  # draws the order of the images
+    rest = checked_batches(data, "training batch")
     for _ in losses:
-        next(rest)
+        next(rest)  # the first one draws the order of the images
     _set_generators(begun.generators, device)
     for x, y in rest:
         optimizer.zero_grad(set_to_none=True)

@@ -6,16 +6,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from mirst.attacks import PGD
+from mirst.batches import Loader
 from mirst.defenses import Defense
 from mirst.errors import Diverged, MirstError
 from mirst.metrics import youden_threshold
 from mirst.nn import in_fast_layout, plainly
-from mirst.training.epoch import Begun, Left, Loader, train_epoch
+from mirst.training.checks import check_validation, class_counts, require_trainable
+from mirst.training.epoch import Begun, Left, train_epoch
+from mirst.training.modes import modes_kept
 from mirst.training.settings import Training, has_field, with_class_weights
 from mirst.training.signals import signals_held
 from mirst.training.state import Epoch, State, load_state, save_state
@@ -57,10 +59,13 @@ def fit(
 
     Args:
         model: any module from `(N, C, H, W)` images in [0, 1] to `(N, K)` logits, on any device. On a CPU
-            its weights are laid out channels last meanwhile, unless `settings.fast` is off.
-        data: batches `(x, y)`, a `DataLoader` for one; iterated once per epoch.
+            its weights are laid out channels last meanwhile, unless `settings.fast` is off. A model in train mode
+            is trained with every layer in its own mode, so batch norms that were put into eval mode stay frozen;
+            a model in eval mode is trained in train mode as a whole. All modes are left as found.
+        data: batches as `mirst.batches.unpacked` takes them, a `DataLoader` for one; iterated once before the
+            first epoch, to check them and count the classes, and once per epoch.
         defense: the training objective.
-        val: batches to select and to set the operating threshold on.
+        val: batches to select and to set the operating threshold on; checked before the first epoch too.
         settings: defaults to `Training()`.
         positive: index of the positive class, for the threshold.
         seed: of everything random inside an epoch, a shuffling `DataLoader` included. The initial
@@ -71,12 +76,15 @@ def fit(
         on_epoch: called after each epoch.
 
     Raises:
-        MirstError: settings that need `val` without one, images outside [0, 1], a checkpoint of
-            another run.
+        MirstError: settings that need `val` without one; data that can be iterated only once; a batch that
+            `mirst.batches.checked_batch` refuses; a training batch of one image under batch norm; a model with
+            nothing to train, without gradient, or whose output is not finite `(N, K)` logits, K >= 2 the number of
+            classes; a checkpoint of another run.
         Diverged: a loss above 1e6, or a loss or weights that are not finite.
     """
     settings = settings or Training()
-    with plainly(not settings.fast), in_fast_layout(model):
+    require_trainable(model)
+    with plainly(not settings.fast), in_fast_layout(model), modes_kept(model):
         return _fit(model, data, defense, val, settings, positive, seed, checkpoint, on_epoch)
 
 
@@ -95,7 +103,12 @@ def _fit(
         raise MirstError(
             f"select={settings.select} and threshold={settings.threshold} need validation images; pass val"
         )
-    counts = _class_counts(model, data, seed)
+    uses_labels = has_field(defense, "class_weights")
+    with _seeded(model, seed, 0):
+        counts = class_counts(model, data, uses_labels=uses_labels)
+    if val is not None:
+        with _seeded(model, seed, 0):
+            check_validation(model, val, len(counts) if uses_labels else None)
     if settings.threshold == "youden" and len(counts) != 2:
         raise MirstError(f"threshold=youden needs two classes, not {len(counts)}; set it to argmax")
     if settings.class_weights == "balanced":
@@ -203,13 +216,6 @@ def _judge(model: nn.Module, data: Loader, settings: Training, positive: int, se
         threshold=threshold,
         collapsed=answers.pop() if len(answers) == 1 else None,
     )
-
-
-def _class_counts(model: nn.Module, data: Loader, seed: int) -> list[int]:
-    """Images per class; as many classes as the model has logits."""
-    with _seeded(model, seed, 0):
-        logits, labels = logits_on(model, data)
-    return [int(n) for n in np.bincount(labels, minlength=logits.shape[1])]
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """A model's logits on a loader, clean or attacked."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,28 +7,26 @@ from torch import Tensor, nn
 
 from mirst.attacks import Attack
 from mirst.attacks.base import frozen
+from mirst.batches import Loader, checked_batches
 from mirst.metrics import balanced_accuracy
+from mirst.nn.logits import Logits
 
 
-def logits_on(
-    model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], attack: Attack | None = None
-) -> tuple[Tensor, NDArray[np.int64]]:
+def logits_on(model: nn.Module, data: Loader, attack: Attack | None = None) -> tuple[Tensor, NDArray[np.int64]]:
     """Logits `(N, K)` in eval mode and labels `(N,)`; the model is left as found."""
     device = next(model.parameters()).device
     outputs, labels = [], []
-    for x, y in data:
+    for x, y in checked_batches(data):
         x, y = x.to(device), y.to(device)
         if attack is not None:
             x = attack(model, x, y)
         with frozen(model, training=False), torch.no_grad():
-            outputs.append(model(x).cpu())
+            outputs.append(Logits(model)(x).cpu())
         labels.append(y.cpu())
     return torch.cat(outputs), torch.cat(labels).numpy()
 
 
-def balanced_accuracy_on(
-    model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], attack: Attack | None = None
-) -> float:
+def balanced_accuracy_on(model: nn.Module, data: Loader, attack: Attack | None = None) -> float:
     """Balanced accuracy of the larger logit."""
     logits, labels = logits_on(model, data, attack)
     return balanced_accuracy(labels, logits.argmax(1).numpy())
