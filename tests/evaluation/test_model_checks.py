@@ -259,10 +259,10 @@ def test_a_model_that_fails_gets_a_sentence_and_is_left_as_found():
     before = snapshot(model)
     with pytest.raises(MirstError) as caught:
         inspect_model(model, *stripes(12))
-    assert "the model fails on torch.float32 images (12, 1, 16, 16) with RuntimeError: Given groups=1" in str(
+    assert "the model fails on torch.float32 images of shape (1, 16, 16) with RuntimeError: Given groups=1" in str(
         caught.value
     )
-    assert "prepare the images in the channels and size that it takes" in str(caught.value)
+    assert "--set data.channels=3), or wrap it in a module whose forward(self, x) has two lines" in str(caught.value)
     assert snapshot(model) == before
 
 

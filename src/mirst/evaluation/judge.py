@@ -78,7 +78,7 @@ def judge(logits: Tensor, y: Tensor, positive: int, threshold: float) -> tuple[T
     score, prediction = decide(torch.where(finite[:, None], logits, 0.0), positive, threshold)
     is_positive = y == positive
     wrong = torch.where(is_positive, int(positive == 0), positive)
-    worst = torch.where(is_positive, -WORST, WORST).to(score)
+    worst = torch.full_like(score, WORST).masked_fill(is_positive, -WORST)
     return torch.where(finite, score, worst), torch.where(finite, prediction, wrong)
 
 

@@ -38,7 +38,7 @@ NO_ANSWER = (
 
 
 class ModelWarning(UserWarning):
-    """What speaks against believing the numbers of a model: one sentence with the mend."""
+    """What speaks against believing the numbers of a model ('its ...'): one sentence with the mend."""
 
 
 def require_classes(model: nn.Module, x: Tensor, classes: int) -> None:
@@ -60,7 +60,7 @@ def warn_of_flaws(model: nn.Module, data: Loader) -> Loader:
     images, labels, data = _some(data)
     if images:
         for flaw in inspect_model(model, torch.cat(images), torch.cat(labels)):
-            warn(f"the model may not be what it should be: {flaw}", ModelWarning, stacklevel=3)
+            warn(flaw, ModelWarning, stacklevel=3)
     return data
 
 

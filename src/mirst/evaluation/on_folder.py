@@ -190,7 +190,7 @@ def _data(model: nn.Module, card: ModelCard, path: Path) -> tuple[list[Record], 
     images = prepare_images([record.file for record in records], card.size, card.channels)
     labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
     loader = batches(ImageSet(images.pixels, labels), BATCH_SIZE)
-    require_classes(model, next(iter(loader))[0][:1], len(card.classes))
+    require_classes(model, next(iter(loader))[0][:2], len(card.classes))
     return assign_groups(records), loader
 
 
