@@ -10,6 +10,7 @@ from mirst.attacks.losses import cross_entropy
 from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import Crafting
+from mirst.nn.logits import Logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class AT(Crafting):
     ) -> LossTerms:
         x, y = checked_batch(x, y)
 
-        with self._crafting(model) as net:
+        with self._crafting(model, x, y) as net:
 
             def objective(images: Tensor) -> Tensor:
                 return cross_entropy(net(images), y)
@@ -33,5 +34,5 @@ class AT(Crafting):
             attacked = last(
                 iterates(gradient_of(objective), x, eps=self.eps, step_size=self._step_size, steps=self.steps)
             )
-        loss = weighted_cross_entropy(model(attacked), y, self.class_weights)
+        loss = weighted_cross_entropy(Logits(model)(attacked), y, self.class_weights)
         return LossTerms(loss, {"adversarial": loss.item()})

@@ -9,6 +9,7 @@ from mirst.attacks.losses import cross_entropy
 from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import require_weight
+from mirst.nn.logits import Logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class GR:
     ) -> LossTerms:
         x, y = checked_batch(x, y)
         pixels = x.detach().requires_grad_(self.weight > 0)
-        logits = model(pixels)
+        logits = Logits(model)(pixels)
         clean = weighted_cross_entropy(logits, y, self.class_weights)
         if self.weight == 0:
             return LossTerms(clean, {"clean": clean.item()})

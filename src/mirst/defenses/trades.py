@@ -10,6 +10,7 @@ from mirst.attacks.descent import gradient_of, iterates, last
 from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import Crafting, logits_of, require_weight
+from mirst.nn.logits import Logits
 
 START_NOISE = 0.001
 """Standard deviation: at the clean image itself the divergence has no gradient."""
@@ -39,18 +40,18 @@ class TRADES(Crafting):
     ) -> LossTerms:
         x, y = checked_batch(x, y)
         if self.weight == 0:
-            clean = weighted_cross_entropy(model(x), y, self.class_weights)
+            clean = weighted_cross_entropy(Logits(model)(x), y, self.class_weights)
             return LossTerms(clean, {"clean": clean.item()})
-        logits, attacked = logits_of(model, [x, self._craft(model, x, generator)], self.joint_batch)
+        logits, attacked = logits_of(model, [x, self._craft(model, x, y, generator)], self.joint_batch)
         clean = weighted_cross_entropy(logits, y, self.class_weights)
         gap = divergence(logits, attacked).mean()
         return LossTerms(clean + self.weight * gap, {"clean": clean.item(), "divergence": gap.item()})
 
-    def _craft(self, model: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _craft(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
         device = x.device if generator is None else generator.device
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
         start = (x + START_NOISE * noise).clamp(0, 1)
-        with self._crafting(model) as net:
+        with self._crafting(model, x, y) as net:
             with torch.no_grad():
                 clean = net(x)
 

@@ -163,7 +163,7 @@ def _pgd(model: nn.Module, x: Tensor, y: Tensor, eps: Tensor) -> Tensor:
         return margin(logits, y)
 
     radius = eps.view(-1, 1, 1, 1)
-    with attackable(model) as net:
+    with attackable(model, x, y) as (net, _, _):
         for _ in iterates(gradient_of(look), x, eps=radius, step_size=radius / 8, steps=STEPS):
             pass
     return best

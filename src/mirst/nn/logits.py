@@ -67,6 +67,7 @@ class Logits:
         self.classes: int | None = None
         """K, once it was called."""
         self._dtype: torch.dtype | None = None
+        self._opaque = is_opaque(model)
 
     def __call__(self, images: Tensor) -> Tensor:
         """`(N, K)` logits of `(N, C, H, W)` images."""
@@ -78,7 +79,7 @@ class Logits:
         if self._dtype is not None:
             return self.model(images.to(self._dtype, copy=True))
         try:
-            return self.model(images.clone())
+            return self.model(self._spared(images))
         except (RuntimeError, TypeError):
             own = _dtype_of(self.model)
             if own is None or own == images.dtype:
@@ -91,6 +92,18 @@ class Logits:
                 raise
         self._dtype = own
         return outputs
+
+    def _spared(self, images: Tensor) -> Tensor:
+        """What the first layer may change; compiled code, which warns of inputs that are no leaves, cannot change those."""
+        return images if self._opaque and images.requires_grad else images.clone()
+
+
+def is_opaque(model: nn.Module) -> bool:
+    """Whether compiled or scripted code stands in place of a forward."""
+    kinds = [type(layer) for layer in model.modules()]
+    return any(
+        issubclass(kind, torch.jit.ScriptModule) or kind.__module__.startswith("torch._dynamo") for kind in kinds
+    )
 
 
 def _dtype_of(model: nn.Module) -> torch.dtype | None:
