@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mirst.evaluation.model_checks import inspect_model
 from torch import nn
 
 import mirst.nn
 from mirst.data import make_phantom
 from mirst.errors import MirstError
+from mirst.evaluation.model_checks import inspect_model
 from mirst.nn import Normalized, build_model
 from tests.helpers import small_cnn, snapshot
 

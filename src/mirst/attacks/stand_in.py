@@ -12,7 +12,8 @@ from mirst.attacks.base import Attack
 from mirst.attacks.swapped_gradient import with_gradient_of
 from mirst.errors import MirstError, suggestion
 
-StandIns = Mapping[str | type[nn.Module], Callable[..., Tensor]]
+Layer = str | type[nn.Module] | nn.Module
+StandIns = Mapping[Layer, Callable[..., Tensor]]
 """By layer, a module or function that is called on the layer's inputs and differentiated in its place."""
 
 
@@ -20,8 +21,8 @@ StandIns = Mapping[str | type[nn.Module], Callable[..., Tensor]]
 class StandIn:
     """Runs `attack` while chosen layers return what they do but differentiate as their stand-ins (BPDA).
 
-    A layer is named as in `named_modules()`, by the last parts of that name, or by its class or the name of its class;
-    every layer that fits is replaced. The stand-in returns a tensor of the shape of the layer's output;
+    A layer is named as in `named_modules()`, by the name of its class, by its class, or it is given itself; every layer
+    that fits is replaced. The stand-in returns a tensor of the shape of the layer's output;
     `nn.Identity()` serves layers that change images little, such as rounding or JPEG. Source: Athalye et al. 2018.
 
     >>> class Rounding(nn.Module):
@@ -120,11 +121,22 @@ def standing_in(model: nn.Module, stand_ins: StandIns) -> Iterator[None]:
             )
 
 
-def _name(key: str | type[nn.Module]) -> str:
-    return key if isinstance(key, str) else key.__name__
+def resolved(model: nn.Module, stand_ins: StandIns) -> StandIns:
+    """`stand_ins` by the layers of `model` themselves, which stay findable inside another module.
+
+    Raises:
+        MirstError: a layer that the model lacks.
+    """
+    return {layer: stand_in for key, stand_in in stand_ins.items() for layer in _layers(model, key)}
 
 
-def _layers(model: nn.Module, key: str | type[nn.Module]) -> list[nn.Module]:
+def _name(key: Layer) -> str:
+    if isinstance(key, str):
+        return key
+    return key.__name__ if isinstance(key, type) else type(key).__name__
+
+
+def _layers(model: nn.Module, key: Layer) -> list[nn.Module]:
     found = [layer for name, layer in model.named_modules() if _fits(key, name, layer)]
     if not found:
         known = [name for name, _ in model.named_modules() if name]
@@ -132,10 +144,10 @@ def _layers(model: nn.Module, key: str | type[nn.Module]) -> list[nn.Module]:
     return found
 
 
-def _fits(key: str | type[nn.Module], name: str, layer: nn.Module) -> bool:
-    if not isinstance(key, str):
-        return isinstance(layer, key)
-    return key in (name, type(layer).__name__) or name.endswith(f".{key}")
+def _fits(key: Layer, name: str, layer: nn.Module) -> bool:
+    if isinstance(key, str):
+        return key in (name, type(layer).__name__)
+    return isinstance(layer, key) if isinstance(key, type) else layer is key
 
 
 def _hook(name: str, stand_in: Callable[..., Tensor], used: set[str]) -> Callable[..., Tensor]:

@@ -207,10 +207,11 @@ def _stand_ins(entries: list[str], model: "nn.Module") -> "StandIns":
     """By layer, from LAYER=package.module:factory or LAYER=identity; on the device of the model."""
     from torch import nn
 
+    from mirst.attacks.stand_in import Layer
     from mirst.evaluation.judge import device_of
     from mirst.nn import load_factory
 
-    found: dict[str | type[nn.Module], nn.Module] = {}
+    found: dict[Layer, nn.Module] = {}
     for entry in entries:
         layer, equals, factory = entry.partition("=")
         if not (layer and equals and factory) or layer in found:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mirst.attacks import StandIns
 from mirst.attacks.base import PAPER_EPS
+from mirst.attacks.stand_in import resolved
 from mirst.errors import MirstError
 from mirst.evaluation.evaluate import CLEAN, evaluate
 from mirst.evaluation.judge import at_threshold, device_of, logits_of
@@ -71,6 +72,7 @@ def robustness(
     _require_eps(eps)
     if name != "adaptive" and (stand_ins or draws != 1):
         raise MirstError(f"stand-ins and draws are for the adaptive suite, not {name}")
+    stand_ins = resolved(model, stand_ins or {})
     clean = evaluate(model, data, {}, positive=positive, threshold=threshold, seed=seed, check=check)
     kept = [clean.assign(broken_by=np.where(clean["label"] == clean["prediction"], STANDS, CLEAN))]
     costs = []
@@ -99,7 +101,7 @@ def _suite(
     model: nn.Module,
     data: Sequence[tuple[Tensor, Tensor]],
     source: nn.Module | None,
-    stand_ins: StandIns | None,
+    stand_ins: StandIns,
     draws: int,
 ) -> Suite:
     if name == "paper":
@@ -114,7 +116,7 @@ def _checks(
     table: pd.DataFrame,
     suite: Suite,
     eps: float,
-    stand_ins: StandIns | None,
+    stand_ins: StandIns,
     seed: int,
 ) -> list[Check]:
     """On some of the images, evenly spaced: a data set may come class by class."""
