@@ -46,7 +46,7 @@ class FAB:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         images, distances = self.minimum(model, x, y, generator=generator)
-        return per_image(distances <= self.eps, images, x)
+        return per_image(distances <= self.eps, images, x.detach().to(images.dtype))
 
     def minimum(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Minimum:
         """The nearest success of each image, and its distance."""

@@ -9,7 +9,7 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from mirst.nn.fast import is_fast
-from mirst.nn.logits import is_opaque
+from mirst.nn.logits import dtype_of, is_opaque
 from mirst.nn.packed import can_pack, is_plain_layer, pack
 
 Pairs = list[tuple[str, str]]
@@ -23,14 +23,14 @@ def folded(model: nn.Module) -> nn.Module:
 
     The copy has the weights and flags of this moment. Only `nn.Conv2d` and `nn.BatchNorm2d` themselves are folded:
     no subclass, none with hooks or a forward of its own, none whose parameters are read by other layers. A model that
-    torch.fx cannot trace keeps its batch norms; one that is compiled, scripted or cannot be copied is given back as it
-    is, and so is any inside `plainly`. What no rule can see is found by `mirst.nn.agreement`. Where pixels of a uniform
-    background tie in a pooling window, rounding may give the gradient to another one of them.
+    torch.fx cannot trace keeps its batch norms. One that is compiled, scripted, in half precision or cannot be copied
+    is returned as it is, and so is any inside `plainly`. `mirst.nn.agreement` finds what no rule can see. Where pixels
+    of a uniform background tie in a pooling window, rounding may give the gradient to another one of them.
 
     Args:
         model: in eval mode; never traced itself, so nothing of the trace stays on it.
     """
-    if not is_fast() or is_opaque(model):
+    if not is_fast() or is_opaque(model) or dtype_of(model) in (torch.float16, torch.bfloat16):
         return model
     try:
         fast, traced = (_copy(model) for _ in range(2))

@@ -56,7 +56,7 @@ class Logits:
 
     What it returns is checked by `require_logits`. The images keep their values, also where the first layer works in
     place. A model that rejects the type of the images is given them in the type of its own weights, so images stay in
-    float32 outside of a half-precision model; the logits come back in float32 or float64.
+    float32 outside of a half-precision model; the logits come back in float32, or in float64 for such images.
 
     Raises:
         MirstError: an output that is not `(N, K)` logits, on call.
@@ -73,7 +73,7 @@ class Logits:
         """`(N, K)` logits of `(N, C, H, W)` images."""
         logits = require_logits(self._outputs(images), len(images))
         self.classes = logits.shape[1]
-        return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+        return logits.to(images.dtype if images.dtype == torch.float64 else torch.float32)
 
     def _outputs(self, images: Tensor) -> object:
         if self._dtype is not None:
@@ -81,7 +81,7 @@ class Logits:
         try:
             return self.model(self._spared(images))
         except (RuntimeError, TypeError):
-            own = _dtype_of(self.model)
+            own = dtype_of(self.model)
             if own is None or own == images.dtype:
                 raise
             try:
@@ -94,7 +94,7 @@ class Logits:
         return outputs
 
     def _spared(self, images: Tensor) -> Tensor:
-        """What the first layer may change; compiled code, which warns of inputs that are no leaves, cannot change those."""
+        """What the first layer may change. Compiled code cannot change a leaf, and warns of what is none."""
         return images if self._opaque and images.requires_grad else images.clone()
 
 
@@ -106,7 +106,8 @@ def is_opaque(model: nn.Module) -> bool:
     )
 
 
-def _dtype_of(model: nn.Module) -> torch.dtype | None:
+def dtype_of(model: nn.Module) -> torch.dtype | None:
+    """That of the first floating-point parameter; `None` where there is none."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
 
 
