@@ -60,7 +60,7 @@ def test_an_image_that_nothing_moves_stands(batch):
     with torch.no_grad():
         model[1].weight.zero_()
         model[1].bias.copy_(torch.tensor([1.0, 0.0]))
-    found = distances(model, [(x, torch.tensor([0, 0, 0, 0, 1, 1]))])
+    found = distances(model, [(x, torch.tensor([0, 0, 0, 0, 1, 1]))], check=False)
     assert found.rows["eps"].isna().tolist() == [True] * 4 + [False] * 2
     assert found.rows["broken_prediction"].isna().tolist() == [True] * 4 + [False] * 2
     assert torch.equal(found.images, x)

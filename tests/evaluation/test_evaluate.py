@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mirst.attacks import CW, FGSM, PGD
 from mirst.errors import MirstError
-from mirst.evaluation import evaluate
+from mirst.evaluation import ModelWarning, evaluate
 from tests.helpers import small_cnn, snapshot
 
 
@@ -22,7 +22,7 @@ ATTACKS = {"fgsm": FGSM(), "pgd": PGD(steps=4), "cw": CW(steps=3)}
 
 
 def test_one_row_per_image_and_attack_clean_first():
-    rows = evaluate(small_cnn(), loader(), ATTACKS)
+    rows = evaluate(small_cnn().eval(), loader(), ATTACKS)
     assert list(rows.columns) == ["image", "label", "attack", "eps", "prediction", "score", "linf"]
     assert rows["attack"].tolist() == [name for name in ("none", *ATTACKS) for _ in range(14)]
     assert rows["image"].tolist() == list(range(14)) * 4
@@ -54,27 +54,28 @@ def test_score_is_the_log_odds_of_the_positive_class():
 
 
 def test_the_threshold_moves_the_decision():
-    model, data = small_cnn(), loader()
+    model, data = small_cnn().eval(), loader()
     score = evaluate(model, data, {})["score"]
     middle = float(score.median())
     moved = evaluate(model, data, {}, threshold=middle)
     assert moved["prediction"].tolist() == [int(s > middle) for s in score]
     assert 0 < moved["prediction"].sum() < len(moved)
     with pytest.raises(MirstError, match="two classes, not 3"):
-        evaluate(small_cnn(classes=3), data, {}, threshold=0.5)
+        evaluate(small_cnn(classes=3).eval(), data, {}, threshold=0.5)
 
 
 def test_the_model_is_left_as_found_and_run_in_eval_mode():
     model = small_cnn().train()
     model[1].eval()
     before = snapshot(model)
-    first = evaluate(model, loader(), ATTACKS)
+    with pytest.warns(ModelWarning, match="train mode"):
+        first = evaluate(model, loader(), ATTACKS)
     assert snapshot(model) == before
     assert first.equals(evaluate(model.eval(), loader(), ATTACKS))
 
 
 def test_random_attacks_repeat_with_the_seed():
-    model, attacks = small_cnn(), {"pgd": PGD(steps=1, random_start=True)}
+    model, attacks = small_cnn().eval(), {"pgd": PGD(steps=1, random_start=True)}
     a, b, c = (evaluate(model, loader(), attacks, seed=seed) for seed in (0, 0, 1))
     assert a.equals(b)
     assert not a.equals(c)
@@ -102,15 +103,15 @@ class Cheat:
 )
 def test_an_attack_that_cheats_is_caught(change, words):
     with pytest.raises(RuntimeError, match=words):
-        evaluate(small_cnn(), loader(), {"cheat": Cheat(change=change)})
+        evaluate(small_cnn().eval(), loader(), {"cheat": Cheat(change=change)})
 
 
 def test_bad_data_get_a_sentence():
     data = DataLoader(TensorDataset(torch.rand(4, 1, 16, 16) * 255, torch.zeros(4, dtype=torch.long)))
     with pytest.raises(MirstError, match="must lie in"):
-        evaluate(small_cnn(), data, {})
+        evaluate(small_cnn().eval(), data, {})
     with pytest.raises(MirstError, match="no images"):
-        evaluate(small_cnn(), [], {})
+        evaluate(small_cnn().eval(), [], {})
 
 
 def test_a_model_without_parameters_can_be_evaluated():

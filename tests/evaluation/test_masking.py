@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mirst.attacks import APGD, CW, FAB, FGSM, PGD, MultiTargeted, Square, SurrogateBackward, Transfer
+from mirst.attacks import APGD, CW, FAB, FGSM, PGD, MultiTargeted, Square, StandIn, SurrogateBackward, Transfer
 from mirst.attacks.base import frozen
 from mirst.defenses import CE, RST
 from mirst.errors import MirstError
@@ -31,6 +31,7 @@ from mirst.evaluation.masking import (
     transfer,
     unbounded,
 )
+from mirst.evaluation.suites import paper
 from mirst.nn import replace_first_max_pool
 from mirst.training import Training, fit
 from tests.helpers import small_cnn, snapshot
@@ -384,3 +385,65 @@ def test_it_repeats_leaves_the_model_alone_and_leaves_out_what_it_cannot_know():
 def test_bad_input_is_named(call, message, model, batch):
     with pytest.raises(MirstError, match=message):
         call(model, *batch)
+
+
+def counting():
+    """A model whose logits move a little with every call."""
+    calls = []
+
+    def moved(z):
+        calls.append(len(z))
+        return z * (1 + 0.01 * (len(calls) // 5))
+
+    return moved
+
+
+@pytest.mark.parametrize(
+    ("planted", "words"),
+    [
+        ({"before": noisy}, "two identical calls differ"),
+        ({"before": lambda x: F.dropout(x, 0.3, training=True)}, "two identical calls differ"),
+        ({"after": counting()}, "after calls on other images differ"),
+        ({"before": lambda x: x - x.mean()}, "an image alone and the same image in a batch differ"),
+        ({"after": lambda z: z - z.mean(0)}, "an image alone and the same image in a batch differ"),
+    ],
+    ids=["noise", "dropout", "state", "mean of the batch", "logits of the batch"],
+)
+def test_what_else_the_logits_depend_on_is_named(planted, words, undefended, held_out):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = repeatable(Planted(undefended, **planted), held_out[0])
+    assert found.verdict == "fail"
+    assert words in found.figures
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_rounding_of_half_precision_is_repeatable(dtype, undefended, held_out):
+    assert repeatable(copy.deepcopy(undefended).to(dtype), held_out[0]).verdict == "pass"
+
+
+@pytest.mark.parametrize("eps", [0.001, 0.005, 5 / 255])
+def test_the_papers_attacks_alone_never_pass(eps):
+    found = budget(paper(eps).attacks)
+    assert found.verdict == "suspect"
+    assert "no attack chooses its own steps (fgsm, pgd, cw have fixed ones)" in found.figures
+
+
+def test_the_gradient_of_a_stand_in_is_what_is_checked(undefended, held_out):
+    model = Planted(nn.Sequential(Quantised(), undefended))
+    attacks = {"stand-in": StandIn(attack=STRONG["apgd"], stand_ins={Quantised: nn.Identity()})}
+    broken = cascade(model, *held_out, attacks)
+
+    def verdicts(stand_ins):
+        found = check_masking(model, *held_out, eps=EPS, attacks=attacks, first_broken=broken, stand_ins=stand_ins)
+        return {check.name: check.verdict for check in found}
+
+    assert verdicts(None)["gradients"] == "fail"
+    through = verdicts({Quantised: nn.Identity()})
+    assert through["gradients"] == through["unbounded"] == "pass"
+    assert "finite differences" not in through
+
+
+class Quantised(nn.Module):
+    def forward(self, x):
+        return quantised(x)

@@ -19,10 +19,10 @@ from mirst.attacks.descent import gradient_of, iterates, last
 from mirst.attacks.losses import margin
 from mirst.data import letterbox
 from mirst.errors import MirstError
-from mirst.evaluation import decide
 from mirst.evaluation.evaluate import checked_distance
-from mirst.evaluation.worst_case import at_threshold
+from mirst.evaluation.judge import at_threshold, decide, judge, logits_of, shifted
 from mirst.nn import ModelCard, load_model
+from mirst.nn.logits import misclassified, require_logits
 from mirst.report.paper_figures import residual_maps
 
 Picture = NDArray[np.uint8]
@@ -109,9 +109,10 @@ def prepared(image: Image.Image, card: ModelCard) -> Tensor:
     return torch.from_numpy(pixels.copy())[None].float() / 255
 
 
-def answer(subject: Subject, image: Image.Image) -> str:
-    """The class that the model gives to the image at its operating point."""
-    return _answer(subject, prepared(image, subject.card))[0][0]
+def answer(subject: Subject, image: Image.Image) -> str | None:
+    """The class that the model gives to the image at its operating point; `None` where its logits are not finite."""
+    logits = _logits(subject, prepared(image, subject.card))
+    return subject.card.classes[int(_decided(subject, logits))] if logits.isfinite().all() else None
 
 
 def view(subject: Subject, image: Image.Image, attack: str, eps: float, steps: int) -> View:
@@ -129,14 +130,17 @@ def view(subject: Subject, image: Image.Image, attack: str, eps: float, steps: i
     if not (0 <= eps <= LARGEST and 1 <= steps <= MOST_STEPS):
         raise MirstError(f"eps is {255 * eps:g}/255 and steps {steps}; up to 16/255 and {MOST_STEPS} are offered")
     x = prepared(image, subject.card)
-    before, own = _answer(subject, x)
+    logits = _logits(subject, x)
+    own = _decided(subject, logits)
     moved = ATTACKS[attack](eps, steps)(subject.at_threshold, x, own, generator=torch.Generator().manual_seed(0))
     distance = checked_distance(attack, x, moved, eps)
-    after, _ = _answer(subject, moved)
+    after = _logits(subject, moved)
+    _, turned = judge(after, own, subject.positive, subject.card.threshold)
+    classes = subject.card.classes
     return View(
         subject,
-        (before[0], after[0]),
-        (before[1], after[1]),
+        (classes[int(own)], classes[int(turned)]),
+        (_probabilities(subject, logits), _probabilities(subject, after)),
         _gray(x),
         _signed((moved - x)[0].mean(0), eps),
         _gray(moved),
@@ -152,7 +156,7 @@ def smallest_eps(subject: Subject, image: Image.Image) -> float | None:
     `mirst.evaluation.distances` searches for longer. `None` where none did.
     """
     x = prepared(image, subject.card)
-    _, own = _answer(subject, x)
+    own = _decided(subject, _logits(subject, x))
     found = _first_turned(subject, x, own, 0.0, LARGEST)
     if found is None:
         return None
@@ -173,19 +177,23 @@ def _turned(subject: Subject, x: Tensor, own: Tensor, radii: Tensor) -> Tensor:
     with attackable(subject.at_threshold, many, labels) as (net, _, _):
         gradient = gradient_of(lambda images: margin(net(images), labels))
         moved = last(iterates(gradient, many, eps=eps, step_size=2.5 * eps / STEPS, steps=STEPS))
-    with torch.no_grad():
-        _, answers = decide(subject.model(moved), subject.positive, subject.card.threshold)
-    return answers != labels
+    logits = shifted(_logits(subject, moved), subject.positive, subject.card.threshold)
+    return misclassified(logits, labels).cpu()
 
 
-def _answer(subject: Subject, x: Tensor) -> tuple[tuple[str, dict[str, float]], Tensor]:
-    """Name and probabilities, and the index of the answer at the operating point."""
-    card = subject.card
-    with torch.no_grad():
-        logits = subject.model(x)
-        _, answer = decide(logits, subject.positive, card.threshold)
-    shares = logits.softmax(1)[0].tolist()
-    return (card.classes[int(answer)], dict(zip(card.classes, shares, strict=True))), answer
+def _logits(subject: Subject, x: Tensor) -> Tensor:
+    return require_logits(logits_of(subject.model, x), len(x), len(subject.card.classes))
+
+
+def _decided(subject: Subject, logits: Tensor) -> Tensor:
+    """The index of the class at the operating point, `(N,)`."""
+    return decide(logits, subject.positive, subject.card.threshold)[1]
+
+
+def _probabilities(subject: Subject, logits: Tensor) -> dict[str, float]:
+    """By class; 0 where the logits are not finite."""
+    shares = logits.softmax(1)[0].nan_to_num(0.0).tolist()
+    return dict(zip(subject.card.classes, shares, strict=True))
 
 
 def _step_size(eps: float, steps: int) -> float:

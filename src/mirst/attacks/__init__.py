@@ -9,6 +9,7 @@ from mirst.attacks.fgsm import FGSM
 from mirst.attacks.multi_targeted import MultiTargeted
 from mirst.attacks.pgd import PGD
 from mirst.attacks.square import Square
+from mirst.attacks.stand_in import Expectation, StandIn, StandIns
 from mirst.attacks.surrogate import SurrogateBackward
 from mirst.attacks.transfer import Transfer
 
@@ -23,10 +24,13 @@ __all__ = [
     "PGD",
     "Attack",
     "CarliniWagner",
+    "Expectation",
     "Minimum",
     "MinimumNormAttack",
     "MultiTargeted",
     "Square",
+    "StandIn",
+    "StandIns",
     "SurrogateBackward",
     "Transfer",
 ]

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mirst.attacks.base import Attack
+from mirst.attacks.swapped_gradient import with_gradient_of
 from mirst.errors import MirstError
 from mirst.nn import DropMax2d
 
@@ -60,17 +61,4 @@ def differentiated_as(model: nn.Module, backward: Backward) -> Iterator[None]:
 def _swapped(layer: DropMax2d, inputs: tuple[Tensor], output: Tensor, *, backward: Backward) -> Tensor:
     largest = F.max_pool2d(inputs[0], layer.kernel_size, layer.stride, layer.padding)
     surrogate = largest if backward == "max" else (largest + output) / 2
-    answer: Tensor = _AnswerOf.apply(output.detach(), surrogate)  # type: ignore[no-untyped-call]
-    return answer
-
-
-class _AnswerOf(torch.autograd.Function):
-    """The first argument forward, the second one backward."""
-
-    @staticmethod
-    def forward(ctx: Any, answer: Tensor, surrogate: Tensor) -> Tensor:
-        return answer.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        return None, gradient
+    return with_gradient_of(surrogate, output)

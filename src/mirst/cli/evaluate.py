@@ -1,8 +1,11 @@
 """`mirst evaluate`: attacks or corruptions, on a model or on a whole study."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -11,8 +14,10 @@ from mirst.cli.stop import stops_in_order
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import nn
 
+    from mirst.attacks import StandIns
     from mirst.evaluation import SuiteName
     from mirst.nn import ModelCard
 
@@ -47,6 +52,17 @@ def evaluate(
     source: Annotated[
         str | None, typer.Option("--source", help="Model whose attacks are transferred, for adaptive.")
     ] = None,
+    stand_in: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stand-in",
+            metavar="LAYER=FACTORY",
+            help="For adaptive: differentiate this instead: package.module:factory or identity; repeatable.",
+        ),
+    ] = None,
+    draws: Annotated[
+        int, typer.Option("--draws", help="For adaptive: calls of a randomised model that a gradient is averaged over.")
+    ] = 1,
     attack: Annotated[
         list[str] | None,
         typer.Option("--attack", help="Instead of the suite: fgsm, pgd, cw, or {name: pgd, steps: 100}; repeatable."),
@@ -67,20 +83,30 @@ def evaluate(
         )
     if source and suite is not Suite.adaptive:
         raise MirstError("--source is for transfer; add --suite adaptive")
+    if (stand_in or draws != 1) and suite is not Suite.adaptive:
+        raise MirstError("--stand-in and --draws are for adaptive attacks; add --suite adaptive")
     if attack and suite is not Suite.paper:
         raise MirstError(f"--attack and --suite {suite} exclude each other; leave one out")
     radii = parse_eps(eps or "5/255") if strong else []
     if Path(model).is_dir():
-        if source or attack or out:
+        if source or attack or out or stand_in or draws != 1:
             raise MirstError(
-                f"{model} is a study: its results are written into it; leave out --source, --attack and --out"
+                f"{model} is a study: its results are written into it; leave out --source, --stand-in, --draws, "
+                "--attack and --out"
             )
         _study(Path(model), data, suite, radii, jobs)
         return
     if data is None:
         raise MirstError("name the images to evaluate on with --data PATH")
     with plainly(not load_spec(None, override or []).training.fast):
-        _model(model, data, suite, radii, source, attack or ["fgsm", "pgd", "cw"], out, override or [], trust)
+        opened, card = _open(model, data, override or [], trust)
+        with _flaws_shown() as flaws:
+            if suite in (Suite.standard, Suite.adaptive):
+                twin = None if source is None else _open(source, data, override or [], trust)[0]
+                layers = _stand_ins(stand_in or [], opened)
+                _strong(opened, card, data, cast("SuiteName", suite.value), radii, twin, layers, draws, out, flaws)
+            else:
+                _weak(opened, card, data, suite, attack or ["fgsm", "pgd", "cw"], out)
 
 
 def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs: int | None) -> None:
@@ -101,49 +127,100 @@ def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs
         elif suite is Suite.distances:
             typer.echo(f"Distances: {measure_distances(folder, data=data, jobs=jobs, on_trial=told)}")
         else:
-            typer.echo(f"Rows: {attack_study(folder, _strong(suite), eps, data=data, jobs=jobs, on_trial=told)}")
+            name = cast("SuiteName", suite.value)
+            typer.echo(f"Rows: {attack_study(folder, name, eps, data=data, jobs=jobs, on_trial=told)}")
     typer.echo(f"Report: {write_report(folder)}")
 
 
-def _model(
-    name: str,
-    data: Path,
-    suite: Suite,
-    eps: list[float],
-    source: str | None,
-    attacks: list[str],
-    out: Path | None,
-    override: list[str],
-    trust: str | None,
+@contextmanager
+def _flaws_shown() -> Iterator[list[str]]:
+    """Prints what the checks of the model warn of, and collects it."""
+    from mirst.evaluation import ModelWarning
+
+    flaws: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ModelWarning)
+        show = warnings.showwarning
+
+        def told(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, ModelWarning):
+                flaws.append(str(message))
+                typer.echo(f"MODEL: {message}.")
+            else:
+                show(message, category, *place, **more)
+
+        warnings.showwarning = told
+        yield flaws
+
+
+def _weak(
+    model: "nn.Module", card: "ModelCard", data: Path, suite: Suite, attacks: list[str], out: Path | None
 ) -> None:
-    from mirst.evaluation import corrupt_on, curve, distances_on, evaluate_on, metrics_of, robustness_on
+    """Corruptions, distances, or single attacks."""
+    from mirst.evaluation import corrupt_on, curve, distances_on, evaluate_on, metrics_of
     from mirst.files import write_csv
-    from mirst.report import verdict_lines, write_robustness
     from mirst.study import parse_attacks
 
-    model, card = _open(name, data, override, trust)
     if suite is Suite.corruptions:
         table = rows = corrupt_on(model, card, data)
     elif suite is Suite.distances:
         rows = distances_on(model, card, data)
         table = curve(rows, [level / 255 for level in range(17)], card.classes, card.positive)
-    elif suite is Suite.paper:
+    else:
         rows = evaluate_on(model, card, data, parse_attacks(attacks))
         table = metrics_of(rows, card)
-    else:
-        twin = None if source is None else _open(source, data, override, trust)[0]
-        found, flaws = robustness_on(model, card, data, _strong(suite), eps, twin)
-        table = metrics_of(found.rows, card)
-        typer.echo("\n".join(verdict_lines(found, flaws)) + "\n")
-    typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
-    if out is None:
-        return
-    if suite in (Suite.standard, Suite.adaptive):
-        typer.echo(f"Rows, costs, verdict and curve: {write_robustness(out, found, flaws, table)}")
-    else:
+    _print(table)
+    if out is not None:
         path = out / ("outcomes.csv" if suite is Suite.paper else f"{suite}.csv")
         write_csv(path, rows)
         typer.echo(f"Rows: {path}")
+
+
+def _strong(
+    model: "nn.Module",
+    card: "ModelCard",
+    data: Path,
+    suite: "SuiteName",
+    eps: list[float],
+    twin: "nn.Module | None",
+    stand_ins: "StandIns",
+    draws: int,
+    out: Path | None,
+    flaws: list[str],
+) -> None:
+    from mirst.evaluation import metrics_of, robustness_on
+    from mirst.report import verdict_lines, write_robustness
+
+    found = robustness_on(model, card, data, suite, eps, twin, stand_ins, draws)
+    table = metrics_of(found.rows, card)
+    typer.echo("\n".join(verdict_lines(found, [])) + "\n")
+    _print(table)
+    if out is not None:
+        typer.echo(f"Rows, costs, verdict and curve: {write_robustness(out, found, flaws, table)}")
+
+
+def _print(table: "pd.DataFrame") -> None:
+    typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+
+
+def _stand_ins(entries: list[str], model: "nn.Module") -> "StandIns":
+    """By layer, from LAYER=package.module:factory or LAYER=identity; on the device of the model."""
+    from torch import nn
+
+    from mirst.attacks.stand_in import Layer
+    from mirst.evaluation.judge import device_of
+    from mirst.nn import load_factory
+
+    found: dict[Layer, nn.Module] = {}
+    for entry in entries:
+        layer, equals, factory = entry.partition("=")
+        if not (layer and equals and factory) or layer in found:
+            raise MirstError(
+                f"--stand-in {entry}: write LAYER=package.module:factory or LAYER=identity, once for each layer"
+            )
+        stand_in = nn.Identity() if factory == "identity" else load_factory(factory)
+        found[layer] = stand_in.eval().to(device_of(model))
+    return found
 
 
 def _open(name: str, data: Path, override: list[str], trust: str | None) -> "tuple[nn.Module, ModelCard]":
@@ -152,7 +229,3 @@ def _open(name: str, data: Path, override: list[str], trust: str | None) -> "tup
 
     told = load_spec(None, override).data
     return open_model(name, data, told.classes, told.positive, size=told.size, channels=told.channels, trusted=trust)
-
-
-def _strong(suite: Suite) -> "SuiteName":
-    return cast("SuiteName", suite.value)

@@ -2,9 +2,11 @@
 
 from mirst.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, evaluate_corruptions
 from mirst.evaluation.distances import LARGEST, Distances, curve, distances, named_distances
-from mirst.evaluation.evaluate import decide, evaluate
+from mirst.evaluation.evaluate import evaluate
 from mirst.evaluation.intervals import Difference, Interval, Metric, holm, interval, paired_difference
+from mirst.evaluation.judge import decide
 from mirst.evaluation.masking import Check, overall
+from mirst.evaluation.model_checks import ModelWarning, inspect_model
 from mirst.evaluation.on_folder import (
     Prediction,
     corrupt_on,
@@ -32,6 +34,7 @@ __all__ = [
     "Distances",
     "Interval",
     "Metric",
+    "ModelWarning",
     "Prediction",
     "Robustness",
     "SuiteName",
@@ -46,6 +49,7 @@ __all__ = [
     "evaluate_corruptions",
     "evaluate_on",
     "holm",
+    "inspect_model",
     "interval",
     "metrics_of",
     "named_distances",

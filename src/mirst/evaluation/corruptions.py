@@ -53,11 +53,13 @@ def evaluate_corruptions(
     *,
     threshold: float = 0.0,
     seed: int = 0,
+    check: bool = True,
 ) -> pd.DataFrame:
     """Metrics of `model` under every corruption and severity, and clean (`none`, 0).
 
     Args:
         data: as in `evaluate`; iterated once.
+        check: warn of flaws of the model, as `evaluate` does.
 
     Returns:
         One row per corruption and severity: `corruption, severity` and the metrics.
@@ -68,7 +70,15 @@ def evaluate_corruptions(
     for name, severity in [("none", 0), *((name, s) for name in CORRUPTIONS for s in SEVERITIES)]:
         generator = torch.Generator().manual_seed(seed)
         corrupted = [(corrupt(x, name, severity, generator) if severity else x, y) for x, y in batches]
-        found = evaluate(model, corrupted, {}, positive=classes.index(positive), threshold=threshold)
+        found = evaluate(
+            model,
+            corrupted,
+            {},
+            positive=classes.index(positive),
+            threshold=threshold,
+            seed=seed,
+            check=check and name == "none",
+        )
         metrics = classification_metrics(
             names[found["label"]], names[found["prediction"]], found["score"], classes, positive
         )

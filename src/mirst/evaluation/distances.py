@@ -13,12 +13,14 @@ from mirst.attacks.base import Minimum, attackable
 from mirst.attacks.best import per_image
 from mirst.attacks.descent import gradient_of, iterates
 from mirst.attacks.losses import margin
-from mirst.batches import Loader, checked_batches
+from mirst.batches import Loader, checked_batches, require_labels
 from mirst.data import Record
 from mirst.errors import MirstError
-from mirst.evaluation.evaluate import checked_distance, decide, device_of, logits_of
-from mirst.evaluation.worst_case import at_threshold
+from mirst.evaluation.evaluate import checked_distance
+from mirst.evaluation.judge import WORST, at_threshold, device_of, judge, logits_of, seeded, shifted
+from mirst.evaluation.model_checks import NO_ANSWER, warn_of_flaws
 from mirst.metrics import classification_metrics
+from mirst.nn.logits import misclassified
 
 LARGEST = 16 / 255
 """No eps above it is looked at."""
@@ -38,7 +40,9 @@ class Distances:
     """`(N, C, H, W)`: the nearest image that is misclassified; the clean one where it stands."""
 
 
-def distances(model: nn.Module, data: Loader, *, positive: int = 1, threshold: float = 0.0) -> Distances:
+def distances(
+    model: nn.Module, data: Loader, *, positive: int = 1, threshold: float = 0.0, check: bool = True
+) -> Distances:
     """Search the smallest eps that breaks each image, at the model's operating point.
 
     FAB's nearest success, drawn nearer by bisection over eps with PGD on the margin: `ROUNDS` rounds
@@ -47,23 +51,23 @@ def distances(model: nn.Module, data: Loader, *, positive: int = 1, threshold: f
     `evaluate`, no attack is believed.
 
     Args:
-        model, data, positive, threshold: as in `evaluate`.
+        model, data, positive, threshold, check: as in `evaluate`.
 
     Raises:
         MirstError, RuntimeError: as `evaluate`.
     """
-    shifted, device = at_threshold(model, positive, threshold), device_of(model)
-    tables, images = [], []
-    for x, y in checked_batches(data):
-        table, broken = _of_batch(shifted, x.to(device), y.to(device), positive)
-        tables.append(table)
-        images.append(broken.cpu())
-    if not tables:
+    device = device_of(model)
+    with seeded(0, device):
+        if check:
+            data = warn_of_flaws(model, data)
+        parts = [_Search(model, x, y, positive, threshold).result() for x, y in checked_batches(data)]
+    if not parts:
         raise MirstError("there are no images to evaluate on")
-    rows = pd.concat(tables, ignore_index=True)
+    rows = pd.concat([table for table, _ in parts], ignore_index=True)
+    if not (rows["score"].abs() < WORST).any():
+        raise MirstError(NO_ANSWER)
     rows.insert(0, "image", range(len(rows)))
-    rows[["score", "broken_score"]] += threshold
-    return Distances(rows, torch.cat(images))
+    return Distances(rows, torch.cat([images.cpu() for _, images in parts]))
 
 
 def named_distances(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
@@ -98,58 +102,68 @@ def curve(rows: pd.DataFrame, eps: Sequence[float], classes: Sequence[str], posi
     return pd.DataFrame(found)
 
 
-def _of_batch(model: nn.Module, x: Tensor, y: Tensor, positive: int) -> tuple[pd.DataFrame, Tensor]:
-    score, prediction = decide(logits_of(model, x), positive, 0.0)
-    columns = {"label": y, "prediction": prediction, "score": score.double()}
-    table = pd.DataFrame({name: np.asarray(value.cpu()) for name, value in columns.items()})
-    eps, answer, broken_score = np.zeros(len(x)), *table[["prediction", "score"]].to_numpy(float, copy=True).T
-    images, left = x.clone(), (prediction == y).nonzero().squeeze(1)
-    if len(left):
-        found = _search(model, x[left], y[left], positive)
-        after, answer_after = decide(logits_of(model, found.images), positive, 0.0)
-        stands, at = found.distances.isinf().cpu().numpy(), left.cpu().numpy()
-        images[left] = found.images
-        eps[at] = np.where(stands, np.nan, found.distances.double().cpu().numpy())
-        answer[at] = np.where(stands, np.nan, answer_after.cpu().numpy())
-        broken_score[at] = np.where(stands, np.nan, after.double().cpu().numpy())
-    return table.assign(eps=eps, broken_prediction=answer, broken_score=broken_score), images
+class _Search:
+    """The search on one batch."""
 
+    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, positive: int, threshold: float) -> None:
+        device = device_of(model)
+        self.model, self.positive, self.threshold = model, positive, threshold
+        self.x, self.y = x.to(device), y.to(device)
 
-def _search(model: nn.Module, x: Tensor, y: Tensor, positive: int) -> Minimum:
-    """The nearest misclassified images within `LARGEST` of images that are classified rightly."""
-    found = Minimum(x, x.new_full((len(x),), torch.inf))
-    found = _confirmed(model, x, y, positive, found, FAB(eps=LARGEST, steps=FAB_STEPS)(model, x, y))
-    low = torch.zeros_like(found.distances)
-    for _ in range(ROUNDS):
-        eps = torch.where(found.distances.isfinite(), (low + found.distances) / 2, LARGEST)
-        nearer = _confirmed(model, x, y, positive, found, _pgd(model, x, y, eps))
-        low = torch.where(nearer.distances < found.distances, low, eps)
-        found = nearer
-    return found
+    def result(self) -> tuple[pd.DataFrame, Tensor]:
+        """Rows without `image`, and the nearest misclassified images."""
+        x, y = self.x, self.y
+        logits = logits_of(self.model, x)
+        require_labels(y, logits.shape[1])
+        score, prediction = judge(logits, y, self.positive, self.threshold)
+        table = pd.DataFrame({"label": y.cpu(), "prediction": prediction.cpu(), "score": score.cpu()})
+        eps, answer, broken_score = np.zeros(len(x)), *table[["prediction", "score"]].to_numpy(float, copy=True).T
+        images, left = x.clone(), (prediction == y).nonzero().squeeze(1)
+        if len(left):
+            found = self._nearest(x[left], y[left])
+            after, answer_after = judge(logits_of(self.model, found.images), y[left], self.positive, self.threshold)
+            stands, at = found.distances.isinf().cpu().numpy(), left.cpu().numpy()
+            images[left] = found.images
+            eps[at] = np.where(stands, np.nan, found.distances.double().cpu().numpy())
+            answer[at] = np.where(stands, np.nan, answer_after.cpu().numpy())
+            broken_score[at] = np.where(stands, np.nan, after.cpu().numpy())
+        return table.assign(eps=eps, broken_prediction=answer, broken_score=broken_score), images
+
+    def _nearest(self, x: Tensor, y: Tensor) -> Minimum:
+        """The nearest misclassified images within `LARGEST` of images that are classified rightly."""
+        net = at_threshold(self.model, self.positive, self.threshold)
+        found = Minimum(x, x.new_full((len(x),), torch.inf))
+        found = self._confirmed(x, y, found, FAB(eps=LARGEST, steps=FAB_STEPS)(net, x, y))
+        low = torch.zeros_like(found.distances)
+        for _ in range(ROUNDS):
+            eps = torch.where(found.distances.isfinite(), (low + found.distances) / 2, LARGEST)
+            nearer = self._confirmed(x, y, found, _pgd(net, x, y, eps))
+            low = torch.where(nearer.distances < found.distances, low, eps)
+            found = nearer
+        return found
+
+    def _confirmed(self, x: Tensor, y: Tensor, found: Minimum, images: Tensor) -> Minimum:
+        """`found`, with `images` where the model is wrong on them and they are nearer."""
+        distance = checked_distance("search", x, images, LARGEST)
+        wrong = misclassified(shifted(logits_of(self.model, images), self.positive, self.threshold), y)
+        better = wrong & (distance < found.distances)
+        return Minimum(per_image(better, images, found.images), torch.where(better, distance, found.distances))
 
 
 def _pgd(model: nn.Module, x: Tensor, y: Tensor, eps: Tensor) -> Tensor:
-    """Of the points that PGD visits in balls of radius `eps`, `(N,)`, the nearest beyond the decision; else `x`."""
+    """Of the points that PGD visits in balls of radius `eps`, `(N,)`, the nearest misclassified one; else `x`."""
     best, nearest = x, x.new_full((len(x),), torch.inf)
 
     def look(images: Tensor) -> Tensor:
         nonlocal best, nearest
-        beyond = margin(net(images), y)
+        logits = net(images)
         distance = (images.detach() - x).abs().flatten(1).amax(1)
-        better = (beyond.detach() > 0) & (distance < nearest)
+        better = misclassified(logits.detach(), y) & (distance < nearest)
         best, nearest = per_image(better, images.detach(), best), torch.where(better, distance, nearest)
-        return beyond
+        return margin(logits, y)
 
     radius = eps.view(-1, 1, 1, 1)
     with attackable(model, x, y) as (net, _, _):
         for _ in iterates(gradient_of(look), x, eps=radius, step_size=radius / 8, steps=STEPS):
             pass
     return best
-
-
-def _confirmed(model: nn.Module, x: Tensor, y: Tensor, positive: int, found: Minimum, images: Tensor) -> Minimum:
-    """`found`, with `images` where the model is wrong on them and they are nearer."""
-    distance = checked_distance("search", x, images, LARGEST)
-    wrong = decide(logits_of(model, images), positive, 0.0)[1] != y
-    better = wrong & (distance < found.distances)
-    return Minimum(per_image(better, images, found.images), torch.where(better, distance, found.distances))

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks import Attack
-from mirst.attacks.base import frozen
-from mirst.batches import Loader, checked_batches
+from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
+from mirst.evaluation.judge import device_of, judge, logits_of, seeded
+from mirst.evaluation.model_checks import NO_ANSWER, warn_of_flaws
 
 CLEAN = "none"
 TOLERANCE = 1e-6
@@ -24,20 +25,23 @@ def evaluate(
     positive: int = 1,
     threshold: float = 0.0,
     seed: int = 0,
+    check: bool = True,
 ) -> pd.DataFrame:
     """Predict every image clean and under every attack.
 
     An attack is not believed: prediction, distance, bounds and finiteness are recomputed from the
-    images that it returns.
+    images that it returns. The first largest logit decides. An image whose logits are not finite is
+    misclassified. A model that draws at random is judged on one draw for each call.
 
     Args:
-        model: any module from `(N, C, H, W)` images in [0, 1] to `(N, K)` logits; run in eval mode
+        model: any module from `(N, C, H, W)` images in [0, 1] to `(N, K)` logits, K >= 2; run in eval mode
             and left as found.
         data: batches as `mirst.batches.unpacked` takes them, a `DataLoader` for one.
         attacks: by the name that the rows carry.
         positive: index of the positive class.
         threshold: operating point on the score, for two classes; other models take the largest logit.
-        seed: of the attacks' random draws.
+        seed: of the attacks' random draws, and of those that the model takes from torch's own generators.
+        check: warn of what `mirst.evaluation.model_checks` finds wrong with the model, a `ModelWarning` each.
 
     Returns:
         One row per image and attack, clean first: `image` (its position in `data`), `label` and
@@ -45,29 +49,52 @@ def evaluate(
         positive class), `linf` (distance from the clean image, in units of the pixel range).
 
     Raises:
-        MirstError: a bad batch, attacks without names, or a threshold for a model without exactly two classes.
+        MirstError: a bad batch, attacks without names, labels that the model has no logit for, outputs that are no
+            `(N, K)` logits, logits that are finite on no clean image, or a threshold for a model without exactly
+            two classes.
         RuntimeError: an attack returned an image outside its ball or [0, 1], or one that is not
             finite: a defect of the attack.
     """
     require_attacks(attacks)
-    passes: list[tuple[str, Attack | None]] = [(CLEAN, None), *attacks.items()]
     device = device_of(model)
+    with seeded(seed, device):
+        if check:
+            data = warn_of_flaws(model, data)
+        return _evaluated(model, data, attacks, positive, threshold, seed, device)
+
+
+def _evaluated(
+    model: nn.Module,
+    data: Loader,
+    attacks: Mapping[str, Attack],
+    positive: int,
+    threshold: float,
+    seed: int,
+    device: torch.device,
+) -> pd.DataFrame:
+    passes: list[tuple[str, Attack | None]] = [(CLEAN, None), *attacks.items()]
     generators = {name: torch.Generator().manual_seed(seed) for name, _ in passes}
     rows: list[pd.DataFrame] = []
-    start = 0
+    start, answered = 0, False
     for x, y in checked_batches(data):
         x, y = x.to(device), y.to(device)
         for name, attack in passes:
             attacked = x if attack is None else attack(model, x, y, generator=generators[name])
             eps = 0.0 if attack is None else attack.eps
             linf = checked_distance(name, x, attacked, eps)
-            score, prediction = decide(logits_of(model, attacked), positive, threshold)
-            columns = {"label": y, "prediction": prediction, "score": score.double(), "linf": linf.double()}
+            logits = logits_of(model, attacked)
+            if attack is None:
+                require_labels(y, logits.shape[1])
+                answered |= bool(logits.isfinite().all(1).any())
+            score, prediction = judge(logits, y, positive, threshold)
+            columns = {"label": y, "prediction": prediction, "score": score, "linf": linf.double()}
             frame = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
             rows.append(frame.assign(image=range(start, start + len(x)), attack=name, eps=eps))
         start += len(x)
-    if not rows:
+    if not start:
         raise MirstError("there are no images to evaluate on")
+    if not answered:
+        raise MirstError(NO_ANSWER)
     order = {name: i for i, (name, _) in enumerate(passes)}
     table = pd.concat(rows, ignore_index=True)
     table = table.sort_values(["attack", "image"], key=lambda c: c.map(order) if c.name == "attack" else c)
@@ -84,34 +111,6 @@ def require_attacks(attacks: object, what: str = "attacks") -> None:
             kind = f"the class {attack.__name__}" if is_class else f"of type {type(attack).__name__}"
             mend = f"{attack.__name__}()" if is_class else "an instance of its class"
             raise MirstError(f"{what} must be attacks such as PGD(), but {name} is {kind}; give {mend}")
-
-
-def decide(logits: Tensor, positive: int, threshold: float) -> tuple[Tensor, Tensor]:
-    """Log-odds of the positive class, and the predicted class index, each `(N,)`.
-
-    Raises:
-        MirstError: a threshold for logits of more than two classes.
-    """
-    others = logits.clone()
-    others[:, positive] = -torch.inf
-    score = logits[:, positive] - others.logsumexp(1)
-    if logits.shape[1] == 2:
-        return score, torch.where(score > threshold, positive, 1 - positive)
-    if threshold:
-        raise MirstError(f"a threshold needs a model with two classes, not {logits.shape[1]}")
-    return score, logits.argmax(1)
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are; the CPU, where it has none."""
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
-
-
-def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """`(N, K)`, in eval mode and without gradients; the model is left as found."""
-    with frozen(model, training=False), torch.no_grad():
-        logits: Tensor = model(images)
-    return logits
 
 
 def checked_distance(name: str, clean: Tensor, attacked: Tensor, eps: float) -> Tensor:

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks import Attack, Square, Transfer
+from mirst.attacks import FGSM, Attack, Square, StandIns, Transfer
+from mirst.attacks.stand_in import standing_in
 from mirst.errors import MirstError
 from mirst.evaluation.evaluate import CLEAN
+from mirst.evaluation.judge import device_of, seeded
 from mirst.evaluation.probes import (
     Check,
     Verdict,
@@ -28,6 +30,7 @@ from mirst.evaluation.probes import (
     tolerance,
     unbounded,
 )
+from mirst.nn.fast import plainly
 
 __all__ = [
     "Check",
@@ -60,9 +63,10 @@ def check_masking(
     attacks: Mapping[str, Attack],
     first_broken: Mapping[str, int],
     curve: Mapping[float, int] | None = None,
+    stand_ins: StandIns | None = None,
     seed: int = 0,
 ) -> list[Check]:
-    """Run every check on one batch.
+    """Run every check on one batch, on the model itself: no faster copy of it is attacked here.
 
     A check whose input is missing is left out: "rising eps" without `curve`, "gradient-free" without a Square and
     "transfer" without a `Transfer` among the attacks.
@@ -77,7 +81,9 @@ def check_masking(
             clean under "none". None is shown an image that is broken already:
             what Square and transferred attacks broke is what the white-box attacks before them missed.
         curve: of the images `x`, how many are misclassified at each eps, at two eps or more (0 for clean).
-        seed: of the random draws.
+        stand_ins: of the layers whose gradient the attacks replaced, so that the checks follow the same gradient;
+            finite differences, which no stand-in agrees with, are then left out.
+        seed: of the random draws, the model's own included.
 
     Returns:
         The checks in the order of `docs/masking.md`; `overall` sums them up.
@@ -85,29 +91,42 @@ def check_masking(
     Raises:
         MirstError: images outside [0, 1] or none, an eps or a count out of range, an unknown attack's count.
     """
-    device = next((p.device for p in model.parameters()), x.device)
+    device = device_of(model)
     x, y = x.to(device), y.to(device)
     require_batch(x, y, eps)
     if unknown := first_broken.keys() - {CLEAN, *attacks}:
         raise MirstError(f"first_broken names {', '.join(sorted(unknown))}, which is not among the attacks")
     generator = torch.Generator().manual_seed(seed)
+    with plainly(), seeded(seed, device):
+        with standing_in(model, stand_ins or {}):
+            checks = list(_checks(model, x, y, eps, attacks, first_broken, curve, generator))
+        return checks if stand_ins else [*checks, finite_differences(model, x, y, generator=generator)]
 
-    checks = [budget(attacks), one_step(model, x, y, eps)]
+
+def _checks(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    eps: float,
+    attacks: Mapping[str, Attack],
+    first_broken: Mapping[str, int],
+    curve: Mapping[float, int] | None,
+    generator: torch.Generator,
+) -> Iterator[Check]:
+    yield budget(attacks)
+    yield one_step(model, x, y, eps)
     if curve is not None:
-        checks.append(rising_eps(curve, len(x)))
-    checks += [unbounded(model, x, y, generator=generator), more_steps(model, x, y, eps, generator=generator)]
+        yield rising_eps(curve, len(x))
+    yield unbounded(model, x, y, generator=generator)
+    yield more_steps(model, x, y, eps, generator=generator)
     kinds = {name: _kind(attack) for name, attack in attacks.items()}
     for kind, check in (("gradient-free", gradient_free), ("transfer", transfer)):
         names = [name for name in attacks if kinds[name] == kind]
         if names:
-            checks.append(check(sum(first_broken.get(name, 0) for name in names), len(x)))
-    return [
-        *checks,
-        gradients(model, x, y),
-        repeatable(model, x),
-        noise(model, x, y, eps, sum(first_broken.values()), generator=generator),
-        finite_differences(model, x, y, generator=generator),
-    ]
+            yield check(sum(first_broken.get(name, 0) for name in names), len(x))
+    yield gradients(model, x, y)
+    yield repeatable(model, x)
+    yield noise(model, x, y, eps, sum(first_broken.values()), generator=generator)
 
 
 def overall(checks: Sequence[Check]) -> Verdict:
@@ -122,21 +141,28 @@ def overall(checks: Sequence[Check]) -> Verdict:
 
 
 def budget(attacks: Mapping[str, Attack]) -> Check:
-    """Suspect if an attack of fixed step length cannot reach the edge of its ball: `steps * step_size < eps`.
+    """Suspect if an attack of fixed step length cannot reach the edge of its ball, `steps * step_size < eps`, or if
+    there are no attacks but of fixed step length (FGSM, PGD, CW), which are too weak for a verdict.
 
     An attack inside another one (`Transfer`, `SurrogateBackward`, `MultiTargeted`) counts too. Attacks that choose
     their own steps always reach it. Source: Carlini et al. 2019.
     """
-    shares = {}
+    shares, fixed = {}, []
     for name, attack in attacks.items():
         for part in _unwrapped(attack):
             steps, step_size = getattr(part, "steps", None), getattr(part, "step_size", None)
             if steps is not None and step_size is not None and part.eps > 0:
                 shares[name] = steps * step_size / part.eps
+            if isinstance(part, FGSM) or step_size is not None:
+                fixed.append(name)
     short = {name: share for name, share in shares.items() if share < 1 and not math.isclose(share, 1)}
-    if short:
-        reach = ", ".join(f"{name} reaches {share:.0%} of its eps" for name, share in short.items())
-        return Check("budget", "suspect", reach)
+    found = [f"{name} reaches {share:.0%} of its eps" for name, share in short.items()]
+    if fixed and len(fixed) == len(attacks):
+        found.append(
+            f"no attack chooses its own steps ({', '.join(fixed)} have fixed ones), so survival proves nothing"
+        )
+    if found:
+        return Check("budget", "suspect", ", ".join(found))
     if not shares:
         return Check("budget", "pass", "no attack has a fixed step length")
     return Check("budget", "pass", f"every attack of fixed step length reaches the edge: {', '.join(shares)}")

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
-from mirst.attacks import Attack
+from mirst.attacks import Attack, StandIns
 from mirst.data import (
     ImageFile,
     ImageSet,
@@ -21,10 +22,13 @@ from mirst.data import (
     prepare_images,
     read_dataset,
 )
+from mirst.data.batches import Batch
+from mirst.errors import MirstError
 from mirst.evaluation.corruptions import evaluate_corruptions
 from mirst.evaluation.distances import distances, named_distances
-from mirst.evaluation.evaluate import decide, evaluate
-from mirst.evaluation.foreign import inspect_model
+from mirst.evaluation.evaluate import evaluate
+from mirst.evaluation.judge import decide, logits_of
+from mirst.evaluation.model_checks import require_classes
 from mirst.evaluation.robustness import Robustness, robustness
 from mirst.evaluation.suites import SuiteName, has_drop_max
 from mirst.metrics import METRICS, classification_metrics
@@ -105,11 +109,13 @@ def open_model(
 def evaluate_on(model: nn.Module, card: ModelCard, data: Path, attacks: Mapping[str, Attack]) -> pd.DataFrame:
     """Outcome rows of a model on every image of a data set, clean and under each attack.
 
+    As all functions here, it warns of flaws of the model (`mirst.evaluation.model_checks`).
+
     Raises:
-        MirstError: data that cannot be read, or that lack a class of the model.
+        MirstError: data that cannot be read, or that lack a class of the model, or a model that cannot be evaluated.
     """
-    records, data_set = _data(card, data)
-    rows = evaluate(model, batches(data_set, BATCH_SIZE), attacks, positive=_positive(card), threshold=card.threshold)
+    records, loaded = _data(model, card, data)
+    rows = evaluate(model, loaded, attacks, positive=_positive(card), threshold=card.threshold)
     return named_rows(rows, records, card.classes)
 
 
@@ -119,10 +125,8 @@ def corrupt_on(model: nn.Module, card: ModelCard, data: Path) -> pd.DataFrame:
     Raises:
         MirstError: as `evaluate_on`.
     """
-    _, data_set = _data(card, data)
-    return evaluate_corruptions(
-        model, batches(data_set, BATCH_SIZE), card.classes, card.positive, threshold=card.threshold
-    )
+    _, loaded = _data(model, card, data)
+    return evaluate_corruptions(model, loaded, card.classes, card.positive, threshold=card.threshold)
 
 
 def distances_on(model: nn.Module, card: ModelCard, data: Path) -> pd.DataFrame:
@@ -131,8 +135,8 @@ def distances_on(model: nn.Module, card: ModelCard, data: Path) -> pd.DataFrame:
     Raises:
         MirstError: as `evaluate_on`.
     """
-    records, data_set = _data(card, data)
-    found = distances(model, batches(data_set, BATCH_SIZE), positive=_positive(card), threshold=card.threshold)
+    records, loaded = _data(model, card, data)
+    found = distances(model, loaded, positive=_positive(card), threshold=card.threshold)
     return named_distances(found.rows, records, card.classes)
 
 
@@ -143,17 +147,27 @@ def robustness_on(
     suite: SuiteName,
     eps: Sequence[float],
     source: nn.Module | None = None,
-) -> tuple[Robustness, list[str]]:
-    """`robustness` of a model on a data set, its rows with names; and what is wrong with the model, in sentences.
+    stand_ins: StandIns | None = None,
+    draws: int = 1,
+) -> Robustness:
+    """`robustness` of a model on a data set, its rows with names.
 
     Raises:
-        MirstError: as `evaluate_on`, `robustness` and `inspect_model`.
+        MirstError: as `evaluate_on` and `robustness`.
     """
-    records, data_set = _data(card, data)
-    loaded = list(batches(data_set, BATCH_SIZE))
-    flaws = inspect_model(model, *(torch.cat(parts) for parts in zip(*loaded, strict=True)))
-    found = robustness(model, loaded, suite, eps, source=source, positive=_positive(card), threshold=card.threshold)
-    return replace(found, rows=named_rows(found.rows, records, card.classes)), flaws
+    records, loaded = _data(model, card, data)
+    found = robustness(
+        model,
+        list(loaded),
+        suite,
+        eps,
+        source=source,
+        stand_ins=stand_ins,
+        draws=draws,
+        positive=_positive(card),
+        threshold=card.threshold,
+    )
+    return replace(found, rows=named_rows(found.rows, records, card.classes))
 
 
 def metrics_of(rows: pd.DataFrame, card: ModelCard) -> pd.DataFrame:
@@ -170,11 +184,14 @@ def _positive(card: ModelCard) -> int:
     return card.classes.index(card.positive)
 
 
-def _data(card: ModelCard, path: Path) -> tuple[list[Record], ImageSet]:
+def _data(model: nn.Module, card: ModelCard, path: Path) -> tuple[list[Record], DataLoader[Batch]]:
+    """The images that the card asks for, if the model takes them and has a logit for each class."""
     records = read_dataset(path, card.classes)
     images = prepare_images([record.file for record in records], card.size, card.channels)
     labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
-    return assign_groups(records), ImageSet(images.pixels, labels)
+    loader = batches(ImageSet(images.pixels, labels), BATCH_SIZE)
+    require_classes(model, next(iter(loader))[0][:2], len(card.classes))
+    return assign_groups(records), loader
 
 
 def predict(path: Path, images: Sequence[Path], trusted: str | None = None) -> tuple[ModelCard, list[Prediction]]:
@@ -184,12 +201,14 @@ def predict(path: Path, images: Sequence[Path], trusted: str | None = None) -> t
         trusted: as for `load_model`.
 
     Raises:
-        MirstError: a checkpoint or image that cannot be read.
+        MirstError: a checkpoint or image that cannot be read, or an image for which the model has no finite logits.
     """
     model, card = load_model(path, trusted)
     x = torch.from_numpy(load_images([ImageFile(image) for image in images], card.size, card.channels)).float() / 255
-    with torch.no_grad():
-        score, answer = decide(model(x), _positive(card), card.threshold)
+    logits = logits_of(model, x)
+    if unsure := [str(image) for image, row in zip(images, logits, strict=True) if not row.isfinite().all()]:
+        raise MirstError(f"the model returns logits that are not finite for {', '.join(unsure)}; leave them out")
+    score, answer = decide(logits, _positive(card), card.threshold)
     return card, [
         Prediction(image, card.classes[a], p)
         for image, a, p in zip(images, answer.tolist(), score.sigmoid().tolist(), strict=True)

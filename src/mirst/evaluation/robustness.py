@@ -9,13 +9,16 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from mirst.attacks import StandIns
 from mirst.attacks.base import PAPER_EPS
+from mirst.attacks.stand_in import resolved
 from mirst.batches import Loader, checked_batches
 from mirst.errors import MirstError
-from mirst.evaluation.evaluate import CLEAN, device_of, evaluate, logits_of
+from mirst.evaluation.evaluate import CLEAN, evaluate
+from mirst.evaluation.judge import at_threshold, device_of, logits_of
 from mirst.evaluation.masking import Check, check_masking
 from mirst.evaluation.suites import Suite, SuiteName, adaptive, paper, standard
-from mirst.evaluation.worst_case import STANDS, at_threshold, worst_case
+from mirst.evaluation.worst_case import STANDS, worst_case
 
 MASKING_IMAGES = 64
 
@@ -41,6 +44,8 @@ def robustness(
     eps: Sequence[float] = (PAPER_EPS,),
     *,
     source: nn.Module | None = None,
+    stand_ins: StandIns | None = None,
+    draws: int = 1,
     positive: int = 1,
     threshold: float = 0.0,
     seed: int = 0,
@@ -48,21 +53,31 @@ def robustness(
 ) -> Robustness:
     """Attack `model` with the suite `name` at every `eps`, and `check` the result for gradient masking.
 
+    A model that draws at random is judged on one draw for each call, seeded, so that a run repeats.
+
     Args:
         model, positive, threshold, seed: as in `evaluate`.
         data: as in `evaluate`; iterated once.
         eps: radii above 0, in units of the [0, 1] pixel range.
         source: for the transfer of the adaptive suite.
+        stand_ins: for the adaptive suite: by layer without a useful gradient, what is differentiated in its place
+            (`mirst.attacks.StandIn`).
+        draws: for the adaptive suite: calls of a randomised model that a gradient is averaged over
+            (`mirst.attacks.Expectation`).
+        check: also warn of flaws of the model, as `evaluate` does.
 
     Raises:
-        MirstError, RuntimeError: as `evaluate`; no eps, or one that is out of range or named twice.
+        MirstError, RuntimeError: as `evaluate`; no eps, or one that is out of range or named twice; stand-ins or draws
+            for another suite, or stand-ins that do not fit the model.
     """
     _require_eps(eps)
-    batches = list(checked_batches(data))
-    clean = evaluate(model, batches, {}, positive=positive, threshold=threshold)
+    if name != "adaptive" and (stand_ins or draws != 1):
+        raise MirstError(f"stand-ins and draws are for the adaptive suite, not {name}")
+    stand_ins, batches = resolved(model, stand_ins or {}), list(checked_batches(data))
+    clean = evaluate(model, batches, {}, positive=positive, threshold=threshold, seed=seed, check=check)
     kept = [clean.assign(broken_by=np.where(clean["label"] == clean["prediction"], STANDS, CLEAN))]
     costs = []
-    suites = {radius: _suite(name, radius, model, batches, source) for radius in eps}
+    suites = {radius: _suite(name, radius, model, batches, source, stand_ins, draws) for radius in eps}
     for radius, suite in suites.items():
         for one in {"paper": paper(radius), name: suite}.values():
             rows, cost = worst_case(model, batches, one.stages, positive=positive, threshold=threshold, seed=seed)
@@ -71,7 +86,7 @@ def robustness(
     table = pd.concat(kept, ignore_index=True)
     checked = PAPER_EPS if PAPER_EPS in eps else max(eps)
     shifted = at_threshold(model, positive, threshold)
-    checks = _checks(shifted, batches, table, suites[checked], checked, seed) if check else []
+    checks = _checks(shifted, batches, table, suites[checked], checked, stand_ins, seed) if check else []
     return Robustness(table, pd.concat(costs, ignore_index=True), tuple(checks), checked, suites[checked].left_out)
 
 
@@ -82,16 +97,28 @@ def _require_eps(eps: Sequence[float]) -> None:
 
 
 def _suite(
-    name: SuiteName, eps: float, model: nn.Module, data: Sequence[tuple[Tensor, Tensor]], source: nn.Module | None
+    name: SuiteName,
+    eps: float,
+    model: nn.Module,
+    data: Sequence[tuple[Tensor, Tensor]],
+    source: nn.Module | None,
+    stand_ins: StandIns,
+    draws: int,
 ) -> Suite:
     if name == "paper":
         return paper(eps)
     classes = logits_of(model, data[0][0][:1].to(device_of(model))).shape[1]
-    return standard(eps, classes) if name == "standard" else adaptive(eps, classes, model, source)
+    return standard(eps, classes) if name == "standard" else adaptive(eps, classes, model, source, stand_ins, draws)
 
 
 def _checks(
-    model: nn.Module, data: Sequence[tuple[Tensor, Tensor]], table: pd.DataFrame, suite: Suite, eps: float, seed: int
+    model: nn.Module,
+    data: Sequence[tuple[Tensor, Tensor]],
+    table: pd.DataFrame,
+    suite: Suite,
+    eps: float,
+    stand_ins: StandIns,
+    seed: int,
 ) -> list[Check]:
     """On some of the images, evenly spaced: a data set may come class by class."""
     x, y = (torch.cat(parts) for parts in zip(*data, strict=True))
@@ -106,5 +133,6 @@ def _checks(
         attacks=suite.attacks,
         first_broken=Counter(by for by in rows.loc[rows["eps"] == eps, "broken_by"] if by != STANDS),
         curve={radius: int(wrong.get(radius, 0)) for radius in rows["eps"].unique()},
+        stand_ins=stand_ins,
         seed=seed,
     )

@@ -7,7 +7,21 @@ from typing import Literal
 
 from torch import nn
 
-from mirst.attacks import APGD, CW, FAB, FGSM, PGD, Attack, MultiTargeted, Square, SurrogateBackward, Transfer
+from mirst.attacks import (
+    APGD,
+    CW,
+    FAB,
+    FGSM,
+    PGD,
+    Attack,
+    Expectation,
+    MultiTargeted,
+    Square,
+    StandIn,
+    StandIns,
+    SurrogateBackward,
+    Transfer,
+)
 from mirst.nn import DropMax2d
 
 SuiteName = Literal["paper", "standard", "adaptive"]
@@ -59,17 +73,30 @@ def standard(eps: float, classes: int) -> Suite:
     return Suite("standard", {"standard": attacks}, left_out)
 
 
-def adaptive(eps: float, classes: int, model: nn.Module, source: nn.Module | None = None) -> Suite:
-    """`standard`, then many restarts, and what a drop-max layer calls for: surrogate gradients and transfer.
+def adaptive(
+    eps: float,
+    classes: int,
+    model: nn.Module,
+    source: nn.Module | None = None,
+    stand_ins: StandIns | None = None,
+    draws: int = 1,
+) -> Suite:
+    """`standard`, then many restarts, what the user's own layers call for (stand-ins, draws), and what a drop-max layer
+    calls for (surrogate gradients, transfer).
 
     Args:
         model: to be attacked; looked at only.
         source: the same network trained with the other pool; by default, for a model with drop-max, a copy
             of `model` with its pools swapped.
+        stand_ins: by layer, what is differentiated in its place.
+        draws: calls of a randomised model that a gradient is averaged over.
     """
     suite, margin = standard(eps, classes), APGD(eps=eps, loss="margin")
     attacks: dict[str, Attack] = {"apgd-restarts": replace(margin, restarts=RESTARTS)}
     left_out = list(suite.left_out)
+    if stand_ins or draws != 1:
+        attacks["adapted-margin"] = _adapted(margin, stand_ins, draws)
+        attacks["adapted-ce"] = _adapted(replace(margin, loss="ce"), stand_ins, draws)
     if has_drop_max(model):
         attacks["surrogate-max"] = SurrogateBackward(attack=margin, backward="max")
         attacks["surrogate-average"] = SurrogateBackward(attack=margin, backward="average")
@@ -81,6 +108,11 @@ def adaptive(eps: float, classes: int, model: nn.Module, source: nn.Module | Non
     else:
         attacks["transfer"] = Transfer(source_model=source, attack=margin)
     return Suite("adaptive", {**suite.stages, "adaptive": attacks}, tuple(left_out))
+
+
+def _adapted(attack: Attack, stand_ins: StandIns | None, draws: int) -> Attack:
+    averaged = attack if draws == 1 else Expectation(attack=attack, draws=draws)
+    return StandIn(attack=averaged, stand_ins=stand_ins) if stand_ins else averaged
 
 
 def has_drop_max(model: nn.Module) -> bool:

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 from mirst.attacks import Attack
 from mirst.attacks.losses import margin
-from mirst.batches import Loader, checked_batches
+from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
-from mirst.evaluation.evaluate import CLEAN, checked_distance, decide, device_of, logits_of, require_attacks
+from mirst.evaluation.evaluate import CLEAN, checked_distance, require_attacks
+from mirst.evaluation.judge import at_threshold, device_of, judge, logits_of, seeded, shifted
+from mirst.evaluation.model_checks import NO_ANSWER
 from mirst.evaluation.summary import TRIAL
+from mirst.nn.logits import misclassified
 
 STANDS = ""
 COLUMNS = ["image", "label", "attack", "eps", "prediction", "score", "linf", "broken_by"]
@@ -51,17 +54,17 @@ def worst_case(
         MirstError, RuntimeError: as `evaluate`.
     """
     _require_stages(stages)
-    shifted = at_threshold(model, positive, threshold)
-    images = _Images(shifted, list(checked_batches(data)), positive)
-    tables, costs = [], []
-    for stage, attacks in stages.items():
-        for name, attack in attacks.items():
-            left, begin = images.standing(), time.perf_counter()
-            images.attack(name, attack, torch.Generator().manual_seed(seed))
-            seconds = time.perf_counter() - begin
-            costs.append((stage, attack.eps, name, len(left), len(left) - len(images.standing()), seconds))
-        eps = max(attack.eps for attack in attacks.values())
-        tables.append(images.table(threshold).assign(attack=stage, eps=eps))
+    with seeded(seed, device_of(model)):
+        images = _Images(model, list(checked_batches(data)), positive, threshold)
+        tables, costs = [], []
+        for stage, attacks in stages.items():
+            for name, attack in attacks.items():
+                left, begin = images.standing(), time.perf_counter()
+                images.attack(name, attack, torch.Generator().manual_seed(seed))
+                seconds = time.perf_counter() - begin
+                costs.append((stage, attack.eps, name, len(left), len(left) - len(images.standing()), seconds))
+            eps = max(attack.eps for attack in attacks.values())
+            tables.append(images.table().assign(attack=stage, eps=eps))
     return pd.concat(tables, ignore_index=True)[COLUMNS], pd.DataFrame(costs, columns=COSTS)
 
 
@@ -77,45 +80,49 @@ def _require_stages(stages: object) -> None:
 class _Images:
     """The worst answers so far. What still stands is attacked in full batches, however few each first batch left."""
 
-    def __init__(self, model: nn.Module, batches: list[tuple[Tensor, Tensor]], positive: int) -> None:
+    def __init__(self, model: nn.Module, batches: list[tuple[Tensor, Tensor]], positive: int, threshold: float) -> None:
         if not batches:
             raise MirstError("there are no images to evaluate on")
-        self.model, self.positive, self.size = model, positive, len(batches[0][0])
+        self.model, self.positive, self.threshold = model, positive, threshold
+        self.size = max(len(x) for x, _ in batches)
         self.x, self.y = (torch.cat(parts).to(device_of(model)) for parts in zip(*batches, strict=True))
-        self.logits = torch.cat([logits_of(model, x) for x in _parts(self.x, self.size)])
+        self.logits = torch.cat([logits_of(model, x) for x in torch.split(self.x, self.size)])
+        require_labels(self.y, self.logits.shape[1])
+        if not self.logits.isfinite().all(1).any():
+            raise MirstError(NO_ANSWER)
         self.linf = self.x.new_zeros(len(self.x))
-        self.broken_by = np.where(self._wrong(self.logits, self.y).cpu().numpy(), CLEAN, STANDS).astype(object)
+        wrong = misclassified(self._shifted(self.logits), self.y)
+        self.broken_by = np.where(wrong.cpu().numpy(), CLEAN, STANDS).astype(object)
 
     def standing(self) -> Tensor:
         """Positions of the images that nothing has broken."""
         return torch.from_numpy(np.flatnonzero(self.broken_by == STANDS)).to(self.x.device)
 
     def attack(self, name: str, attack: Attack, generator: torch.Generator) -> None:
-        for left in _parts(self.standing(), self.size):
-            self._attack(name, attack, left, generator)
+        for left in torch.split(self.standing(), self.size):
+            if len(left):
+                self._attack(name, attack, left, generator)
 
     def _attack(self, name: str, attack: Attack, left: Tensor, generator: torch.Generator) -> None:
         x, y = self.x[left], self.y[left]
-        attacked = attack(self.model, x, y, generator=generator)
+        attacked = attack(at_threshold(self.model, self.positive, self.threshold), x, y, generator=generator)
         linf = checked_distance(name, x, attacked, attack.eps)
         logits = logits_of(self.model, attacked)
-        wrong = self._wrong(logits, y)
-        worse = wrong | (margin(logits, y) > margin(self.logits[left], y))
+        after, before = self._shifted(logits), self._shifted(self.logits[left])
+        wrong = misclassified(after, y)
+        worse = wrong | (margin(after, y) > margin(before, y))
         self.logits[left[worse]], self.linf[left[worse]] = logits[worse], linf[worse]
         self.broken_by[left[wrong].cpu().numpy()] = name
 
-    def table(self, threshold: float) -> pd.DataFrame:
-        score, prediction = decide(self.logits, self.positive, 0.0)
-        columns = {"label": self.y, "prediction": prediction, "score": score.double() + threshold, "linf": self.linf}
+    def table(self) -> pd.DataFrame:
+        score, prediction = judge(self.logits, self.y, self.positive, self.threshold)
+        columns = {"label": self.y, "prediction": prediction, "score": score, "linf": self.linf.double()}
         table = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
         return table.assign(image=range(len(table)), broken_by=self.broken_by.copy())
 
-    def _wrong(self, logits: Tensor, y: Tensor) -> Tensor:
-        return decide(logits, self.positive, 0.0)[1] != y
-
-
-def _parts(tensor: Tensor, size: int) -> list[Tensor]:
-    return [tensor[begin : begin + size] for begin in range(0, len(tensor), size)]
+    def _shifted(self, logits: Tensor) -> Tensor:
+        """Logits at the operating point."""
+        return shifted(logits, self.positive, self.threshold)
 
 
 def worst_rows(rows: pd.DataFrame, name: str, positive: str) -> pd.DataFrame:
@@ -130,25 +137,3 @@ def worst_rows(rows: pd.DataFrame, name: str, positive: str) -> pd.DataFrame:
     ordered = rows.assign(wrong=rows["label"] != rows["prediction"], away=away).sort_values(["wrong", "away"])
     worst = ordered.groupby([*TRIAL, "source", "image"], sort=False).tail(1).sort_index()
     return worst.drop(columns=["wrong", "away"]).assign(attack=name, eps=rows["eps"].max())
-
-
-def at_threshold(model: nn.Module, positive: int, threshold: float) -> nn.Module:
-    """`model` with its operating point moved to equal logits, so that a positive margin is a wrong answer."""
-    return AtThreshold(model, positive, threshold) if threshold else model
-
-
-class AtThreshold(nn.Module):
-    """`model` with `threshold` taken off the logit of the positive class."""
-
-    def __init__(self, model: nn.Module, positive: int, threshold: float) -> None:
-        super().__init__()
-        self.model = model
-        self.positive = positive
-        self.threshold = threshold
-        self.training = model.training
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model(x)
-        shift = torch.zeros(logits.shape[1], dtype=logits.dtype, device=logits.device)
-        shift[self.positive] = self.threshold
-        return logits - shift

@@ -15,6 +15,7 @@ from mirst.attacks import Attack
 from mirst.data import ImageFile, load_images
 from mirst.errors import MirstError
 from mirst.evaluation import decide
+from mirst.evaluation.judge import logits_of
 from mirst.files import atomic
 from mirst.nn import DropMax2d, ModelCard, drop_max2d, load_model
 from mirst.report.figures import draw_image, draw_perturbation
@@ -33,8 +34,8 @@ class Subject:
 
     def answer(self, x: Tensor) -> str:
         """The model's answer at its operating point, and the log-odds of the positive class."""
-        with torch.no_grad():
-            score, answer = decide(self.model(x), self.card.classes.index(self.card.positive), self.card.threshold)
+        logits = logits_of(self.model, x)
+        score, answer = decide(logits, self.card.classes.index(self.card.positive), self.card.threshold)
         return f"→ {self.card.classes[int(answer)]} ({score.item():+.2f})"
 
 

@@ -7,7 +7,8 @@ from torch import nn
 import mirst.nn
 from mirst.data import make_phantom
 from mirst.errors import MirstError
-from mirst.evaluation.foreign import inspect_model
+from mirst.evaluation import ModelWarning, distances, evaluate
+from mirst.evaluation.model_checks import inspect_model, require_classes
 from mirst.nn import Normalized, build_model
 from tests.helpers import small_cnn, snapshot
 
@@ -259,10 +260,10 @@ def test_a_model_that_fails_gets_a_sentence_and_is_left_as_found():
     before = snapshot(model)
     with pytest.raises(MirstError) as caught:
         inspect_model(model, *stripes(12))
-    assert "the model fails on torch.float32 images (12, 1, 16, 16) with RuntimeError: Given groups=1" in str(
+    assert "the model fails on torch.float32 images of shape (1, 16, 16) with RuntimeError: Given groups=1" in str(
         caught.value
     )
-    assert "prepare the images in the channels and size that it takes" in str(caught.value)
+    assert "--set data.channels=3), or wrap it in a module whose forward(self, x) has two lines" in str(caught.value)
     assert snapshot(model) == before
 
 
@@ -313,3 +314,96 @@ def test_the_model_is_left_as_found(right):
 def test_a_model_without_weights_can_be_inspected():
     bright = Then(nn.Identity(), lambda x: torch.stack([0.45 - x.mean((1, 2, 3)), x.mean((1, 2, 3)) - 0.45], 1))
     assert inspect_model(bright, *stripes(96)) == []
+
+
+class Forward(nn.Module):
+    """A model with a forward pass of its own around a right one."""
+
+    def __init__(self, model, function):
+        super().__init__()
+        self.model, self.function = model, function
+
+    def forward(self, x):
+        return self.function(self.model, x)
+
+
+def under_no_grad(model, x):
+    with torch.no_grad():
+        return model(x)
+
+
+def in_inference_mode(model, x):
+    with torch.inference_mode():
+        return model(x)
+
+
+NO_PATH = {
+    "no_grad": under_no_grad,
+    "inference": in_inference_mode,
+    "detached images": lambda model, x: model(x.detach()),
+    "detached logits": lambda model, x: model(x).detach(),
+    "rounding": lambda model, x: model(torch.round(255 * x) / 255),
+    "thermometer": lambda model, x: model((x > torch.arange(64).view(-1, 1, 1) / 64).float().mean(1, keepdim=True)),
+    "vote": lambda model, x: sum(F.one_hot(model(x + d).argmax(1), 2) for d in (0, 0.001, -0.001)).float(),
+}
+
+
+@pytest.mark.parametrize("name", NO_PATH)
+def test_a_missing_gradient_path_is_named(right, name):
+    findings = inspect_model(Forward(right, NO_PATH[name]).eval(), *stripes(96))
+    assert [finding.startswith("no gradient leads from its outputs to the images") for finding in findings] == [True]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda model, x: model(x) + torch.randn(len(x), 2),
+        lambda model, x: model(x + 0.1 * torch.randn_like(x)),
+        lambda model, x: model(F.dropout(x, 0.2, training=True)),
+    ],
+    ids=["logits", "noise", "dropout"],
+)
+def test_draws_in_eval_mode_are_named_and_leave_the_generator_alone(right, function):
+    state = torch.get_rng_state()
+    findings = inspect_model(Forward(right, function).eval(), *stripes(96))
+    assert any("two calls on the same images give different outputs" in finding for finding in findings)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "asks", [lambda x: torch.is_grad_enabled(), lambda x: x.requires_grad], ids=["is_grad_enabled", "requires_grad"]
+)
+def test_a_model_that_is_another_one_with_gradients_is_named(right, asks):
+    [finding] = inspect_model(Forward(right, lambda model, x: model(x) * (-1 if asks(x) else 1)).eval(), *stripes(96))
+    assert finding.startswith("its outputs differ with gradients on and off")
+
+
+def test_a_model_that_cannot_be_called_with_gradients_gets_a_sentence(right):
+    model = Forward(right, lambda model, x: model(torch.from_numpy(x.numpy().round(2)))).eval()
+    with pytest.raises(MirstError, match=r"fails on images that ask for a gradient with RuntimeError: .*\.detach\(\)"):
+        inspect_model(model, *stripes(96))
+
+
+def test_no_finite_logits_at_all_are_an_error(right):
+    with pytest.raises(MirstError, match="not finite on any of the images"):
+        inspect_model(Then(right, lambda z: z * torch.nan), *stripes(12))
+
+
+def test_evaluate_warns_once_for_each_flaw_and_only_when_asked(right):
+    x, y = stripes(96)
+    model, data = Then(right, lambda z: z.softmax(1)).eval(), [(x[:50], y[:50]), (x[50:], y[50:])]
+    for batches in (data, iter(data)):
+        with pytest.warns(ModelWarning, match="its outputs are probabilities") as caught:
+            rows = evaluate(model, batches, {})
+        assert len(caught) == 1
+        assert len(rows) == 96
+    evaluate(model, data, {}, check=False)
+    with pytest.warns(ModelWarning, match="probabilities"):
+        distances(model, [(x[:4], y[:4])])
+
+
+def test_the_classes_of_the_data_are_required(right):
+    x, _ = stripes(12)
+    require_classes(right, x, 2)
+    with pytest.raises(MirstError, match="returns 2 logits, but there are 3 classes"):
+        require_classes(right, x, 3)

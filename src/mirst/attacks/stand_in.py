@@ -1,0 +1,167 @@
+"""Attacks on layers without a useful gradient (BPDA), and on models that draw at random (EoT)."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mirst.attacks.base import Attack
+from mirst.attacks.swapped_gradient import with_gradient_of
+from mirst.errors import MirstError, suggestion
+
+Layer = str | type[nn.Module] | nn.Module
+StandIns = Mapping[Layer, Callable[..., Tensor]]
+"""By layer, a module or function that is called on the layer's inputs and differentiated in its place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandIn:
+    """Runs `attack` while chosen layers return what they do but differentiate as their stand-ins (BPDA).
+
+    A layer is named as in `named_modules()`, by the name of its class, by its class, or it is given itself; every layer
+    that fits is replaced. The stand-in returns a tensor of the shape of the layer's output;
+    `nn.Identity()` serves layers that change images little, such as rounding or JPEG. Source: Athalye et al. 2018.
+
+    >>> class Rounding(nn.Module):
+    ...     def forward(self, x):
+    ...         return torch.round(255 * x) / 255
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> _ = net[1].weight.data.copy_(torch.tensor([[-1.0] * 4, [1.0] * 4])), net[1].bias.data.zero_()
+    >>> model, x, y = nn.Sequential(Rounding(), net), torch.full((1, 1, 2, 2), 0.5), torch.tensor([1])
+    >>> from mirst.attacks import PGD
+    >>> attack = PGD(eps=8 / 255, step_size=1 / 255)
+    >>> float((attack(model, x, y) - x).abs().max())
+    0.0
+    >>> moved = StandIn(attack=attack, stand_ins={Rounding: nn.Identity()})(model, x, y)
+    >>> round(255 * float((moved - x).abs().max()))
+    8
+
+    Raises:
+        MirstError: a layer that the model lacks or does not call, or a stand-in that returns another shape, on call.
+    """
+
+    attack: Attack
+    stand_ins: StandIns
+
+    @property
+    def eps(self) -> float:
+        """Radius of the ball, in units of the [0, 1] pixel range."""
+        return self.attack.eps
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        with standing_in(model, self.stand_ins):
+            return self.attack(model, x, y, generator=generator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """Runs `attack` on the mean logits of `draws` calls of a model that draws at random.
+
+    The gradient is that of the mean: expectation over transformation (EoT, Athalye et al. 2018). The
+    draws are those of torch's own generators.
+
+    Raises:
+        MirstError: `draws` below 1, on construction.
+    """
+
+    attack: Attack
+    draws: int = 20
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise MirstError(f"draws is {self.draws}; it must be at least 1")
+
+    @property
+    def eps(self) -> float:
+        """Radius of the ball, in units of the [0, 1] pixel range."""
+        return self.attack.eps
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        return self.attack(MeanOfDraws(model, self.draws), x, y, generator=generator)
+
+
+class MeanOfDraws(nn.Module):
+    """The mean logits of `draws` calls of `model`."""
+
+    def __init__(self, model: nn.Module, draws: int) -> None:
+        super().__init__()
+        self.model = model
+        self.draws = draws
+        self.training = model.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x.clone())  # a first layer may work in place
+        for _ in range(self.draws - 1):
+            logits = logits + self.model(x.clone())
+        return logits / self.draws
+
+
+@contextmanager
+def standing_in(model: nn.Module, stand_ins: StandIns) -> Iterator[None]:
+    """Inside, the layers that `stand_ins` names have the gradients of their stand-ins.
+
+    Raises:
+        MirstError: as `StandIn`.
+    """
+    with ExitStack() as stack:
+        used: set[str] = set()
+        for key, stand_in in stand_ins.items():
+            name = _name(key)
+            for layer in _layers(model, key):
+                hook = layer.register_forward_hook(_hook(name, stand_in, used))
+                stack.callback(hook.remove)
+        yield
+        if idle := {_name(key) for key in stand_ins} - used:
+            raise MirstError(
+                f"the stand-in for {', '.join(sorted(idle))} was never used, since the model does not call that layer; "
+                "name a layer that it calls"
+            )
+
+
+def resolved(model: nn.Module, stand_ins: StandIns) -> StandIns:
+    """`stand_ins` by the layers of `model` themselves, which stay findable inside another module.
+
+    Raises:
+        MirstError: a layer that the model lacks.
+    """
+    return {layer: stand_in for key, stand_in in stand_ins.items() for layer in _layers(model, key)}
+
+
+def _name(key: Layer) -> str:
+    if isinstance(key, str):
+        return key
+    return key.__name__ if isinstance(key, type) else type(key).__name__
+
+
+def _layers(model: nn.Module, key: Layer) -> list[nn.Module]:
+    found = [layer for name, layer in model.named_modules() if _fits(key, name, layer)]
+    if not found:
+        known = [name for name, _ in model.named_modules() if name]
+        raise MirstError(f"the model has no layer {_name(key)} to put a stand-in for{suggestion(_name(key), known)}")
+    return found
+
+
+def _fits(key: Layer, name: str, layer: nn.Module) -> bool:
+    if isinstance(key, str):
+        return key in (name, type(layer).__name__)
+    return isinstance(layer, key) if isinstance(key, type) else layer is key
+
+
+def _hook(name: str, stand_in: Callable[..., Tensor], used: set[str]) -> Callable[..., Tensor]:
+    """A closure, so that a copy of the model still tells `used`."""
+
+    def swap(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        used.add(name)
+        with torch.enable_grad():  # the model may call the layer under no_grad
+            surrogate = stand_in(*inputs)
+            if surrogate.shape != output.shape:
+                raise MirstError(
+                    f"the stand-in for {name} returns {tuple(surrogate.shape)} where the layer returns "
+                    f"{tuple(output.shape)}; let it return the layer's shape"
+                )
+            return with_gradient_of(surrogate, output)
+
+    return swap

@@ -1,0 +1,138 @@
+"""The one judge of a model: how it is called, what its logits say, and which prediction counts."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from mirst.attacks.base import frozen
+from mirst.errors import MirstError
+from mirst.nn.logits import Logits
+
+BATCH_SIZE = 64
+ROUNDING = {torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""Share of the largest logit by which rounding may change one, by the type of the weights; 1e-4 in float32."""
+WORST = 1e39
+"""Score of an image whose logits are not finite, on the wrong side; beyond what two float32 logits can differ by."""
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters are; the CPU, where it has none."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """`(N, K)` in float32 or float64, in eval mode and without gradients; the model is left as found.
+
+    Raises:
+        MirstError: an output that is not `(N, K)` logits, K >= 2.
+    """
+    with frozen(model, training=False), torch.no_grad():
+        return Logits(model)(images)
+
+
+def in_batches(model: nn.Module, images: Tensor) -> Tensor:
+    """`logits_of` of any number of images, `BATCH_SIZE` at a time."""
+    return torch.cat([logits_of(model, part) for part in torch.split(images, BATCH_SIZE)])
+
+
+def tolerance_of(model: nn.Module, logits: Tensor) -> float:
+    """By how much logits may differ between calls by rounding alone, in their own units."""
+    kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    finite = logits[logits.isfinite()]
+    return ROUNDING.get(kind, 1e-4) * float(finite.abs().max()) if len(finite) else 0.0
+
+
+def differ(first: Tensor, second: Tensor, tolerance: float) -> bool:
+    """Whether any two logits are further apart than `tolerance`, or only one of them is finite."""
+    return not torch.allclose(first.double(), second.double(), rtol=0, atol=tolerance, equal_nan=True)
+
+
+def decide(logits: Tensor, positive: int, threshold: float) -> tuple[Tensor, Tensor]:
+    """Log-odds of the positive class in float64, and the predicted class index, each `(N,)`.
+
+    The first largest logit decides, `threshold` taken off that of the positive class.
+
+    Raises:
+        MirstError: logits that are not finite, a positive class that has no logit, or a threshold for more than two
+            classes.
+    """
+    if not 0 <= positive < logits.shape[1]:
+        raise MirstError(f"positive is {positive}; the model has the classes 0 to {logits.shape[1] - 1}")
+    if not torch.isfinite(logits).all():
+        raise MirstError("the model returns logits that are not finite, so it has no answer to this image")
+    return _score(logits, positive), shifted(logits, positive, threshold).argmax(1)
+
+
+def judge(logits: Tensor, y: Tensor, positive: int, threshold: float) -> tuple[Tensor, Tensor]:
+    """As `decide`, for labelled images. Where a logit is not finite, the image is misclassified.
+
+    There the prediction is a class other than the label, the positive one if it can be, and the score is `WORST` on
+    the wrong side.
+
+    Args:
+        y: `(N,)` integers in 0 to K - 1.
+    """
+    finite = torch.isfinite(logits).all(1)
+    score, prediction = decide(torch.where(finite[:, None], logits, 0.0), positive, threshold)
+    is_positive = y == positive
+    wrong = torch.where(is_positive, int(positive == 0), positive)
+    worst = torch.full_like(score, WORST).masked_fill(is_positive, -WORST)
+    return torch.where(finite, score, worst), torch.where(finite, prediction, wrong)
+
+
+def _score(logits: Tensor, positive: int) -> Tensor:
+    others = logits.double()
+    own = others[:, positive].clone()
+    others = others.index_fill(1, torch.tensor([positive], device=logits.device), -torch.inf)
+    return (own - others.logsumexp(1)).clamp(-WORST, WORST)
+
+
+def shifted(logits: Tensor, positive: int, threshold: float) -> Tensor:
+    """`logits` with `threshold` taken off that of the positive class, so that the largest decides.
+
+    Raises:
+        MirstError: a threshold that is not finite, or one for logits of more than two classes.
+    """
+    if not threshold:
+        return logits
+    if logits.shape[1] != 2:
+        raise MirstError(f"a threshold needs a model with two classes, not {logits.shape[1]}")
+    if not abs(threshold) < torch.inf:
+        raise MirstError(f"threshold is {threshold}; it must be a finite number")
+    return logits - _shift(logits, positive, threshold)
+
+
+def _shift(logits: Tensor, positive: int, threshold: float) -> Tensor:
+    shift = torch.zeros(logits.shape[1], device=logits.device)
+    shift[positive] = threshold
+    return shift
+
+
+def at_threshold(model: nn.Module, positive: int, threshold: float) -> nn.Module:
+    """`model` with its operating point moved to equal logits, so that a positive margin is a wrong answer."""
+    return AtThreshold(model, positive, threshold) if threshold else model
+
+
+class AtThreshold(nn.Module):
+    """`model` with `threshold` taken off the logit of the positive class."""
+
+    def __init__(self, model: nn.Module, positive: int, threshold: float) -> None:
+        super().__init__()
+        self.model = model
+        self.positive = positive
+        self.threshold = threshold
+        self.training = model.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x)
+        return logits - _shift(logits, self.positive, self.threshold)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside, torch's own generators start at `seed`; afterwards they are as before. A model may draw from them."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

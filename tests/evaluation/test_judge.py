@@ -1,0 +1,167 @@
+"""One judge: the first largest finite logit at the operating point, wherever an image is judged."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from mirst.attacks import FGSM
+from mirst.errors import MirstError
+from mirst.evaluation import decide, distances, evaluate, robustness
+from mirst.evaluation.judge import WORST, AtThreshold, differ, judge, logits_of, shifted
+from mirst.evaluation.worst_case import worst_case
+from mirst.metrics import classification_metrics
+from mirst.nn.logits import misclassified
+
+values = st.sampled_from([-1.0, 0.0, 0.5, 1.0, 3e38, -3e38, math.nan, math.inf, -math.inf])
+
+
+class Fixed(nn.Module):
+    """Logits by the brightness of an image: row 0 for the darkest."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = torch.as_tensor(rows)
+
+    def forward(self, x):
+        return self.rows[(x.mean((1, 2, 3)) * 10).round().long()] + 0 * x.sum((1, 2, 3), keepdim=True).flatten(1)
+
+
+def images(count):
+    return (torch.arange(float(count)) / 10).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+
+
+def slow_verdict(row, y, positive, threshold):
+    """Whether the prediction is right: transcribed for one image."""
+    if not all(math.isfinite(z) for z in row):
+        return False
+    moved = [np.float32(z) - np.float32(threshold if k == positive else 0) for k, z in enumerate(row)]
+    return moved.index(max(moved)) == y
+
+
+@given(st.lists(st.tuples(values, values), min_size=1, max_size=6), st.data())
+def test_two_classes_are_judged_alike_by_all(rows, data):
+    positive, threshold = data.draw(st.integers(0, 1)), data.draw(st.sampled_from([0.0, 0.5, -1.0]))
+    y = torch.tensor(data.draw(st.lists(st.integers(0, 1), min_size=len(rows), max_size=len(rows))))
+    logits = torch.tensor(rows)
+    score, prediction = judge(logits, y, positive, threshold)
+    right = [slow_verdict(row, int(label), positive, threshold) for row, label in zip(rows, y, strict=True)]
+    assert (prediction == y).tolist() == right
+    assert (~misclassified(shifted(logits, positive, threshold), y)).tolist() == right
+    assert score.isfinite().all()
+    finite = logits.isfinite().all(1)
+    worst = [-WORST if label == positive else WORST for label in y[~finite].tolist()]
+    assert score[~finite].tolist() == worst
+    assert (score[finite].abs() < WORST).all()
+    moved = AtThreshold(nn.Identity(), positive, threshold)(logits[finite])
+    assert torch.equal(moved.argmax(1), decide(logits[finite], positive, threshold)[1])
+
+
+@pytest.mark.parametrize("positive", [0, 1, 2])
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_what_is_not_finite_is_wrong_for_every_class(positive, label):
+    logits = torch.tensor([[0.0, 1.0, math.nan], [math.inf, 0.0, 0.0], [0.0, -math.inf, 0.0]])
+    score, prediction = judge(logits, torch.full((3,), label), positive, 0.0)
+    assert (prediction != label).all()
+    assert ((prediction >= 0) & (prediction < 3)).all()
+    assert (score == (-WORST if label == positive else WORST)).all()
+
+
+def test_the_first_largest_logit_decides_a_tie():
+    logits = torch.tensor([[1.0, 1.0], [0.0, 0.5]])
+    for positive in (0, 1):
+        assert decide(logits, positive, 0.0)[1].tolist() == [0, 1]
+        assert decide(logits[1:], positive, 0.5 if positive else -0.5)[1].tolist() == [0]
+    rows = evaluate(Fixed(logits[:1]), [(images(1), torch.tensor([1]))], {}, check=False)
+    assert rows["prediction"].tolist() == [0]
+    table, _ = worst_case(Fixed(logits[:1]), [(images(1), torch.tensor([1]))], {"one": {"fgsm": FGSM()}})
+    assert table["broken_by"].tolist() == ["none"]
+    found = distances(Fixed(logits[:1]), [(images(1), torch.tensor([1]))], check=False)
+    assert found.rows["eps"].tolist() == [0.0]
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+def test_some_logits_that_are_not_finite_leave_the_metrics_finite(positive):
+    rows = [[1.0, 0.0], [0.0, 1.0], [math.nan, math.nan], [math.nan, 0.0], [0.0, 1.0], [1.0, 0.0]]
+    data = [(images(6), torch.tensor([0, 1, 0, 1, 1, 0]))]
+    model = Fixed(rows)
+    found = evaluate(model, data, {"fgsm": FGSM(eps=0.001)}, positive=positive, check=False)
+    table, _ = worst_case(model, data, {"one": {"fgsm": FGSM(eps=0.001)}}, positive=positive)
+    for part in (found[found["attack"] == "none"], found[found["attack"] == "fgsm"], table):
+        assert (part["label"] == part["prediction"]).tolist() == [True, True, False, False, True, True]
+        metrics = classification_metrics(part["label"], part["prediction"], part["score"], [0, 1], positive)
+        assert np.isfinite(list(metrics.values())).all()
+        assert metrics["accuracy"] == pytest.approx(4 / 6)
+    assert distances(model, data, positive=positive, check=False).rows["eps"].tolist()[2:4] == [0.0, 0.0]
+
+
+CALLS = {
+    "evaluate": lambda model, data, positive: evaluate(model, data, {"fgsm": FGSM()}, positive=positive, check=False),
+    "worst_case": lambda model, data, positive: worst_case(model, data, {"one": {"fgsm": FGSM()}}, positive=positive),
+    "distances": lambda model, data, positive: distances(model, data, positive=positive, check=False),
+    "robustness": lambda model, data, positive: robustness(model, data, "paper", positive=positive, check=False),
+}
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        (lambda z: z[:, :1], "one number per image"),
+        (lambda z: z[:, 0], "one number per image"),
+        (lambda z: (z, z), "returns a tuple"),
+        (lambda z: {"logits": z}, "returns a dict with logits"),
+        (lambda z: z[None], "for 4 images"),
+        (lambda z: z.long(), "not predictions"),
+        (lambda z: z * math.nan, "not finite on any of the images"),
+    ],
+    ids=["(N, 1)", "(N,)", "tuple", "dict", "(1, N, K)", "integers", "NaN"],
+)
+def test_outputs_that_are_no_logits_are_refused_everywhere(outputs, words, call, positive):
+    class Wrapped(Fixed):
+        def forward(self, x):
+            return outputs(super().forward(x))
+
+    data = [(images(4), torch.tensor([0, 1, 0, 1]))]
+    with pytest.raises(MirstError) as caught:
+        CALLS[call](Wrapped([[1.0, 0.0], [0.0, 1.0]] * 3), data, positive)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("labels", [[0, 1, 0, 5], [0, -1, 0, 1]])
+def test_labels_without_a_logit_are_refused_everywhere(call, labels):
+    with pytest.raises(MirstError, match="the labels run from"):
+        CALLS[call](Fixed([[1.0, 0.0]] * 6), [(images(4), torch.tensor(labels))], 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_images_stay_in_float32_outside_of_the_model(dtype):
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).to(dtype), images(3)
+    logits = logits_of(model, x)
+    assert logits.dtype in (torch.float32, torch.float64)
+    rows = evaluate(model, [(x, torch.tensor([0, 1, 0]))], {"fgsm": FGSM()}, check=False)
+    assert (rows["linf"] <= 5 / 255 + 1e-6).all()
+
+
+def test_a_missing_answer_a_class_or_a_threshold_without_sense_get_a_sentence():
+    with pytest.raises(MirstError, match="not finite"):
+        decide(torch.tensor([[math.nan, 0.0]]), 1, 0.0)
+    with pytest.raises(MirstError, match="positive is 2; the model has the classes 0 to 1"):
+        decide(torch.zeros(1, 2), 2, 0.0)
+    with pytest.raises(MirstError, match="a threshold needs a model with two classes, not 3"):
+        shifted(torch.zeros(1, 3), 1, 0.5)
+    with pytest.raises(MirstError, match="must be a finite number"):
+        shifted(torch.zeros(1, 2), 1, math.inf)
+
+
+def test_logits_differ_beyond_rounding_or_where_one_is_not_finite():
+    one = torch.tensor([1.0, math.nan])
+    assert not differ(one, torch.tensor([1.001, math.nan]), 0.01)
+    assert differ(one, torch.tensor([1.1, math.nan]), 0.01)
+    assert differ(one, torch.tensor([1.0, 1.0]), 0.01)
