@@ -53,6 +53,8 @@ class StudyDisplay:
 
     def plan(self, plan: Plan) -> None:
         self.clock.plan(plan)
+        for remark in plan.remarks:
+            self._line(f"Data: {remark}")
         before = f", {plan.done} done before" if plan.done else ""
         before += f" ({plan.reused} reused)" if plan.reused else ""
         self._line(f"{plan.done + len(plan.pending)} trials of {plan.epochs} epochs{before}; {plan.jobs} at a time")
@@ -112,7 +114,7 @@ class JsonLines:
     def plan(self, plan: Plan) -> None:
         self.clock.plan(plan)
         names = {"done": plan.done, "reused": plan.reused, "epochs": plan.epochs, "jobs": plan.jobs}
-        self._tell("plan", pending=list(plan.pending), **names)
+        self._tell("plan", pending=list(plan.pending), **names, remarks=list(plan.remarks))
 
     def step(self, step: Step) -> None:
         self.clock.step(step)

@@ -81,6 +81,12 @@ def is_lfs_pointer(path: str | Path) -> bool:
         return False
 
 
+def require_content(path: str | Path) -> None:
+    """Raises `MirstError` for a Git LFS pointer, and says how to get the file itself."""
+    if is_lfs_pointer(path):
+        raise MirstError(f"{path} is a Git LFS pointer, not the file; run git lfs pull to get it")
+
+
 def cache_folder() -> Path:
     """`$MIRST_CACHE`, else `mirst` in the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -4,7 +4,7 @@ import re
 from enum import Enum, auto
 from pathlib import Path
 
-from mirst.files import first_bytes, is_lfs_pointer
+from mirst.files import first_bytes
 
 HEAD = 512
 """Bytes that are read of a file."""
@@ -15,8 +15,6 @@ class Kind(Enum):
     DICOM = auto()
     NPZ = auto()
     NPY = auto()
-    POINTER = auto()
-    """What Git LFS leaves in the place of a file."""
     OTHER = auto()
 
 
@@ -63,8 +61,6 @@ def file_kind(path: Path) -> Kind:
         return Kind.NPZ if path.suffix.lower() == ".npz" else Kind.OTHER
     if head.startswith(b"\x93NUMPY"):
         return Kind.NPY
-    if is_lfs_pointer(path):
-        return Kind.POINTER
     return _CLAIMS.get(path.suffix.lower(), Kind.OTHER)
 
 

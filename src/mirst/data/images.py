@@ -13,6 +13,7 @@ from mirst.data.npz import npz_array
 from mirst.data.pictures import MAX_SIDE, open_picture
 from mirst.data.record import ImageFile
 from mirst.errors import MirstError
+from mirst.files import require_content
 
 Pixels = NDArray[np.uint8]
 
@@ -29,9 +30,8 @@ def decode(file: ImageFile, channels: int = 1) -> Image.Image:
     """
     if not file.path.is_file():
         raise MirstError(f"{file.path} is no file; correct its path or remove it")
+    require_content(file.path)
     kind = file_kind(file.path)
-    if kind is Kind.POINTER:
-        raise MirstError(f"{file.path} is a Git LFS pointer, not the image; run git lfs pull to get the image")
     if kind is Kind.NPZ:
         image = _decode_npz(file)
     elif kind is Kind.NPY:

@@ -1,6 +1,5 @@
 """Data sets as records. `READERS` are asked in turn whether they know a path."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from mirst.data.readers import breast, busbra, busi, class_folders, manifest, me
 from mirst.data.readers.left_out import folder_contents, left_out
 from mirst.data.record import Record
 from mirst.errors import MirstError, plain
-from mirst.files import harmless, is_lfs_pointer
+from mirst.files import harmless, require_content
 
 MAX_LABEL = 200
 """Characters of the name of a class."""
@@ -85,14 +84,15 @@ def read_dataset(
 
 def _require_readable(root: Path) -> None:
     if not root.exists():
-        raise MirstError(f"{os.path.abspath(root)} does not exist; name the data set with data.path or --data PATH")
-    if is_lfs_pointer(root):
-        raise MirstError(f"{root} is a Git LFS pointer, not the data set; run git lfs pull to get it")
+        raise MirstError(f"{root.resolve()} does not exist; name the data set with data.path or --data PATH")
+    require_content(root)
 
 
 def _unknown(root: Path) -> str:
     if root.is_file():
-        return f"{root} is neither a .csv nor a .npz file; name a folder with a folder per class, a CSV or a MedMNIST file"
+        return (
+            f"{root} is neither a .csv nor a .npz file; name a folder with a folder per class, a CSV or a MedMNIST file"
+        )
     return (
         f"{root} holds no class folders and is no data set known to mirst; put the images of each class into a folder "
         "of its name, or write a CSV with path,label"

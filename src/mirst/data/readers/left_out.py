@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mirst.data.masks import is_mask, is_mask_folder
+from mirst.data.readers.table import has_columns
 from mirst.data.record import Record
 from mirst.errors import plain
 
@@ -41,16 +42,30 @@ def left_out(root: Path, contents: Iterable[Path], records: Sequence[Record]) ->
         name = path.relative_to(root) if path.is_relative_to(root) else path
         mask = is_mask(name) or is_mask_folder(name.parent.name)
         names["hidden" if is_hidden(path) else "mask" if mask else "file"].append(plain(name.as_posix()))
+    manifests = [name for name in names["file"] if name.lower().endswith(".csv") and _is_manifest(root / name)]
     return [
+        *(
+            f"{name} lists images with labels; name it as the data set to read them and their groups."
+            for name in manifests
+        ),
         *_sentence(names["file"], "{} ignored: {}"),
         *_sentence(names["mask"], "{} left out: {}", "mask"),
         *_sentence(names["hidden"], "{} ignored", "hidden or system file"),
     ]
 
 
+def _is_manifest(path: Path) -> bool:
+    return has_columns(path, ("path", "label"))
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
 def _sentence(names: Sequence[str], text: str, what: str = "file") -> list[str]:
     if not names:
         return []
     count = f"1 {what} was" if len(names) == 1 else f"{len(names)} {what}s were"
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return [text.format(count, ", ".join(names[:NAMED]) + more) + "."]
+    return [text.format(count, listed(names)) + "."]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mirst.errors import MirstError
+from mirst.files import require_content
 
 Cells = TypeVar("Cells")
 Row = dict[str, str]
@@ -30,6 +31,7 @@ def read_table(path: Path, columns: Iterable[str]) -> list[Row]:
     try:
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it is no file of at most {MAX_BYTES} bytes")
+        require_content(path)
         rows = _read_xlsx(path) if path.suffix.lower() == ".xlsx" else _read_csv(path)
     except Exception as error:
         raise MirstError(f"cannot read the table {path} ({error})") from error
