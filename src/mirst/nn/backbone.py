@@ -17,7 +17,7 @@ from mirst.errors import MirstError
 from mirst.files import atomic, cache_folder
 from mirst.nn.models import Normalized
 from mirst.nn.pickled import require_plain
-from mirst.nn.tensors import is_tensors, open_tensors
+from mirst.nn.tensors import COUNTER, is_tensors, open_tensors
 
 IMAGENET = {
     "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
@@ -26,8 +26,6 @@ IMAGENET = {
 """torchvision's; the file names end with the beginning of their SHA-256."""
 HEAD = "fc."
 """Where a classifier keeps its last layer, which every training starts anew."""
-COUNTER = "num_batches_tracked"
-"""Of a batch norm: how many batches it has seen. Older files lack it, and it changes no output."""
 
 
 @dataclass(frozen=True)

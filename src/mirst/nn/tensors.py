@@ -9,6 +9,8 @@ from safetensors import safe_open
 
 from mirst.files import first_bytes, require_content
 
+COUNTER = "num_batches_tracked"
+"""Of a batch norm: how many batches it has seen. Older files lack it, and it changes no output."""
 MAX_HEADER = 2**22
 """Bytes; the header of a ResNet-50 has 32 thousand, and parsing takes about thirteen times as much memory."""
 

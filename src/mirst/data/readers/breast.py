@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mirst.data.readers.left_out import folder_contents
-from mirst.data.readers.table import has_columns, as_group, read_table
+from mirst.data.readers.table import as_group, has_columns, read_table
 from mirst.data.record import Record
 from mirst.errors import MirstError
 

@@ -34,7 +34,7 @@ def read(path: Path) -> list[Record]:
             raise MirstError(f"{path}: {split} has images {images.shape} but labels {labels.shape}; each needs one")
         if len(images) > MAX_IMAGES:
             raise MirstError(f"{path}: {split} holds {len(images)} images; at most {MAX_IMAGES} are read")
-        if not np.array_equal(labels, np.trunc(labels)):
+        if not np.isfinite(labels).all() or not np.array_equal(labels, np.trunc(labels)):
             raise MirstError(f"{path}: {split}_labels holds numbers that are not whole; each label is a class number")
         for number, label in enumerate(labels.reshape(-1)):
             item, name = f"{split}/{number}", str(int(label))
