@@ -207,7 +207,7 @@ class Clock:
 
 
 def estimate_text(estimate: Estimate) -> str:
-    """A table of the defenses and a sentence about the whole study."""
+    """What to know of the data, a table of the defenses, and a sentence about the whole study."""
     done = f"{estimate.done} trials are done already"
     if not estimate.columns:
         return f"Nothing left to run: all {done}."
@@ -223,9 +223,8 @@ def estimate_text(estimate: Estimate) -> str:
         memory += f" and {_size(estimate.gpu_memory)} of the GPU's"
     left = f"; {done}" if estimate.done else ""
     at_once = f"{min(estimate.jobs, estimate.trials)} at a time"
-    return "\n".join(
-        [*lines, f"About {_duration(estimate.seconds)} for {estimate.trials} trials, {at_once}; {memory}{left}."]
-    )
+    about = f"About {_duration(estimate.seconds)} for {estimate.trials} trials, {at_once}; {memory}{left}."
+    return "\n".join([*(f"Data: {remark}" for remark in estimate.remarks), *lines, about])
 
 
 def _duration(seconds: float) -> str:
