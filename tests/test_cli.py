@@ -135,6 +135,8 @@ def test_folds_that_would_miss_a_class_are_refused_before_training(mirst, small_
     ):
         assert words in refused(mirst(*run, "--set", f"folds.count={count}"))
         assert not (tmp_path / "out").exists()
+    gone = "data.relabel={" + ", ".join(f"malignant/phantom-{n:03}.png: null" for n in range(1, 9)) + "}"
+    assert "leave no image of class malignant" in refused(mirst(*run, "--set", gone))
     assert "mirst run would refuse data with 5 folds" in mirst("data", "audit", tmp_path / "data" / "list.csv")[1]
 
 

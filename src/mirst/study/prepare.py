@@ -36,6 +36,10 @@ def prepare(spec: StudySpec) -> Prepared:
     weights = _try_model(spec, len(classes))
     audited = audit(relabel(records, spec.data.relabel, classes), notes)
     records = settle(audited, spec.data.conflicts)
+    for name in set(classes) - {record.label for record in records}:
+        raise MirstError(
+            f"data.relabel and data.conflicts leave no image of class {name}; leave it out of data.classes"
+        )
     images = prepare_images([record.file for record in records], spec.data.size, spec.data.channels)
     folds = make_folds(
         records, spec.folds.count, spec.folds.kind, spec.folds.seed, val_fraction=spec.training.val_fraction
