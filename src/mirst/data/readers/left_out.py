@@ -42,20 +42,17 @@ def left_out(root: Path, contents: Iterable[Path], records: Sequence[Record]) ->
         name = path.relative_to(root) if path.is_relative_to(root) else path
         mask = is_mask(name) or is_mask_folder(name.parent.name)
         names["hidden" if is_hidden(path) else "mask" if mask else "file"].append(plain(name.as_posix()))
-    manifests = [name for name in names["file"] if name.lower().endswith(".csv") and _is_manifest(root / name)]
+    tables = [path for path in sorted(root.glob("*.[cC][sS][vV]")) if path.name in names["file"]]
     return [
         *(
-            f"{name} lists images with labels; name it as the data set to read them and their groups."
-            for name in manifests
+            f"{plain(path.name)} lists images with labels; name it as the data set to read them and their groups."
+            for path in tables
+            if has_columns(path, ("path", "label"))
         ),
         *_sentence(names["file"], "{} ignored: {}"),
         *_sentence(names["mask"], "{} left out: {}", "mask"),
         *_sentence(names["hidden"], "{} ignored", "hidden or system file"),
     ]
-
-
-def _is_manifest(path: Path) -> bool:
-    return has_columns(path, ("path", "label"))
 
 
 def listed(names: Sequence[str]) -> str:
