@@ -117,10 +117,11 @@ def test_a_study_finds_its_data_from_any_folder(mirst, phantoms, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     assert mirst("run", "studies/s.yaml", "--out", "out", "--quiet")[0] == 0  # the same study, which is done
     assert mirst("run", "out/study.yaml", "--out", "out", "--quiet")[0] == 0
-    (tmp_path / "images").rename(tmp_path / "moved")
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "images").rename(tmp_path / "moved" / "images")
     words = refused(mirst("run", "studies/s.yaml", "--out", "out"))
     assert f"{tmp_path / 'images'} does not exist; name the data set with data.path or --data PATH" in words
-    assert mirst("run", "studies/s.yaml", "--data", "moved", "--out", "out", "--quiet")[0] == 0
+    assert mirst("run", "studies/s.yaml", "--data", "moved/images", "--out", "out", "--quiet")[0] == 0
 
 
 def test_folds_that_would_miss_a_class_are_refused_before_training(mirst, small_yaml, phantoms, tmp_path):
