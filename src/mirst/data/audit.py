@@ -85,11 +85,13 @@ class Audit:
         ]
 
     def _beside(self, number: int) -> str:
-        """The name of the image, and of the one whose name its own begins with."""
+        """The name of the image, and of the one whose name its own begins with, of the same folder if there is one."""
         name, source = self.records[number].name, self.records[number].source
-        stem = PurePath(name).stem
+        stem, folder = PurePath(name).stem, PurePath(name).parent
         others = [r.name for r in self.records if r.source == source and r.name != name and _begins(stem, r.name)]
-        return f"{name} (beside {max(others, key=len)})" if others else name
+        if not others:
+            return name
+        return f"{name} (beside {max(others, key=lambda other: (PurePath(other).parent == folder, len(other)))})"
 
     def _differ(self, pair: Pair, field: str) -> bool:
         return bool(getattr(self.records[pair.first], field) != getattr(self.records[pair.second], field))
