@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import subprocess
@@ -64,6 +65,80 @@ def test_run_says_where_the_results_are(mirst, small_yaml, phantoms, tmp_path):
     code, text, _ = mirst("report", out)
     assert code == 0
     assert (out / "report.html").is_file()
+
+
+@pytest.fixture
+def littered(phantoms, tmp_path):
+    """A data set with a note, masks, and an image that looks like one."""
+    folder = tmp_path / "littered"
+    shutil.copytree(phantoms, folder)
+    (folder / "notes.txt").write_text("x")
+    (folder / ".DS_Store").write_text("x")
+    mask = Image.new("L", (40, 40))
+    mask.paste(255, (10, 10, 20, 20))
+    for name in ("benign/phantom-001_MASK.gif", "malignant/orphan_mask.png", "benign/phantom-001_outline.png"):
+        mask.save(folder / name)
+    return folder
+
+
+LITTER = [
+    "WARNING: 1 image looks like a mask, with two gray levels: benign/phantom-001_outline.png (beside "
+    "benign/phantom-001.png). Remove every mask, or put the word mask into its file name.",
+    "1 file was ignored: notes.txt.",
+    "2 masks were left out: benign/phantom-001_MASK.gif, malignant/orphan_mask.png.",
+    "1 hidden or system file was ignored.",
+]
+
+
+def test_what_is_ignored_is_told_in_the_audit_in_a_run_and_in_its_report(mirst, small_yaml, littered, tmp_path):
+    code, text, _ = mirst("data", "audit", littered, "--out", tmp_path / "audit")
+    assert code == 0
+    assert text.splitlines()[:4] == LITTER
+    quick = ["--set", "seeds=[0]", "--set", "training.epochs=1", "--set", "defenses=[ce]", "--jobs", 2]
+    run = ("run", small_yaml, "--data", littered, "--out", tmp_path / "out", *quick)
+    lines = [f"Data: {sentence}" for sentence in LITTER]
+    assert mirst(*run, "--dry-run")[1].splitlines()[:4] == lines
+    assert mirst(*run)[1].splitlines()[:4] == lines
+    assert json.loads(mirst(*run, "--json")[1].splitlines()[0])["remarks"] == LITTER
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["data"]["audit"][:4] == LITTER
+    for page in (tmp_path / "audit" / "audit.html", tmp_path / "out" / "report.html"):
+        assert all(f"<li>{sentence}</li>" in page.read_text() for sentence in LITTER)
+
+
+def test_a_study_finds_its_data_from_any_folder(mirst, phantoms, tmp_path, monkeypatch):
+    shutil.copytree(phantoms, tmp_path / "images")
+    (tmp_path / "studies").mkdir()
+    study = tmp_path / "studies" / "s.yaml"
+    study.write_text(
+        "data: {path: ../images, size: 16}\ntraining: {epochs: 1}\ndefenses: [ce]\nattacks: [fgsm]\nfolds: {count: 2}\n"
+    )
+    monkeypatch.chdir(tmp_path / "studies")
+    assert mirst("run", "s.yaml", "--out", tmp_path / "out", "--jobs", 2)[0] == 0
+    monkeypatch.chdir(tmp_path)
+    assert mirst("run", "studies/s.yaml", "--out", "out", "--quiet")[0] == 0  # the same study, which is done
+    assert mirst("run", "out/study.yaml", "--out", "out", "--quiet")[0] == 0
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "images").rename(tmp_path / "moved" / "images")
+    words = refused(mirst("run", "studies/s.yaml", "--out", "out"))
+    assert f"{tmp_path / 'images'} does not exist; name the data set with data.path or --data PATH" in words
+    assert mirst("run", "studies/s.yaml", "--data", "moved/images", "--out", "out", "--quiet")[0] == 0
+
+
+def test_folds_that_would_miss_a_class_are_refused_before_training(mirst, small_yaml, phantoms, tmp_path):
+    rows = ["path,label,group", *(f"benign/phantom-{n:03}.png,benign,b{n}" for n in range(1, 9))]
+    rows += [f"malignant/phantom-{n:03}.png,malignant,m{n % 3}" for n in range(1, 9)]
+    shutil.copytree(phantoms, tmp_path / "data")
+    (tmp_path / "data" / "list.csv").write_text("\n".join(rows))
+    run = ("run", small_yaml, "--data", tmp_path / "data" / "list.csv", "--out", tmp_path / "out")
+    for count, words in (
+        (2, "class malignant has 3 groups, fewer than the 4"),
+        (4, "has 3 groups, fewer than the 4 folds"),
+    ):
+        assert words in refused(mirst(*run, "--set", f"folds.count={count}"))
+        assert not (tmp_path / "out").exists()
+    gone = "data.relabel={" + ", ".join(f"malignant/phantom-{n:03}.png: null" for n in range(1, 9)) + "}"
+    assert "leave no image of class malignant" in refused(mirst(*run, "--set", gone))
+    assert "mirst run would refuse data with 5 folds" in mirst("data", "audit", tmp_path / "data" / "list.csv")[1]
 
 
 @pytest.mark.parametrize("extra", [["--quiet"], ["--json"], ["--track", "tensorboard"]])

@@ -44,7 +44,9 @@ def test_json_lines_tell_plan_epochs_ends_and_the_result():
     epoch = Epoch(number=1, loss=0.5, terms={"clean": 0.2}, eps_share=1.0, clean=None, attacked=0.25, seconds=2.0)
     nameless = replace(epoch, number=2, attacked=math.nan)
     with display:
-        display.plan(Plan({"ce-fold0-seed0": "ce", "ce-fold1-seed0": "ce"}, 1, 0, 2, 2, None))
+        display.plan(
+            Plan({"ce-fold0-seed0": "ce", "ce-fold1-seed0": "ce"}, 1, 0, 2, 2, None, ("1 file was ignored: a.",))
+        )
         display.step(Step("ce-fold0-seed0", epoch))
         display.step(Step("ce-fold0-seed0", nameless))
         display.step(Step("ce-fold0-seed0", None, "the loss is nan"))
@@ -52,7 +54,8 @@ def test_json_lines_tell_plan_epochs_ends_and_the_result():
     display.result(Path("out"), Path("out/report.html"))
     plan, told, unknown, end, kill, result = map(json.loads, lines)
     trials = ["ce-fold0-seed0", "ce-fold1-seed0"]
-    assert plan == {"event": "plan", "pending": trials, "done": 1, "reused": 0, "epochs": 2, "jobs": 2}
+    remarks = {"remarks": ["1 file was ignored: a."]}
+    assert plan == {"event": "plan", "pending": trials, "done": 1, "reused": 0, "epochs": 2, "jobs": 2, **remarks}
     assert told == {"event": "epoch", "trial": trials[0], "seconds_left": None, **asdict(epoch)}
     assert end == {"event": "end", "trial": trials[0], "diverged": "the loss is nan", "killed": None}
     assert unknown["attacked"] is None

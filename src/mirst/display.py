@@ -53,6 +53,8 @@ class StudyDisplay:
 
     def plan(self, plan: Plan) -> None:
         self.clock.plan(plan)
+        for remark in plan.remarks:
+            self._line(f"Data: {remark}")
         before = f", {plan.done} done before" if plan.done else ""
         before += f" ({plan.reused} reused)" if plan.reused else ""
         self._line(f"{plan.done + len(plan.pending)} trials of {plan.epochs} epochs{before}; {plan.jobs} at a time")
@@ -112,7 +114,7 @@ class JsonLines:
     def plan(self, plan: Plan) -> None:
         self.clock.plan(plan)
         names = {"done": plan.done, "reused": plan.reused, "epochs": plan.epochs, "jobs": plan.jobs}
-        self._tell("plan", pending=list(plan.pending), **names)
+        self._tell("plan", pending=list(plan.pending), **names, remarks=list(plan.remarks))
 
     def step(self, step: Step) -> None:
         self.clock.step(step)
@@ -205,7 +207,7 @@ class Clock:
 
 
 def estimate_text(estimate: Estimate) -> str:
-    """A table of the defenses and a sentence about the whole study."""
+    """What to know of the data, a table of the defenses, and a sentence about the whole study."""
     done = f"{estimate.done} trials are done already"
     if not estimate.columns:
         return f"Nothing left to run: all {done}."
@@ -221,9 +223,8 @@ def estimate_text(estimate: Estimate) -> str:
         memory += f" and {_size(estimate.gpu_memory)} of the GPU's"
     left = f"; {done}" if estimate.done else ""
     at_once = f"{min(estimate.jobs, estimate.trials)} at a time"
-    return "\n".join(
-        [*lines, f"About {_duration(estimate.seconds)} for {estimate.trials} trials, {at_once}; {memory}{left}."]
-    )
+    about = f"About {_duration(estimate.seconds)} for {estimate.trials} trials, {at_once}; {memory}{left}."
+    return "\n".join([*(f"Data: {remark}" for remark in estimate.remarks), *lines, about])
 
 
 def _duration(seconds: float) -> str:

@@ -17,6 +17,8 @@ _FORMULA = re.compile(r"(?<![^;\t\r\n])(?=[=+\-@＝＋－＠])|^(?=[\t\r])")
 """Where a spreadsheet begins to compute: at a cell's beginning, which in some countries is after a semicolon."""
 _DISARMED = re.compile(r"(?<![^;\t\r\n])'(?=[=+\-@＝＋－＠])|^'(?=[\t\r])")
 
+_LFS = b"version https://git-lfs.github.com/spec/"
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -57,6 +59,32 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         raise MirstError(f"cannot write {target} ({error.strerror or error})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def first_bytes(path: str | Path, count: int) -> bytes:
+    """At most `count` bytes from the beginning of a regular file; of anything else none.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if not Path(path).is_file():
+        return b""
+    with Path(path).open("rb") as file:
+        return file.read(count)
+
+
+def is_lfs_pointer(path: str | Path) -> bool:
+    """Whether Git LFS has left a pointer in the place of the file."""
+    try:
+        return first_bytes(path, len(_LFS)) == _LFS
+    except OSError:
+        return False
+
+
+def require_content(path: str | Path) -> None:
+    """Raises `MirstError` for a Git LFS pointer, and says how to get the file itself."""
+    if is_lfs_pointer(path):
+        raise MirstError(f"{path} is a Git LFS pointer, not the file; run git lfs pull to get it")
 
 
 def cache_folder() -> Path:

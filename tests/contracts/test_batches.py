@@ -96,10 +96,6 @@ PACKED = {
 }
 
 
-UNCHECKED = {("attack fab", "meta tensors"), ("attack fab", "a rounding step above 1")}
-"""FAB gives back the images that it was given, not those that were checked, where it finds no success."""
-
-
 @functools.cache
 def plain_result(door):
     """On the batch of the fixture."""
@@ -116,9 +112,7 @@ def assert_equal(a, b):
 
 @pytest.mark.parametrize("door", BOTH)
 @pytest.mark.parametrize("kind", RIGHT)
-def test_what_is_taken_counts_as_the_plain_batch(door, kind, batch, request):
-    if (door, kind) in UNCHECKED:
-        request.applymarker(pytest.mark.xfail(reason="FAB gives back unchecked images"))
+def test_what_is_taken_counts_as_the_plain_batch(door, kind, batch):
     assert_equal(BOTH[door](small_cnn(), *RIGHT[kind](*batch)), plain_result(door))
 
 

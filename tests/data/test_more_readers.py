@@ -68,6 +68,28 @@ def test_a_bad_manifest_gets_a_sentence(manifest, rows, words):
         read_dataset(manifest)
 
 
+@pytest.mark.parametrize("number", ["12", "12.0", "12.00", "12.", " 12.0 "])
+def test_groups_and_labels_that_are_numbers_are_one_however_they_are_written(manifest, number):
+    """A column of whole numbers with gaps is stored as floats by pandas and spreadsheets."""
+    rows = [("path", "label", "group"), ("one.png", "0", "12"), ("deep/two.png", "1.0", number), ("three.png", "1", "")]
+    records = {r.name: r for r in read_dataset(write_csv(manifest, rows))}
+    assert records["one.png"].group == records["deep/two.png"].group == "12"
+    assert records["deep/two.png"].label == records["three.png"].label == "1"
+
+
+@pytest.mark.parametrize("missing", ["", "nan", "NaN", "None", "<NA>"])
+def test_a_group_that_pandas_calls_missing_is_none(manifest, missing):
+    rows = [("path", "label", "group"), ("one.png", "None", missing), ("three.png", "b", missing)]
+    records = read_dataset(write_csv(manifest, rows))
+    assert [(r.label, r.group) for r in records] == [("None", None), ("b", None)]
+
+
+@pytest.mark.parametrize("cell", ["012", "P12.0", "12.5", "1e3", "v1.0", "12.0.0", "12,0"])
+def test_other_groups_stay_as_they_are(manifest, cell):
+    rows = [("path", "label", "group"), ("one.png", "a", cell), ("three.png", "b", "x")]
+    assert read_dataset(write_csv(manifest, rows))[0].group == cell
+
+
 def write_medmnist(path, side=28, channels=(), labels=(0, 1, 1)):
     rng = np.random.default_rng(0)
     arrays = {}
@@ -95,6 +117,25 @@ def test_another_medmnist_set_keeps_its_numbers_and_colours(tmp_path):
     assert {r.label for r in records} == {"0", "1", "2"}
     colour = load_images([records[0].file], 28, channels=3)
     assert np.array_equal(colour[0].transpose(1, 2, 0), arrays["test_images"][0])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float32, np.float64, bool])
+def test_the_kind_of_number_of_the_labels_changes_no_class(tmp_path, kind):
+    arrays = write_medmnist(tmp_path / "breastmnist.npz")
+    labels = {name: array.astype(kind) for name, array in arrays.items() if name.endswith("labels")}
+    np.savez(tmp_path / "breastmnist.npz", **arrays | labels)
+    assert {r.label for r in read_dataset(tmp_path / "breastmnist.npz")} == {"malignant", "normal, benign"}
+    np.savez(tmp_path / "other.npz", **arrays | labels)
+    assert {r.label for r in read_dataset(tmp_path / "other.npz")} == {"0", "1"}
+
+
+@pytest.mark.parametrize("wrong", [0.5, np.nan, np.inf])
+def test_labels_that_are_no_class_numbers_are_refused(tmp_path, wrong):
+    arrays = write_medmnist(tmp_path / "set.npz")
+    arrays["val_labels"] = np.array([0, wrong, 1])[:, None]
+    np.savez(tmp_path / "set.npz", **arrays)
+    with pytest.raises(MirstError, match="val_labels holds numbers that are not whole"):
+        read_dataset(tmp_path / "set.npz")
 
 
 def test_a_bad_npz_gets_a_sentence(tmp_path):
@@ -234,6 +275,53 @@ def test_dicom_frames_are_images_and_patients_are_pseudonyms(tmp_path):
     assert np.array_equal(np.asarray(decode(records[1].file)), clip[1])
     with pytest.raises(MirstError, match="3 frames"):
         decode(ImageFile(tmp_path / "benign" / "clip.dcm"))
+
+
+@pytest.fixture
+def clinic(tmp_path):
+    """Class folders of DICOM files under names of every kind, and a picture among them."""
+    clip = np.random.default_rng(0).integers(0, 256, (3, 8, 12), dtype=np.uint8)
+    write_dicom(tmp_path / "set" / "benign" / "1.2.840.113619.2.55", clip)
+    write_dicom(tmp_path / "set" / "malignant" / "IM0001.IMA", RAMP)
+    write_dicom(tmp_path / "set" / "malignant" / "other", RAMP, patient="Roe^4712")
+    write_dicom(tmp_path / "set" / "malignant" / "unnamed.scan", RAMP, patient=None)
+    save(tmp_path / "set" / "benign" / "picture.png")
+    return tmp_path / "set"
+
+
+def test_a_csv_reads_dicom_files_as_a_folder_does(clinic):
+    files = sorted(path for path in clinic.rglob("*") if path.is_file())
+    folder = read_dataset(clinic)
+    rows = [("path", "label"), *((path.relative_to(clinic).as_posix(), path.parent.name) for path in files)]
+    listed = read_dataset(write_csv(clinic / "list.csv", rows))
+    assert len(listed) == 7
+    assert listed == folder
+    assert "4711" not in repr(listed)
+    assert load_images([record.file for record in listed], 16).shape == (7, 1, 16, 16)
+
+
+def test_a_group_in_a_csv_counts_for_all_files_of_the_patient(clinic):
+    rows = [
+        ("path", "label", "group", "source"),
+        ("benign/1.2.840.113619.2.55", "benign", "", "one"),
+        ("malignant/IM0001.IMA", "malignant", "case 7", "two"),
+        ("malignant/other", "malignant", "", "two"),
+    ]
+    records = read_dataset(write_csv(clinic / "list.csv", rows))
+    assert [(r.name, r.group, r.source) for r in records] == [
+        *((f"benign/1.2.840.113619.2.55#{frame}", "case 7", "one") for frame in range(3)),
+        ("malignant/IM0001.IMA", "case 7", "two"),
+        ("malignant/other", "set-patient-2", "two"),
+    ]
+
+
+def test_a_patient_is_one_across_the_sources_of_a_csv(clinic):
+    rows = [
+        ("path", "label", "source"),
+        ("benign/1.2.840.113619.2.55", "a", "one"),
+        ("malignant/IM0001.IMA", "b", "two"),
+    ]
+    assert {r.group for r in read_dataset(write_csv(clinic / "list.csv", rows))} == {"set-patient-1"}
 
 
 def test_a_bad_dicom_gets_a_sentence(tmp_path):

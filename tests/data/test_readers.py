@@ -81,7 +81,6 @@ def test_class_folders(tmp_path):
     records = read_dataset(tmp_path)
     assert [(r.path.name, r.label) for r in records] == [
         ("x.tif", "a"),
-        ("x_mask.png", "a"),
         ("1.png", "b"),
         ("2.JPG", "b"),
     ]
@@ -89,9 +88,28 @@ def test_class_folders(tmp_path):
     assert records[0].name == "a/x.tif"
 
 
+@pytest.mark.parametrize("parts", [("train", "val", "test"), ("Training", "Testing"), ("train",)])
+def test_the_parts_of_a_published_split_are_one_data_set(tmp_path, parts):
+    for number, part in enumerate(parts):
+        for label in ("NORMAL", "PNEUMONIA"):
+            save(tmp_path / part / label / f"{number}.jpeg", number)
+    records = read_dataset(tmp_path)
+    assert Counter(r.label for r in records) == {"NORMAL": len(parts), "PNEUMONIA": len(parts)}
+    assert {r.name.split("/")[0] for r in records} == set(parts)
+
+
+def test_classes_called_test_and_train_may_hold_images(tmp_path):
+    save(tmp_path / "train" / "1.png")
+    save(tmp_path / "test" / "1.png")
+    assert {r.label for r in read_dataset(tmp_path)} == {"train", "test"}
+
+
 def test_what_is_no_data_set_gets_a_sentence(tmp_path):
-    with pytest.raises(MirstError, match="does not exist"):
+    with pytest.raises(MirstError, match=rf"^{tmp_path / 'missing'} does not exist"):
         read_dataset(tmp_path / "missing")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(MirstError, match=r"notes\.txt is neither a \.csv nor a \.npz file"):
+        read_dataset(tmp_path / "notes.txt")
     with pytest.raises(MirstError, match="no class folders"):
         read_dataset(tmp_path)
     save(tmp_path / "a" / "1.png")
@@ -104,6 +122,7 @@ def test_what_is_no_data_set_gets_a_sentence(tmp_path):
 
 def test_positive_class():
     assert positive_class(["benign", "malignant"]) == "malignant"
+    assert positive_class(["Benign", "MALIGNANT"]) == "MALIGNANT"
     assert positive_class(["a", "b"], "a") == "a"
     with pytest.raises(MirstError, match=r"data\.positive"):
         positive_class(["a", "b"])

@@ -32,6 +32,46 @@ def test_backbone_starts_from_a_torchvision_layout_file(tmp_path, suffix):
     assert torch.equal(model.network.fc.weight, head)
 
 
+def without_counters(state):
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+@pytest.mark.parametrize("wrap", ["plain", "wrapped", "prefixed", "legacy", "safetensors", "no suffix", "other suffix"])
+def test_state_dicts_without_counters_load(tmp_path, wrap):
+    """Files of PyTorch before 0.4.1, and of many converters, lack `num_batches_tracked`."""
+    source, model = build_model("resnet_tiny", 1, 2), build_model("resnet_tiny", 1, 2)
+    state, path = without_counters(source.network.state_dict()), tmp_path / "weights.pth"
+    assert len(state) < len(source.network.state_dict())
+    if wrap in ("safetensors", "no suffix", "other suffix"):
+        path = tmp_path / {"safetensors": "w.safetensors", "no suffix": "w", "other suffix": "w.bin"}[wrap]
+        save_file(state, path)
+    elif wrap == "legacy":
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+    elif wrap == "wrapped":
+        torch.save({"state_dict": state}, path)
+    else:
+        torch.save({("module." if wrap == "prefixed" else "") + key: value for key, value in state.items()}, path)
+    loaded = load_backbone(model, path)
+    assert loaded.matched == loaded.of == len(state) - 2
+    own = model.network.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in state.items() if not key.startswith("fc."))
+
+
+def test_other_buffers_are_still_needed(tmp_path):
+    state = build_model("resnet_tiny", 1, 2).network.state_dict()
+    for missing in ("running_mean", "running_var"):
+        save_file({k: v for k, v in state.items() if not k.endswith(missing)}, tmp_path / "w.safetensors")
+        with pytest.raises(MirstError, match=rf"lacks .*{missing}"):
+            load_backbone(build_model("resnet_tiny", 1, 2), tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_git_lfs_pointer_is_named_with_the_mend(tmp_path, suffix):
+    (tmp_path / f"w{suffix}").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(MirstError, match="run git lfs pull"):
+        load_backbone(build_model("resnet_tiny", 1, 2), tmp_path / f"w{suffix}")
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("unpickled",))

@@ -123,6 +123,15 @@ def test_names_and_shapes_are_compared_before_a_tensor_is_read(tmp_path):
             load_model(rewritten(tmp_path / "m.safetensors", wrong))
 
 
+def test_a_checkpoint_without_counters_of_batches_is_read(tmp_path):
+    model = build_model("resnet_tiny", 1, 2, drop_max=True).eval()
+    state = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    loaded, _ = load_model(rewritten(tmp_path / "m.safetensors", state))
+    x = torch.rand(3, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(x), model(x))
+
+
 @pytest.fixture
 def factory(tmp_path, monkeypatch):
     """The name of a factory in the working directory whose import leaves a trace, and the trace."""

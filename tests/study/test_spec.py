@@ -114,6 +114,91 @@ def test_bad_values_get_one_sentence_that_names_the_key(small_yaml, override, wo
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("given", ["images", "./images", "../studies/images", "sub/set.npz"])
+def test_a_relative_path_of_data_is_resolved_from_the_folder_of_the_yaml(tmp_path, monkeypatch, given):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    text = {"one": f"data: {{path: {given}}}", "two": f"data: {{sources: [{{path: {given}}}, {{path: /b}}]}}"}
+    for name, content in text.items():
+        (tmp_path / "studies" / f"{name}.yaml").write_text(content)
+    for start, folder in ((tmp_path, "studies"), (tmp_path / "studies", "."), (tmp_path / "elsewhere", "../studies")):
+        monkeypatch.chdir(start)
+        one, two = (load_spec(Path(folder, f"{name}.yaml")).data for name in text)
+        for path in (one.path, two.sources[0].path):
+            assert path.is_absolute()
+            assert path.resolve() == (tmp_path / "studies" / given).resolve()
+        assert two.sources[1].path == Path("/b")
+
+
+def test_paths_of_the_command_line_are_relative_to_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "s.yaml").write_text("data: {path: images}")
+    monkeypatch.chdir(tmp_path)
+    study = Path("studies/s.yaml")
+    assert load_spec(study, ["data.path=other"]).data.path == tmp_path / "other"
+    assert load_spec(study, ["data={sources: [{path: other}]}"]).data.sources[0].path == tmp_path / "other"
+    assert load_spec(study).with_data(Path("other")).data.path == tmp_path / "other"
+    assert load_spec(study).with_data(None).data.path == tmp_path / "studies" / "images"
+
+
+NAMES = [
+    "yes",
+    "no",
+    "on",
+    "off",
+    "true",
+    "False",
+    "y",
+    "1",
+    "0",
+    "01",
+    "1.0",
+    "1e3",
+    "0x1F",
+    "1_000",
+    "2020-01-01",
+    "12:30:00",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_classes_are_texts(tmp_path, name):
+    (tmp_path / "s.yaml").write_text(
+        f"data: {{classes: [{name}, other], positive: {name}, relabel: {{a.png: {name}, b.png: null}}}}\n"
+        f"training: {{augment: yes, epochs: 12}}"
+    )
+    (tmp_path / "t.yaml").write_text(f"data: {{sources: [{{path: x, labels: {{{name}: {name}, other: null}}}}]}}")
+    spec = load_spec(tmp_path / "s.yaml")
+    assert spec.data.classes == (name, "other")
+    assert spec.data.positive == name
+    assert spec.data.relabel == {"a.png": name, "b.png": None}
+    assert spec.training.augment is True
+    assert spec.training.epochs == 12
+    assert load_spec(tmp_path / "t.yaml").data.sources[0].labels == {name: name, "other": None}
+    line = load_spec(None, [f"data.positive={name}", f"data.classes=[{name}, b]", f"data.relabel={{a: {name}}}"]).data
+    assert (line.positive, line.classes, line.relabel) == (name, (name, "b"), {"a": name})
+    assert StudySpec.model_validate(yaml.safe_load(yaml.safe_dump(spec.resolved()))) == spec
+
+
+def test_what_is_given_instead_of_a_study_gets_the_mend(tmp_path):
+    (tmp_path / "small.yaml").write_text("")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "study.yaml").write_text("")
+    (tmp_path / "list.csv").write_text("path,label\na.png,a\n")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff")
+    for name, words in (
+        (".", rf"is a folder, no study; .*--data {tmp_path}"),
+        ("results", "is a results folder, no study; name the study in it"),
+        ("smal.yaml", rf"study {tmp_path / 'smal.yaml'} does not exist; did you mean small\.yaml"),
+        ("small", "did you mean small.yaml"),
+        ("no/where.yaml", rf"study {tmp_path / 'no/where.yaml'} does not exist; name a YAML file"),
+        ("list.csv", "--data"),
+        ("a.png", "no valid YAML: .*--data"),
+    ):
+        with pytest.raises(MirstError, match=words):
+            load_spec(tmp_path / name)
+
+
 def test_files_that_are_no_study_get_a_sentence(tmp_path):
     with pytest.raises(MirstError, match=r"missing\.yaml"):
         load_spec(tmp_path / "missing.yaml")

@@ -13,11 +13,12 @@ def audit_data(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Data sets.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for groups.csv and the gallery audit.html.")] = None,
 ) -> None:
-    """Look for copies, label conflicts and broken images. Exit code 1 when labels conflict."""
-    from mirst.data.audit import audit, read_for_audit
+    """Look for copies, conflicting labels, broken images, ignored files, small classes. Exit code 1 on a conflict."""
+    from mirst.data import audit, read_for_audit, warn_of_folds
     from mirst.report import write_audit
 
-    findings = audit(read_for_audit(paths))
+    notes: list[str] = []
+    findings = warn_of_folds(audit(read_for_audit(paths, notes.append), notes))
     for sentence in findings.summary():
         typer.echo(sentence)
     if out:

@@ -4,7 +4,7 @@ from mirst.data.audit import Audit, audit, read_for_audit
 from mirst.data.batches import ImageSet, batches
 from mirst.data.cache import CarriedImages, PreparedImages, prepare_images
 from mirst.data.curate import ConflictRule, assign_groups, relabel, settle
-from mirst.data.folds import Fold, make_folds, split_validation
+from mirst.data.folds import FOLDS, VAL_FRACTION, Fold, make_folds, split_validation, warn_of_folds
 from mirst.data.images import decode, letterbox, load_images
 from mirst.data.phantom import make_phantom, write_phantoms
 from mirst.data.readers import READERS, read_dataset, read_datasets
@@ -12,7 +12,9 @@ from mirst.data.record import ImageFile, Record, positive_class
 from mirst.data.travel import write_prepared
 
 __all__ = [
+    "FOLDS",
     "READERS",
+    "VAL_FRACTION",
     "Audit",
     "CarriedImages",
     "ConflictRule",
@@ -37,6 +39,7 @@ __all__ = [
     "relabel",
     "settle",
     "split_validation",
+    "warn_of_folds",
     "write_phantoms",
     "write_prepared",
 ]

@@ -1,9 +1,9 @@
 """What is wrong with a data set before anything is trained on it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mirst.data.inspection import Inspection, inspect_images
 from mirst.data.readers import read_dataset
+from mirst.data.readers.left_out import listed
 from mirst.data.record import Record
 from mirst.data.similarity import Pair
 
@@ -25,6 +26,8 @@ class Audit:
     """Of each record: named ones and pairs joined."""
     conflicts: list[list[int]]
     """Sets of images joined by pairs, filed under more than one class."""
+    notes: tuple[str, ...] = ()
+    """What else is known of the data sets, in sentences: which of their files are no images, for one."""
 
     @property
     def overlaps(self) -> list[Pair]:
@@ -41,12 +44,28 @@ class Audit:
         """The records of `conflicts`."""
         return [[self.records[i] for i in group] for group in self.conflicts]
 
+    def grouped(self) -> list[Record]:
+        """The records, each in its group."""
+        return [replace(record, group=group) for record, group in zip(self.records, self.groups, strict=True)]
+
     def balance(self) -> dict[tuple[str, str], Counter[str]]:
         """Images per class, by source and scanner."""
         counts: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         for record in self.records:
             counts[record.source, record.scanner or "not named"][record.label] += 1
         return dict(counts)
+
+    def remarks(self) -> list[str]:
+        """What one should know before a run, in sentences: images that look like masks, and the notes."""
+        masks = [self._beside(number) for number in self.found.two_level]
+        if not masks:
+            return list(self.notes)
+        look = "1 image looks like a mask" if len(masks) == 1 else f"{len(masks)} images look like masks"
+        return [
+            f"WARNING: {look}, with two gray levels: {listed(masks)}. Remove every mask, or put the word mask into its "
+            "file name.",
+            *self.notes,
+        ]
 
     def summary(self) -> list[str]:
         """The findings in sentences, the gravest first."""
@@ -57,6 +76,7 @@ class Audit:
         copies = sum(len(same) - 1 for same in found.exact)
         return [
             *sentences,
+            *self.remarks(),
             f"{len(self.records)} images form {len(set(self.groups))} groups; {len(found.pairs)} pairs show the same, "
             f"{copies} exact copies among them.",
             f"{len(self.conflicts)} groups of look-alikes are filed under more than one class.",
@@ -64,33 +84,55 @@ class Audit:
             f"{len(found.unreadable)} files are unreadable, {len(found.blank)} images blank, {len(found.tiny)} tiny.",
         ]
 
+    def _beside(self, number: int) -> str:
+        """The name of the image, and of the one whose name its own begins with, of the same folder if there is one."""
+        name, source = self.records[number].name, self.records[number].source
+        stem, folder = PurePath(name).stem, PurePath(name).parent
+        others = [r.name for r in self.records if r.source == source and r.name != name and _begins(stem, r.name)]
+        if not others:
+            return name
+        return f"{name} (beside {max(others, key=lambda other: (PurePath(other).parent == folder, len(other)))})"
+
     def _differ(self, pair: Pair, field: str) -> bool:
         return bool(getattr(self.records[pair.first], field) != getattr(self.records[pair.second], field))
 
 
-def audit(records: Sequence[Record]) -> Audit:
+def audit(records: Sequence[Record], notes: Sequence[str] = ()) -> Audit:
     """Look for copies, near-copies, label conflicts, and unreadable, blank or tiny images.
+
+    Args:
+        notes: what `read_dataset` remarked, for the findings.
 
     Raises:
         MirstError: the cache cannot be written.
     """
     found = inspect_images([record.file for record in records])
-    return Audit(list(records), found, _groups(records, found.pairs), _conflicts(records, found.pairs))
+    groups, conflicts = _groups(records, found.pairs), _conflicts(records, found.pairs)
+    return Audit(list(records), found, groups, conflicts, tuple(notes))
 
 
-def read_for_audit(paths: Sequence[str | Path]) -> list[Record]:
+def read_for_audit(paths: Sequence[str | Path], on_remark: Callable[[str], object] | None = None) -> list[Record]:
     """The records of several data sets; a name that two of them share gets a number.
+
+    Args:
+        on_remark: as for `read_dataset`.
 
     Raises:
         MirstError: a path that `read_dataset` refuses.
     """
     records: list[Record] = []
     for number, path in enumerate(paths, start=1):
-        own = read_dataset(path)
+        own = read_dataset(path, on_remark=on_remark)
         if {r.source for r in own} & {r.source for r in records}:
             own = [replace(r, source=f"{r.source}-{number}", group=r.group and f"{number}-{r.group}") for r in own]
         records += own
     return records
+
+
+def _begins(stem: str, name: str) -> bool:
+    """Whether `stem` is that of the file `name`, or continues it after something that is no letter or digit."""
+    rest = stem.removeprefix(PurePath(name).stem)
+    return rest != stem and not rest[:1].isalnum()
 
 
 def _groups(records: Sequence[Record], pairs: Sequence[Pair]) -> list[str]:

@@ -71,7 +71,7 @@ def content_key(files: Sequence[ImageFile], *settings: int) -> str:
     for path, _ in files:
         if path not in contents:
             contents[path] = _digest(path)
-    everything = [*settings, [(contents[path], path.suffix.lower(), item) for path, item in files]]
+    everything = [*settings, [(contents[path], item) for path, item in files]]
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:32]
 
 

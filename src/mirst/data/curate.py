@@ -53,5 +53,4 @@ def settle(audited: Audit, conflicts: ConflictRule = "keep") -> list[Record]:
     for reason in audited.found.unreadable.values():
         raise MirstError(reason)
     dropped = {i for group in audited.conflicts for i in group} if conflicts == "drop" else set()
-    grouped = enumerate(zip(audited.records, audited.groups, strict=True))
-    return [replace(record, group=group) for i, (record, group) in grouped if i not in dropped]
+    return [record for i, record in enumerate(audited.grouped()) if i not in dropped]

@@ -15,7 +15,6 @@ from mirst.data.pictures import MAX_SIDE
 from mirst.data.record import Stamp, file_stamp
 from mirst.errors import MirstError
 
-SUFFIXES = frozenset({".dcm", ".dicom"})
 MAX_PIXELS = 2**29
 """Values of all frames of a file."""
 MAX_FRAME = 2**26
@@ -25,17 +24,6 @@ SMALL, MAX_RATIO = 2**27, 50
 DEFLATED = "1.2.840.10008.1.2.1.99"
 TISSUE = 1
 """Region Data Type of B-mode tissue (DICOM PS3.3, C.8.5.5)."""
-
-
-def is_dicom(path: Path) -> bool:
-    """By suffix; a file without one by its magic number."""
-    if path.suffix:
-        return path.suffix.lower() in SUFFIXES
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def frame_count(path: Path) -> int:

@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from mirst.data.dicom import decode_dicom, is_dicom
+from mirst.data.dicom import decode_dicom
+from mirst.data.file_kind import Kind, file_kind
 from mirst.data.npz import npz_array
 from mirst.data.pictures import MAX_SIDE, open_picture
 from mirst.data.record import ImageFile
 from mirst.errors import MirstError
+from mirst.files import require_content
 
 Pixels = NDArray[np.uint8]
 
@@ -23,15 +25,18 @@ def decode(file: ImageFile, channels: int = 1) -> Image.Image:
     files are shown as their window says and cropped to the tissue region.
 
     Raises:
-        MirstError: the file is missing or no regular one, truncated, too large to be safe, or no image.
+        MirstError: the file is missing or no regular one, a Git LFS pointer, truncated, too large to be safe, or
+            no image.
     """
     if not file.path.is_file():
         raise MirstError(f"{file.path} is no file; correct its path or remove it")
-    if file.path.suffix.lower() == ".npz":
+    require_content(file.path)
+    kind = file_kind(file.path)
+    if kind is Kind.NPZ:
         image = _decode_npz(file)
-    elif file.path.suffix.lower() == ".npy":
+    elif kind is Kind.NPY:
         image = _decode_npy(file)
-    elif is_dicom(file.path):
+    elif kind is Kind.DICOM:
         image = decode_dicom(file.path, file.item)
     else:
         image = _decode_picture(file.path)

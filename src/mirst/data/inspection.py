@@ -3,7 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from mirst.data.cache import content_key
-from mirst.data.images import decode
+from mirst.data.images import Pixels, decode
 from mirst.data.record import ImageFile
 from mirst.data.similarity import Pair, describe_all, find_pairs
 from mirst.errors import MirstError
@@ -19,13 +19,17 @@ from mirst.files import cache_folder, write_text
 
 FINDINGS = "inspection.json"
 """Of a prepared folder."""
-VERSION = 1
+VERSION = 2
 """Of the inspection; a change of it makes every remembered one stale."""
 WORKING_SIDE = 320
 """Longest side at which images are compared; larger ones are reduced to it."""
 SMALLEST_SIDE = 32
 BLANK_DEVIATION = 2.0
 """Gray levels of standard deviation below which an image is blank."""
+NEAR = 8
+"""Gray levels by which compression moves the two levels of a mask."""
+MAX_BETWEEN = 0.02
+"""Share of the pixels of a compressed mask that lie between its two levels."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Inspection:
     """Sets of images with the same pixels."""
     pairs: list[Pair]
     """Images that show the same, exact copies among them."""
+    two_level: list[int] = field(default_factory=list)
+    """Images of two gray levels, as masks have; not known of folders prepared by earlier versions."""
 
 
 _JSON = TypeAdapter(Inspection)
@@ -105,6 +111,7 @@ def _restricted(found: Inspection, chosen: Sequence[int]) -> Inspection:
             for p in found.pairs
             if p.first in at and p.second in at
         ],
+        two_level=[at[i] for i in found.two_level if i in at],
     )
 
 
@@ -112,7 +119,7 @@ def _look(files: Sequence[ImageFile]) -> Inspection:
     pictures: dict[int, Image.Image] = {}
     unreadable: dict[int, str] = {}
     prints: defaultdict[str, list[int]] = defaultdict(list)
-    blank, tiny = [], []
+    blank, tiny, two_level = [], [], []
     for number, file in enumerate(files):
         try:
             image = decode(file)
@@ -122,6 +129,8 @@ def _look(files: Sequence[ImageFile]) -> Inspection:
         prints[hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()].append(number)
         if min(image.size) < SMALLEST_SIDE:
             tiny.append(number)
+        if _has_two_levels(np.asarray(image)):
+            two_level.append(number)
         if np.asarray(image).std() < BLANK_DEVIATION:
             blank.append(number)
         else:
@@ -133,7 +142,20 @@ def _look(files: Sequence[ImageFile]) -> Inspection:
         tiny=tiny,
         exact=[same for same in prints.values() if len(same) > 1],
         pairs=_pairs(pictures),
+        two_level=two_level,
     )
+
+
+def _has_two_levels(pixels: Pixels) -> bool:
+    """Whether all pixels have one of two values, or nearly so, as in a mask that is stored with loss."""
+    counts = np.bincount(pixels.ravel(), minlength=256)
+    levels = np.flatnonzero(counts)
+    dark, bright = levels[0], levels[-1]
+    if len(levels) == 2 or bright - dark <= 2 * NEAR:
+        return len(levels) == 2
+    between = counts[dark + NEAR + 1 : bright - NEAR].sum()
+    smaller = min(counts[: dark + NEAR + 1].sum(), counts[bright - NEAR :].sum())
+    return bool(between <= min(MAX_BETWEEN * pixels.size, smaller))
 
 
 def _pairs(pictures: dict[int, Image.Image]) -> list[Pair]:

@@ -52,12 +52,12 @@ class Record:
 
 
 def positive_class(classes: Sequence[str], named: str | None = None) -> str:
-    """The class that sensitivity counts: the one `named`, else "malignant".
+    """The class that sensitivity counts: the one `named`, else "malignant" in any letter case.
 
     Raises:
         MirstError: it is not among `classes`.
     """
-    positive = named or "malignant"
+    positive = named or next((name for name in classes if name.lower() == "malignant"), "malignant")
     if positive not in classes:
         known = ", ".join(classes)
         if named:

@@ -17,7 +17,7 @@ from mirst.errors import MirstError
 from mirst.files import atomic, cache_folder
 from mirst.nn.models import Normalized
 from mirst.nn.pickled import require_plain
-from mirst.nn.tensors import open_tensors
+from mirst.nn.tensors import COUNTER, is_tensors, open_tensors
 
 IMAGENET = {
     "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
@@ -38,7 +38,7 @@ class LoadedBackbone:
     """Of the file."""
     matched: int
     of: int
-    """Tensors of the network, its head left out."""
+    """Tensors of the network, without its head and without the counters of batch norms that the file lacks."""
     unused: tuple[str, ...]
     """Tensors of the file that the network has no place for."""
 
@@ -53,7 +53,7 @@ def load_backbone(model: nn.Module, weights: str | Path, name: str = "") -> Load
     """Start `model` from weights of torchvision's layout, its head excepted.
 
     Args:
-        weights: a `.safetensors` file, or a `.pth` file (read with `weights_only=True` where it is seen to
+        weights: a safetensors file, or one of `torch.save` (read with `weights_only=True` where it is seen to
             be a plain state dict), also one that wraps it or prefixes its keys; or `imagenet`, downloaded once; or
             `simclr-imagenet`, a converted file in the cache.
         name: of the model, for `imagenet`.
@@ -67,7 +67,7 @@ def load_backbone(model: nn.Module, weights: str | Path, name: str = "") -> Load
     own = network.state_dict()
     source = _unprefixed(_read_state(path), own)
     fitting = {k: v for k, v in source.items() if k in own and _fits(v, own[k]) and not k.startswith(HEAD)}
-    body = [key for key in own if not key.startswith(HEAD)]
+    body = [k for k in own if not k.startswith(HEAD) and (k in source or not k.endswith(COUNTER))]
     missing = [key for key in body if key not in fitting]
     if missing:
         raise MirstError(
@@ -140,7 +140,7 @@ def _imagenet(url: str) -> Path:
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     try:
-        state = _read_tensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
+        state = _read_tensors(path) if is_tensors(path) else _read_pickled(path)
     except Exception as error:
         raise MirstError(f"model.weights: {path} cannot be read as a state dict ({error})") from error
     for wrapper in ("state_dict", "model"):

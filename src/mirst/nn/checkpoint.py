@@ -13,7 +13,7 @@ from torch import nn
 from mirst.errors import MirstError, plain
 from mirst.files import atomic
 from mirst.nn.models import MAX_CLASSES, build_model
-from mirst.nn.tensors import open_tensors
+from mirst.nn.tensors import COUNTER, open_tensors
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -110,7 +110,8 @@ def _require_fitting(file: Any, model: nn.Module) -> None:
     """Compare names and shapes before any tensor is read."""
     own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     there = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    different = sorted(key for key in own.keys() | there.keys() if own.get(key) != there.get(key))
+    lacking = {key for key in own.keys() - there.keys() if key.endswith(COUNTER)}
+    different = sorted(key for key in (own.keys() | there.keys()) - lacking if own.get(key) != there.get(key))
     if different:
         first = different[0]
         raise RuntimeError(

@@ -9,6 +9,8 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
+from mirst.files import require_content
+
 MAPPING = "collections OrderedDict"
 KINDS = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 PLAIN = {
@@ -33,8 +35,9 @@ def require_plain(path: Path) -> None:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is damaged, or holds more than a plain state dict.
+        ValueError: it is damaged, a Git LFS pointer, or holds more than a plain state dict.
     """
+    require_content(path)
     with path.open("rb") as file:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive, _object(archive, path) as pickle:

@@ -14,6 +14,9 @@ MAX_NODES = 20_000
 MAX_DEPTH = 30
 MAX_LENGTH = 10_000
 """Characters of a single value."""
+NAMES = frozenset({"classes", "positive", "labels", "relabel"})
+"""Keys under which every value but null is the name of a class or image: `yes` and `1.0` are read as written."""
+READ_AS_VALUES = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp"))
 SAID = 300
 """Characters of what is wrong: errors quote what they met."""
 
@@ -35,25 +38,33 @@ def read_yaml(path: Path) -> Any:
         raise MirstError(f"{path} is no valid YAML: {error}") from error
 
 
-def parse_yaml(text: str) -> Any:
+def parse_yaml(text: str, key: str = "") -> Any:
     """What a text of the command line says.
+
+    Args:
+        key: under which the value belongs; see `NAMES`.
 
     Raises:
         MirstError: as `read_yaml`.
     """
     try:
-        return _parsed(text)
+        return _parsed(text, key)
     except ValueError as error:
         shown = text if len(text) <= SAID else f"{text[:SAID]} ..."
         raise MirstError(f"{shown} is no valid YAML value: {error}") from error
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str, key: str = "") -> Any:
     """Raises `ValueError` for whatever is wrong."""
     if len(text) > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES} bytes")
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 (a safe one)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _keep_names(node, key in NAMES)
+        return loader.construct_document(node)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())[:SAID]) from error
     except Exception as error:  # a date that the calendar lacks, an empty !!int: whatever Python's own raise
@@ -88,6 +99,19 @@ class _Loader(yaml.SafeLoader):
         if self.nodes > MAX_NODES:
             raise yaml.YAMLError(f"it holds more than {MAX_NODES} values, aliases written out")
         return node
+
+
+def _keep_names(node: yaml.Node, are_names: bool) -> None:
+    """Make texts of the values below the keys `NAMES`; null stays null."""
+    if isinstance(node, yaml.ScalarNode) and are_names and node.tag in READ_AS_VALUES:
+        node.tag = "tag:yaml.org,2002:str"
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _keep_names(item, are_names)
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            _keep_names(key, are_names)
+            _keep_names(value, are_names or (isinstance(key, yaml.ScalarNode) and key.value in NAMES))
 
 
 def _require_sane(node: yaml.Node) -> None:

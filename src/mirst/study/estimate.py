@@ -58,6 +58,8 @@ class Estimate:
     memory: int
     """Peak of all processes together, in bytes; what they share of libraries is counted once."""
     gpu_memory: int
+    remarks: tuple[str, ...] = ()
+    """What one should know of the data, in sentences."""
 
     @property
     def trials(self) -> int:
@@ -112,6 +114,7 @@ def estimate_study(
         seconds=start + preparing + makespan(list(seconds.values()), workers, start),  # this process started too
         memory=peak_memory() + workers * (max(column.memory for column in columns) - library_memory()),
         gpu_memory=workers * max(column.gpu_memory for column in columns),
+        remarks=tuple(prepared.audit.remarks()),
     )
 
 

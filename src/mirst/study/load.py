@@ -20,14 +20,19 @@ Entry = TypeVar("Entry")
 def load_spec(path: str | Path | None, overrides: Sequence[str] = ()) -> StudySpec:
     """Read a study from YAML, `key.key=value` overrides applied.
 
+    A relative path of data is resolved from the folder of the YAML; in an override, from the working directory.
+
     Raises:
         MirstError: no such file, no YAML, an unknown key, a value out of range; the sentence names
             file and key.
     """
     where = "study" if path is None else str(path)
     raw = {} if path is None else _read_study(Path(path))
+    if path is not None:
+        _resolve_data(raw, Path(path).absolute().parent)
     for override in overrides:
         _apply(raw, override)
+    _resolve_data(raw, Path.cwd())
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:
@@ -82,12 +87,42 @@ def _one_sentence(what: str, parse: Callable[[object], Entry], raw: object) -> E
 
 
 def _read_study(path: Path) -> dict[str, Any]:
-    raw = read_yaml(path)
+    if not path.is_file():
+        raise MirstError(_no_study(path))
+    try:
+        raw = read_yaml(path)
+    except MirstError as error:
+        if path.suffix.lower() in (".yaml", ".yml"):
+            raise
+        raise MirstError(f"{error}; name a study, a YAML file, and a data set with --data") from error
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        raise MirstError(f"{path} must hold keys such as data, training and defenses")
+        raise MirstError(f"{path} must hold keys such as data, training and defenses; name a data set with --data")
     return raw
+
+
+def _no_study(path: Path) -> str:
+    """Why there is no study at `path`, and what to write instead."""
+    if (path / "study.yaml").is_file():
+        return f"{path} is a results folder, no study; name the study in it, {path / 'study.yaml'}, with --out {path}"
+    if path.is_dir():
+        return f"{path} is a folder, no study; name a study, a YAML file, and the images with --data {path}"
+    if path.exists():
+        return f"{path} is no regular file; name a study, a YAML file"
+    there = sorted(one.name for one in path.absolute().parent.glob("*.y*ml"))
+    known = suggestion(path.name, there) if there else "; name a YAML file (docs/guide.md, Study keys)"
+    return f"study {path.resolve()} does not exist{known}"
+
+
+def _resolve_data(raw: dict[str, Any], folder: Path) -> None:
+    """Make the relative paths of data absolute, from `folder`; whatever is no path is judged later."""
+    data = raw.get("data")
+    sources = data.get("sources") if isinstance(data, dict) else None
+    for place in (data, *(sources if isinstance(sources, list) else ())):
+        if isinstance(place, dict) and isinstance(place.get("path"), str):
+            path = Path(place["path"])
+            place["path"] = str(folder / (path.expanduser() if path.parts[:1] == ("~",) else path))
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
@@ -100,7 +135,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         node = node.setdefault(key, {}) if isinstance(node, dict) else None
     if not isinstance(node, dict):
         raise MirstError(f"--set {override}: {'.'.join(parents)} holds no keys of its own; set it as a whole")
-    node[last] = parse_yaml(text)
+    node[last] = parse_yaml(text, last)
 
 
 def _sentence(error: ValidationError) -> str:

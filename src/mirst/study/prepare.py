@@ -1,5 +1,7 @@
 """From a spec to images, labels and folds in memory."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -25,16 +27,23 @@ def prepare(spec: StudySpec) -> Prepared:
 
     Raises:
         MirstError: no data named, unreadable data, no positive class, too little of a class for the
-            folds, or a model that cannot be built or cannot take the images.
+            folds and validation, or a model that cannot be built or cannot take the images.
     """
-    records = _read(spec)
+    notes: list[str] = []
+    records = _read(spec, notes.append)
     classes = tuple(spec.data.classes or sorted({record.label for record in records}))
     positive = positive_class(classes, spec.data.positive)
     weights = _try_model(spec, len(classes))
-    audited = audit(relabel(records, spec.data.relabel, classes))
+    audited = audit(relabel(records, spec.data.relabel, classes), notes)
     records = settle(audited, spec.data.conflicts)
+    for name in set(classes) - {record.label for record in records}:
+        raise MirstError(
+            f"data.relabel and data.conflicts leave no image of class {name}; leave it out of data.classes"
+        )
     images = prepare_images([record.file for record in records], spec.data.size, spec.data.channels)
-    folds = make_folds(records, spec.folds.count, spec.folds.kind, spec.folds.seed)
+    folds = make_folds(
+        records, spec.folds.count, spec.folds.kind, spec.folds.seed, val_fraction=spec.training.val_fraction
+    )
     return Prepared(
         spec=spec,
         audit=audited,
@@ -48,12 +57,14 @@ def prepare(spec: StudySpec) -> Prepared:
     )
 
 
-def _read(spec: StudySpec) -> list[Record]:
+def _read(spec: StudySpec, on_remark: Callable[[str], object]) -> list[Record]:
     if spec.data.path is not None:
-        return read_dataset(spec.data.path, spec.data.classes)
+        return read_dataset(spec.data.path, spec.data.classes, on_remark=on_remark)
     if not spec.data.sources:
         raise MirstError("data.path is not set; name the image folder in the YAML or with --data PATH")
-    sources = [read_dataset(one.path, labels=one.labels, source=one.source) for one in spec.data.sources]
+    sources = [
+        read_dataset(one.path, labels=one.labels, source=one.source, on_remark=on_remark) for one in spec.data.sources
+    ]
     return read_datasets(sources, spec.data.classes)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 
-from mirst.data import ConflictRule
+from mirst.data import FOLDS, VAL_FRACTION, ConflictRule
 from mirst.errors import MirstError
 from mirst.study.entries import AttackEntry, DefenseEntry, attack_entry, defense_entry, plain
 from mirst.training import Training
@@ -59,7 +59,7 @@ class ModelSpec(_Section):
 
 
 class FoldSpec(_Section):
-    count: int = Field(5, ge=2)
+    count: int = Field(FOLDS, ge=2)
     kind: Literal["group", "random"] = "group"
     """Whole groups, or image by image as in the paper, which leaks near-duplicates."""
     seed: int = Field(0, ge=0, lt=2**31)
@@ -74,7 +74,7 @@ class TrialTraining(Training):
     batch_size: int = 16
     augment: bool = True
     """Random flips and small shifts."""
-    val_fraction: float = 0.15
+    val_fraction: float = VAL_FRACTION
     """Share of the training fold held out to select and to set the threshold; 0 holds out none."""
     threads: int = 1
     """CPU threads of a trial, fixed so that parallel trials change no number."""
@@ -124,10 +124,10 @@ class StudySpec(_Section):
         return self
 
     def with_data(self, path: Path | None) -> "StudySpec":
-        """This study on the image folder `path`; unchanged for `None`."""
+        """This study on the data set `path`, relative to the working directory; unchanged for `None`."""
         if path is None:
             return self
-        return self.model_copy(update={"data": self.data.model_copy(update={"path": path, "sources": ()})})
+        return self.model_copy(update={"data": self.data.model_copy(update={"path": path.absolute(), "sources": ()})})
 
     def resolved(self) -> dict[str, Any]:
         """Plain values, defaults filled in; `StudySpec.model_validate` reads them back."""

@@ -2,15 +2,16 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from mirst.data.readers import breast, busbra, busi, class_folders, manifest, medmnist, prepared
+from mirst.data.readers.left_out import folder_contents, left_out
 from mirst.data.record import Record
 from mirst.errors import MirstError, plain
-from mirst.files import harmless
+from mirst.files import harmless, require_content
 
 MAX_LABEL = 200
 """Characters of the name of a class."""
@@ -19,16 +20,18 @@ MAX_LABEL = 200
 class Reader(NamedTuple):
     recognises: Callable[[Path], bool]
     read: Callable[[Path], list[Record]]
+    contents: Callable[[Path], Iterable[Path]] = lambda _: ()
+    """The files of the data set, from which images are chosen by the reader."""
 
 
 READERS: dict[str, Reader] = {
     "prepared": Reader(prepared.recognises, prepared.read),
-    "manifest": Reader(manifest.recognises, manifest.read),
+    "manifest": Reader(manifest.recognises, manifest.read, manifest.contents),
     "medmnist": Reader(medmnist.recognises, medmnist.read),
-    "busbra": Reader(busbra.recognises, busbra.read),
-    "breast": Reader(breast.recognises, breast.read),
-    "busi": Reader(busi.recognises, busi.read),
-    "class folders": Reader(class_folders.recognises, class_folders.read),
+    "busbra": Reader(busbra.recognises, busbra.read, busbra.contents),
+    "breast": Reader(breast.recognises, breast.read, breast.contents),
+    "busi": Reader(busi.recognises, busi.read, folder_contents),
+    "class folders": Reader(class_folders.recognises, class_folders.read, folder_contents),
 }
 
 
@@ -37,20 +40,22 @@ def read_dataset(
     classes: Sequence[str] | None = None,
     labels: Mapping[str, str | None] | None = None,
     source: str | None = None,
+    on_remark: Callable[[str], object] | None = None,
 ) -> list[Record]:
     """The records of a data set, sorted by class and name.
 
-    Recognised are BUSI in its published layout (masks are not images), BUS-BRA in its (`Case` is
-    the group), BrEaST in its (labels in a spreadsheet or CSV, the case is the group), MedMNIST
-    `.npz` files, what `mirst data prepare` wrote, a CSV manifest with the columns `path,label` and,
-    where known, `group,source`, and plain class folders with images or DICOM files (the patient is
-    the group).
+    Recognised are BUSI in its published layout, BUS-BRA in its (`Case` is the group), BrEaST in its
+    (labels in a spreadsheet or CSV, the case is the group), MedMNIST `.npz` files, what
+    `mirst data prepare` wrote, a CSV manifest with the columns `path,label` and, where known,
+    `group,source`, and plain class folders. The patient is the group of DICOM files. Image files are
+    known by their content, and masks by their names; masks are not images.
 
     Args:
         classes: keep these only; `None` keeps all.
         labels: new names of the classes, every one of them mentioned; those mapped to `None` are
             left out.
         source: name of the data set, instead of the reader's.
+        on_remark: told in sentences which files of the data set were ignored, and which masks were left out.
 
     Raises:
         MirstError: nothing there that is a data set, a class without images, fewer than two
@@ -59,23 +64,39 @@ def read_dataset(
         of one name.
     """
     root = Path(path)
-    if not root.exists():
-        raise MirstError(f"data folder {root} does not exist; name the folder that holds the images")
+    _require_readable(root)
     try:
         reader = next((reader for reader in READERS.values() if reader.recognises(root)), None)
-        records = [] if reader is None else reader.read(root)
+        if reader is None:
+            raise MirstError(_unknown(root))
+        records = reader.read(root)
+        if on_remark is not None:
+            for remark in left_out(root if root.is_dir() else root.parent, reader.contents(root), records):
+                on_remark(remark)
     except OSError as error:
         raise MirstError(f"cannot read {error.filename or root} ({error.strerror or error})") from error
-    if reader is None:
-        raise MirstError(
-            f"{root} holds no class folders and is no data set known to mirst; "
-            "put the images of each class into a folder of its name, or write a CSV with path,label"
-        )
     if source is not None:
         records = [replace(record, source=source) for record in records]
     if labels is not None:
         records = _relabelled(records, labels, root)
     return _uniform(_selected(records, classes, root), root)
+
+
+def _require_readable(root: Path) -> None:
+    if not root.exists():
+        raise MirstError(f"{root.resolve()} does not exist; name the data set with data.path or --data PATH")
+    require_content(root)
+
+
+def _unknown(root: Path) -> str:
+    if root.is_file():
+        return (
+            f"{root} is neither a .csv nor a .npz file; name a folder with a folder per class, a CSV or a MedMNIST file"
+        )
+    return (
+        f"{root} holds no class folders and is no data set known to mirst; put the images of each class into a folder "
+        "of its name, or write a CSV with path,label"
+    )
 
 
 def read_datasets(sources: Sequence[list[Record]], classes: Sequence[str] | None = None) -> list[Record]:

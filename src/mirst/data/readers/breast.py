@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from mirst.data.readers.table import has_columns, read_table
+from mirst.data.readers.left_out import folder_contents
+from mirst.data.readers.table import as_group, has_columns, read_table
 from mirst.data.record import Record
 from mirst.errors import MirstError
 
@@ -21,17 +22,23 @@ def read(root: Path) -> list[Record]:
     """
     table = _table(root)
     assert table is not None  # recognises() said so
-    places = {p.name: p for p in sorted(root.rglob("*.png")) if p.is_file()}
+    rows = read_table(table, COLUMNS)
+    listed = {Path(row["Image_filename"]).name for row in rows}
+    places = {p.name: p for p in sorted(root.rglob("*")) if p.name in listed and p.is_file()}
     records = []
-    for row in read_table(table, COLUMNS):
+    for row in rows:
         image = places.get(Path(row["Image_filename"]).name)
         if image is None:
             raise MirstError(f"{table} lists {row['Image_filename']}, which is not below {root}; restore it")
-        group = f"breast-case-{row['CaseID']}"
-        records.append(
-            Record(image, row["Classification"].lower(), group, "breast", image.relative_to(root).as_posix())
-        )
+        case, name = as_group(row["CaseID"]), image.relative_to(root).as_posix()
+        records.append(Record(image, row["Classification"].lower(), case and f"breast-case-{case}", "breast", name))
     return records
+
+
+def contents(root: Path) -> list[Path]:
+    """All files but the table that is read."""
+    table = _table(root)
+    return [path for path in folder_contents(root) if path != table]
 
 
 def _table(root: Path) -> Path | None:

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from mirst.data.readers.table import read_table
+from mirst.data.file_kind import is_image
+from mirst.data.readers.class_folders import visible
+from mirst.data.readers.left_out import folder_contents
+from mirst.data.readers.table import as_group, read_table
 from mirst.data.record import Record
 from mirst.errors import MirstError
 
@@ -15,14 +18,25 @@ def recognises(root: Path) -> bool:
 
 def read(root: Path) -> list[Record]:
     """Both views of a case share its group. Raises `MirstError` for a listed image that is missing."""
-    if not (root / TABLE).is_file():
-        root = root / "BUSBRA"
+    root = published(root)
+    images = {path.stem: path for path in visible(root / "Images") if path.is_file() and is_image(path)}
     records = []
     for row in read_table(root / TABLE, ("ID", "Case", "Pathology")):
-        image = root / "Images" / f"{row['ID']}.png"
-        if not image.is_file():
-            raise MirstError(f"{root / TABLE} lists {row['ID']}, but {image} is missing; restore it or remove the row")
-        name = f"Images/{image.name}"
-        scanner = row.get("Device") or None
-        records.append(Record(image, row["Pathology"], f"busbra-case-{row['Case']}", "busbra", name, scanner=scanner))
+        image = images.get(row["ID"])
+        if image is None:
+            raise MirstError(
+                f"{root / TABLE} lists {row['ID']}, but no image of that name is in {root / 'Images'}; restore it or "
+                "remove the row"
+            )
+        case, name, scanner = as_group(row["Case"]), f"Images/{image.name}", row.get("Device") or None
+        records.append(Record(image, row["Pathology"], case and f"busbra-case-{case}", "busbra", name, scanner=scanner))
     return records
+
+
+def published(root: Path) -> Path:
+    return root if (root / TABLE).is_file() else root / "BUSBRA"
+
+
+def contents(root: Path) -> list[Path]:
+    """All files but the table that is read."""
+    return [path for path in folder_contents(published(root)) if path.name != TABLE]

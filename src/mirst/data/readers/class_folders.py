@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
-from mirst.data.dicom import is_dicom
-from mirst.data.readers.dicom import dicom_records
+from mirst.data.file_kind import is_image
+from mirst.data.masks import is_mask, is_mask_folder
+from mirst.data.readers.dicom import by_frame
+from mirst.data.readers.left_out import is_hidden
 from mirst.data.record import Record
 from mirst.errors import MirstError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+"""Folders of a published split, each with class folders."""
+IMAGE_FOLDERS = frozenset({"image", "images", "img", "imgs"})
+"""Folders in a class folder that may hold its images."""
 
 
 def recognises(root: Path) -> bool:
@@ -16,29 +21,43 @@ def recognises(root: Path) -> bool:
 
 def read(root: Path) -> list[Record]:
     """Raises `MirstError` for a class without images."""
-    source = root.resolve().name
-    records = []
-    dicoms: list[tuple[Path, str]] = []
-    for folder in class_folders(root):
-        images = image_files(folder)
-        found = [p for p in _files(folder) if is_dicom(p)]
-        if not images and not found:
-            raise MirstError(
-                f"class folder {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}, DICOM); "
-                "fill it or remove it"
-            )
-        records += [Record(p, folder.name, None, source, f"{folder.name}/{p.name}") for p in images]
-        dicoms += [(p, folder.name) for p in found]
-    return records + dicom_records(root, dicoms, source)
+    return read_classes(root, root.resolve().name)
+
+
+def read_classes(root: Path, source: str) -> list[Record]:
+    """The images of the class folders in `root`, masks left out.
+
+    The parts of a published split are read as one data set: a study draws its own folds.
+
+    Raises:
+        MirstError: a class without images.
+    """
+    folders = class_folders(root)
+    if all(folder.name.lower() in SPLITS and class_folders(folder) for folder in folders):
+        folders = [folder for split in folders for folder in class_folders(split)]
+    records = [
+        Record(path, folder.name, None, source, path.relative_to(root).as_posix())
+        for folder in folders
+        for path in _images(folder)
+    ]
+    return by_frame(records, source)
 
 
 def class_folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return [p for p in visible(root) if p.is_dir() and not is_mask_folder(p.name)]
 
 
-def image_files(folder: Path) -> list[Path]:
-    return [p for p in _files(folder) if p.suffix.lower() in IMAGE_SUFFIXES]
+def visible(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if not is_hidden(p))
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+def _images(folder: Path) -> list[Path]:
+    places = [folder, *(p for p in visible(folder) if p.name.lower() in IMAGE_FOLDERS and p.is_dir())]
+    for place in places:
+        images = [p for p in visible(place) if p.is_file() and not is_mask(p) and is_image(p)]
+        if images:
+            return images
+    raise MirstError(
+        f"class folder {folder} holds no images (PNG, JPEG, BMP, TIFF, GIF, WebP, PNM or DICOM) directly or in a "
+        "folder called images; move them there, or remove the folder"
+    )

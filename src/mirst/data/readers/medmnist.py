@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from mirst.data.npz import npz_array
 from mirst.data.record import Record
 from mirst.errors import MirstError
@@ -20,8 +22,8 @@ def read(path: Path) -> list[Record]:
     """All images of the three published splits; the folds of a study are its own.
 
     Raises:
-        MirstError: the file is no npz, or its arrays do not have MedMNIST's names and shapes, or more
-            than `MAX_IMAGES` images.
+        MirstError: the file is no npz, or its arrays do not have MedMNIST's names and shapes, labels
+            that are not whole numbers, or more than `MAX_IMAGES` images.
     """
     source = path.stem.lower()
     names = next((names for key, names in CLASS_NAMES.items() if source.startswith(key)), {})
@@ -32,7 +34,9 @@ def read(path: Path) -> list[Record]:
             raise MirstError(f"{path}: {split} has images {images.shape} but labels {labels.shape}; each needs one")
         if len(images) > MAX_IMAGES:
             raise MirstError(f"{path}: {split} holds {len(images)} images; at most {MAX_IMAGES} are read")
+        if not np.isfinite(labels).all() or not np.array_equal(labels, np.trunc(labels)):
+            raise MirstError(f"{path}: {split}_labels holds numbers that are not whole; each label is a class number")
         for number, label in enumerate(labels.reshape(-1)):
-            item = f"{split}/{number}"
-            records.append(Record(path, names.get(str(label), str(label)), None, source, item, item))
+            item, name = f"{split}/{number}", str(int(label))
+            records.append(Record(path, names.get(name, name), None, source, item, item))
     return records

@@ -1,12 +1,14 @@
 """Rows of a CSV file or spreadsheet, as text."""
 
 import csv
+import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from mirst.errors import MirstError
+from mirst.files import require_content
 
 Cells = TypeVar("Cells")
 Row = dict[str, str]
@@ -15,6 +17,9 @@ MAX_BYTES = 2**26
 MAX_COLUMNS = 256
 MAX_CELLS = 2_000_000
 """Rows times columns; short rows count in full, since their missing cells are filled."""
+
+MISSING = frozenset({"", "nan", "NaN", "None", "<NA>"})
+"""What stands in a table for no value; the words are those of pandas."""
 
 
 def read_table(path: Path, columns: Iterable[str]) -> list[Row]:
@@ -26,6 +31,7 @@ def read_table(path: Path, columns: Iterable[str]) -> list[Row]:
     try:
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it is no file of at most {MAX_BYTES} bytes")
+        require_content(path)
         rows = _read_xlsx(path) if path.suffix.lower() == ".xlsx" else _read_csv(path)
     except Exception as error:
         raise MirstError(f"cannot read the table {path} ({error})") from error
@@ -35,6 +41,22 @@ def read_table(path: Path, columns: Iterable[str]) -> list[Row]:
     if missing:
         raise MirstError(f"the table {path} lacks the column {missing[0]}; it has {', '.join(rows[0])}")
     return rows
+
+
+def as_number(cell: str) -> str:
+    """A whole number without its decimal point, anything else as it is.
+
+    Programs store a column of whole numbers with gaps as floats.
+
+    >>> as_number("12.0"), as_number("12"), as_number("P12.0"), as_number("12.5")
+    ('12', '12', 'P12.0', '12.5')
+    """
+    return cell.partition(".")[0] if re.fullmatch(r"-?\d+\.0*", cell) else cell
+
+
+def as_group(cell: str) -> str | None:
+    """The patient or case that a cell names; `None` where it names none."""
+    return None if cell in MISSING else as_number(cell)
 
 
 def has_columns(path: Path, columns: Iterable[str]) -> bool:
