@@ -58,6 +58,8 @@ class StudyDisplay:
         self._line(f"{plan.done + len(plan.pending)} trials of {plan.epochs} epochs{before}; {plan.jobs} at a time")
         if plan.weights is not None:
             self._line(f"Weights: {plan.weights}")
+        for sentence in plan.warnings:
+            self._line(f"Warning: {sentence}")
         self.overall = self.bars.add_task("all epochs", total=len(plan.pending) * plan.epochs, note="")
 
     def step(self, step: Step) -> None:
@@ -111,7 +113,7 @@ class JsonLines:
 
     def plan(self, plan: Plan) -> None:
         self.clock.plan(plan)
-        names = {"done": plan.done, "reused": plan.reused, "epochs": plan.epochs, "jobs": plan.jobs}
+        names = {key: getattr(plan, key) for key in ("done", "reused", "epochs", "jobs", "warnings")}
         self._tell("plan", pending=list(plan.pending), **names)
 
     def step(self, step: Step) -> None:
@@ -205,10 +207,11 @@ class Clock:
 
 
 def estimate_text(estimate: Estimate) -> str:
-    """A table of the defenses and a sentence about the whole study."""
+    """What the audit warns of, a table of the defenses, and a sentence about the whole study."""
+    warnings = [f"Warning: {sentence}" for sentence in estimate.warnings]
     done = f"{estimate.done} trials are done already"
     if not estimate.columns:
-        return f"Nothing left to run: all {done}."
+        return "\n".join([*warnings, f"Nothing left to run: all {done}."])
     head = ("defense", "trials", "a trial", "an epoch at full eps", "memory of a worker")
     rows = [
         (c.title, str(c.trials), _duration(c.trial_seconds), _duration(c.epoch_seconds), _size(c.memory))
@@ -222,7 +225,11 @@ def estimate_text(estimate: Estimate) -> str:
     left = f"; {done}" if estimate.done else ""
     at_once = f"{min(estimate.jobs, estimate.trials)} at a time"
     return "\n".join(
-        [*lines, f"About {_duration(estimate.seconds)} for {estimate.trials} trials, {at_once}; {memory}{left}."]
+        [
+            *warnings,
+            *lines,
+            f"About {_duration(estimate.seconds)} for {estimate.trials} trials, {at_once}; {memory}{left}.",
+        ]
     )
 
 

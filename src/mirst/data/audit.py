@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mirst.data.inspection import Inspection, inspect_images
+from mirst.data.range_findings import range_sentence, range_warnings
 from mirst.data.readers import read_dataset
 from mirst.data.record import Record
 from mirst.data.similarity import Pair
@@ -57,12 +58,18 @@ class Audit:
         copies = sum(len(same) - 1 for same in found.exact)
         return [
             *sentences,
+            *self.warnings(),
             f"{len(self.records)} images form {len(set(self.groups))} groups; {len(found.pairs)} pairs show the same, "
             f"{copies} exact copies among them.",
             f"{len(self.conflicts)} groups of look-alikes are filed under more than one class.",
             f"{len(self.overlaps)} pairs lie across data sets, {len(self.across_groups)} across named groups.",
             f"{len(found.unreadable)} files are unreadable, {len(found.blank)} images blank, {len(found.tiny)} tiny.",
+            range_sentence(found),
         ]
+
+    def warnings(self) -> list[str]:
+        """What of the gray values a run must not pass over in silence."""
+        return range_warnings(self.found, [record.name for record in self.records])
 
     def _differ(self, pair: Pair, field: str) -> bool:
         return bool(getattr(self.records[pair.first], field) != getattr(self.records[pair.second], field))
@@ -71,11 +78,14 @@ class Audit:
 def audit(records: Sequence[Record]) -> Audit:
     """Look for copies, near-copies, label conflicts, and unreadable, blank or tiny images.
 
+    The records of the result know the range in which images that state none are shown.
+
     Raises:
         MirstError: the cache cannot be written.
     """
     found = inspect_images([record.file for record in records])
-    return Audit(list(records), found, _groups(records, found.pairs), _conflicts(records, found.pairs))
+    records = [replace(record, value_range=record.value_range or found.value_range) for record in records]
+    return Audit(records, found, _groups(records, found.pairs), _conflicts(records, found.pairs))
 
 
 def read_for_audit(paths: Sequence[str | Path]) -> list[Record]:

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from mirst.data.intensity import Intensity, Values, ValueRange
+from mirst.data.intensity import Intensity, ValueRange, Values
 from mirst.data.pictures import open_picture
 
 PHOTOMETRIC, SAMPLE_FORMAT = 262, 339
-"""TIFF tags. Pillow inverts WhiteIsZero for 8 bits alone, and takes unsigned 32 bits and signed 8 bits for the other."""
+"""TIFF tags. Pillow inverts WhiteIsZero for 8 bits alone, and mistakes the sign of unsigned 32 and signed 8 bits."""
 COLOUR = ("RGB;16", "RGBA;16")
 """Pillow's names of 16-bit layouts, less the byte order: of each value it keeps one byte."""
 

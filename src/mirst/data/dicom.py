@@ -129,9 +129,16 @@ def _decoded(path: Path, dataset: Any) -> NDArray[Any]:
 def _read_dataset(path: Path, _stamp: Stamp) -> Any:
     pydicom = _pydicom(path)
     with _reading(path):
+        if path.is_file() and not pydicom.misc.is_dicom(path):
+            raise MirstError(
+                f"{path} has no DICM prefix and file meta information; write it as a DICOM file or remove it"
+            )
         if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
             raise ValueError("it is stored deflated, which no header bounds")
-        return pydicom.dcmread(path)
+        dataset = pydicom.dcmread(path)
+        if "Rows" not in dataset:
+            raise MirstError(f"{path} is a DICOM file without an image; remove it")
+        return dataset
 
 
 def _pydicom(path: Path) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirst.data.intensity import Intensity, Values, ValueRange
+from mirst.data.intensity import Intensity, ValueRange, Values
 
 FRAME_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 """Functional groups in which multi-frame files keep what single ones keep at the top."""
@@ -142,8 +142,8 @@ def _palette(dataset: Any, stored: NDArray[Any]) -> Values:
 
 def _full(bits: int, largest: int) -> int:
     """The entry that is white: that of `bits`, unless the entries tell that the file does not mean it."""
-    full = 2**bits - 1
-    return full if full / 4 <= largest <= full else 2 ** max(8, largest.bit_length()) - 1
+    full = int(2**bits - 1)
+    return full if full / 4 <= largest <= full else int(2 ** max(8, largest.bit_length()) - 1)
 
 
 def _padding(header: _Header, stored: NDArray[Any]) -> NDArray[np.bool_] | None:

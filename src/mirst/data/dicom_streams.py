@@ -76,7 +76,9 @@ def frame_size(frame: bytes) -> tuple[int, int, int] | None:
     try:
         if frame[:2] == b"\xff\xd8":
             return _jpeg_size(frame)
-        start = frame.find(CODESTREAM + SIZE.to_bytes(2, "big")) if frame[:2] == CODESTREAM or b"jP" in frame[:8] else -1
+        start = (
+            frame.find(CODESTREAM + SIZE.to_bytes(2, "big")) if frame[:2] == CODESTREAM or b"jP" in frame[:8] else -1
+        )
         if start < 0:
             return None
         right, lower, left, upper = struct.unpack_from(">4I", frame, start + 8)

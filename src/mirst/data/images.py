@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 from mirst.data.deep_pictures import deep_values
 from mirst.data.dicom import dicom_values, is_dicom
-from mirst.data.intensity import EIGHT_BITS, Intensity, Values, ValueRange, covering
+from mirst.data.intensity import EIGHT_BITS, Intensity, ValueRange, Values, covering
 from mirst.data.npz import npz_array
 from mirst.data.pictures import MAX_SIDE, open_picture
 from mirst.data.record import ImageFile

@@ -49,7 +49,7 @@ class Values:
         """The stated range, else the true one."""
         return self.stated or Intensity("", self._extent())
 
-    def eight_bit(self, shared: ValueRange | None = None) -> NDArray[np.uint8]:
+    def eight_bit(self, shared: tuple[float, float] | None = None) -> NDArray[np.uint8]:
         """Gray levels, 0 to 255, of the shape of `pixels`; values outside the range are clipped, NaN is black.
 
         Args:
@@ -86,9 +86,14 @@ def covering(extents: Sequence[ValueRange]) -> ValueRange:
     >>> covering([ValueRange(-1024, 1900)])
     ValueRange(low=-1024, high=1900)
     """
-    low, high = min(extent.low for extent in extents), max(extent.high for extent in extents)
+    low, high = hull(extents)
     if low >= 0:
         for top in (1, 2 ** max(8, math.ceil(high).bit_length()) - 1):
             if high <= top <= 4 * (high - low):
                 return ValueRange(0, top)
     return ValueRange(low, high)
+
+
+def hull(ranges: Sequence[ValueRange]) -> ValueRange:
+    """The smallest range that holds all of `ranges`, of which there is at least one."""
+    return ValueRange(min(one.low for one in ranges), max(one.high for one in ranges))

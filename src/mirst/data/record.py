@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mirst.data.intensity import ValueRange
 from mirst.errors import MirstError
 
 
@@ -15,7 +14,7 @@ class ImageFile(NamedTuple):
     path: Path
     item: str | None = None
     """Which image of a file that holds several: the frame of a DICOM file, `train/17` of an npz."""
-    value_range: ValueRange | None = None
+    value_range: tuple[float, float] | None = None
     """The values shown as black and white, where the file states none."""
 
 
@@ -48,7 +47,7 @@ class Record:
     """Which image of a file that holds several."""
     scanner: str | None = None
     """The device, where the data name it."""
-    value_range: ValueRange | None = None
+    value_range: tuple[float, float] | None = None
     """The values shown as black and white, where the file states none."""
 
     @property

@@ -16,6 +16,8 @@ from mirst.data import (
     Record,
     assign_groups,
     batches,
+    decode,
+    few_levels,
     load_images,
     positive_class,
     prepare_images,
@@ -40,6 +42,8 @@ class Prediction:
     """The class at the model's operating threshold."""
     probability: float
     """Of the positive class."""
+    few_levels: int | None = None
+    """Gray levels that the image keeps, where these are so few that some may be lost."""
 
 
 def named_rows(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
@@ -171,10 +175,11 @@ def _positive(card: ModelCard) -> int:
 
 
 def _data(card: ModelCard, path: Path) -> tuple[list[Record], ImageSet]:
-    records = read_dataset(path, card.classes)
+    known = [replace(record, value_range=card.value_range) for record in read_dataset(path, card.classes)]
+    records = assign_groups(known)
     images = prepare_images([record.file for record in records], card.size, card.channels)
     labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
-    return assign_groups(records), ImageSet(images.pixels, labels)
+    return records, ImageSet(images.pixels, labels)
 
 
 def predict(path: Path, images: Sequence[Path], trusted: str | None = None) -> tuple[ModelCard, list[Prediction]]:
@@ -187,10 +192,11 @@ def predict(path: Path, images: Sequence[Path], trusted: str | None = None) -> t
         MirstError: a checkpoint or image that cannot be read.
     """
     model, card = load_model(path, trusted)
-    x = torch.from_numpy(load_images([ImageFile(image) for image in images], card.size, card.channels)).float() / 255
+    files = [ImageFile(image, value_range=card.value_range) for image in images]
+    x = torch.from_numpy(load_images(files, card.size, card.channels)).float() / 255
     with torch.no_grad():
         score, answer = decide(model(x), _positive(card), card.threshold)
     return card, [
-        Prediction(image, card.classes[a], p)
-        for image, a, p in zip(images, answer.tolist(), score.sigmoid().tolist(), strict=True)
+        Prediction(file.path, card.classes[a], p, few_levels(decode(file)))
+        for file, a, p in zip(files, answer.tolist(), score.sigmoid().tolist(), strict=True)
     ]

@@ -58,6 +58,8 @@ class Estimate:
     memory: int
     """Peak of all processes together, in bytes; what they share of libraries is counted once."""
     gpu_memory: int
+    warnings: tuple[str, ...] = ()
+    """Sentences about the images' gray values."""
 
     @property
     def trials(self) -> int:
@@ -93,7 +95,7 @@ def estimate_study(
     pending = [trial for trial in pending_trials(out, spec) if trial not in reused]
     done = len(all_trials(spec)) - len(pending)
     if not pending:
-        return Estimate([], done, jobs, preparing, peak_memory(), 0)
+        return Estimate([], done, jobs, preparing, peak_memory(), 0, tuple(prepared.audit.warnings()))
     workers = min(jobs, len(pending))
     costs, start = _measured(pending, prepared, workers, on_measure)
     sizes = {trial.fold: _sizes(prepared, trial.fold) for trial in pending}
@@ -112,6 +114,7 @@ def estimate_study(
         seconds=start + preparing + makespan(list(seconds.values()), workers, start),  # this process started too
         memory=peak_memory() + workers * (max(column.memory for column in columns) - library_memory()),
         gpu_memory=workers * max(column.gpu_memory for column in columns),
+        warnings=tuple(prepared.audit.warnings()),
     )
 
 

@@ -33,6 +33,8 @@ class Plan:
     jobs: int
     weights: LoadedBackbone | None
     """What every training starts from, unless from random weights."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about the images' gray values."""
 
 
 def run_study(
@@ -66,7 +68,8 @@ def run_study(
         trials, pending = all_trials(spec), pending_trials(out, spec)
         if on_plan is not None:
             titles = {trial.name: trial.entry.title for trial in pending}
-            on_plan(Plan(titles, len(trials) - len(pending), reused, spec.training.epochs, at_once, prepared.weights))
+            done, epochs = len(trials) - len(pending), spec.training.epochs
+            on_plan(Plan(titles, done, reused, epochs, at_once, prepared.weights, tuple(prepared.audit.warnings())))
         engine.train(pending, prepared, out, partial(_hear, out, on_step or (lambda _: None)))
         collect(out, {trial_folder(out, trial): trial for trial in trials}, prepared)
 
