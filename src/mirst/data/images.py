@@ -89,9 +89,7 @@ def _from_lab(image: Image.Image) -> Image.Image:
     from PIL import ImageCms
 
     lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
-    assert converted is not None  # it is not made in place
-    return converted
+    return ImageCms.buildTransform(lab, rgb, "LAB", "RGB").apply(image)
 
 
 def _decode_npz(file: ImageFile) -> Image.Image:

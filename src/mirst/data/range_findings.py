@@ -28,11 +28,11 @@ def range_warnings(found: Inspection, names: Sequence[str]) -> list[str]:
     """Sentences about images that lost gray levels or whose range differs from the others'; often there is none."""
     warnings = []
     if found.few_levels:
-        first, count = min(found.few_levels.items(), key=lambda item: item[1])
+        worst, count = min(found.few_levels.items(), key=lambda item: item[1])
         warnings.append(
             f"FEW GRAY LEVELS: {len(found.few_levels)} of {len(found.intensities)} images keep fewer than "
-            f"{FEW_LEVELS} of 256 gray levels, {names[first]} only {count}; compare their values with the range that is "
-            "shown."
+            f"{FEW_LEVELS} of 256 gray levels, {names[worst]} only {count}; compare their values with the "
+            "range that is shown."
         )
     shown = {number: _shown(one, found.value_range) for number, one in found.intensities.items()}
     groups = Counter(shown.values())
@@ -48,8 +48,8 @@ def range_warnings(found: Inspection, names: Sequence[str]) -> list[str]:
         own = found.intensities[narrow[0]].range
         warnings.append(
             f"SEVERAL RANGES: {len(narrow)} images that state no range use a quarter or less of "
-            f"{found.value_range}, in which all such images are shown, {names[narrow[0]]} {own}; bring all images to one "
-            "range first."
+            f"{found.value_range}, in which all such images are shown, {names[narrow[0]]} {own}; bring all "
+            "images to one range first."
         )
     return warnings
 

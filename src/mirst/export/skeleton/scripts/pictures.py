@@ -111,6 +111,7 @@ def _sixteen_bit(picture: Image.Image, layout: str) -> NDArray[np.uint16]:
 
 
 def _reread(picture: Any, layout: str) -> NDArray[np.uint8]:
+    again: Any
     with Image.open(picture.filename) as again:
         again.tile = [
             tile._replace(args=layout if isinstance(tile.args, str) else (layout, *tile.args[1:]))
@@ -122,7 +123,7 @@ def _reread(picture: Any, layout: str) -> NDArray[np.uint8]:
 def _on_black(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
         lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
+        return ImageCms.buildTransform(lab, rgb, "LAB", "RGB").apply(image)
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
     return image
