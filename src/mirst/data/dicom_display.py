@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from mirst.data.intensity import Intensity, ValueRange, Values
 
@@ -78,7 +79,7 @@ def _shown(header: _Header, stored: NDArray[Any], bits: int) -> tuple[NDArray[An
     if window := _window(header):
         low, high, sigmoid = window
         if sigmoid and high > low:
-            values = low + (high - low) / (1 + np.exp(-4 * (values - (low + high) / 2) / (high - low)))
+            values = low + (high - low) * expit(4 * (values - (low + high) / 2) / (high - low))
         return values, Intensity("window", ValueRange(low, high))
     if bits > 8 or header.get("ModalityLUTSequence"):
         return values, None
