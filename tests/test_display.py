@@ -64,7 +64,8 @@ def test_json_lines_tell_plan_epochs_ends_and_the_result():
     display.result(Path("out"), Path("out/report.html"))
     plan, told, unknown, end, kill, result = map(json.loads, lines)
     trials = ["ce-fold0-seed0", "ce-fold1-seed0"]
-    assert plan == {"event": "plan", "pending": trials, "done": 1, "reused": 0, "epochs": 2, "jobs": 2}
+    counts = {"done": 1, "reused": 0, "epochs": 2, "jobs": 2}
+    assert plan == {"event": "plan", "pending": trials, **counts, "warnings": []}
     assert told == {"event": "epoch", "trial": trials[0], "seconds_left": None, **asdict(epoch)}
     assert end == {"event": "end", "trial": trials[0], "diverged": "the loss is nan", "killed": None}
     assert unknown["attacked"] is None

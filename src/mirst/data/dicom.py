@@ -87,7 +87,7 @@ def dicom_values(path: Path, frame: str | None) -> Values:
     if not 0 <= number < len(frames):
         raise MirstError(f"{path} has no frame {number}; it holds {len(frames)}")
     dataset = _dataset(path)
-    with _reading(path):
+    with _reading(path), np.errstate(all="ignore"):  # damaged slopes may overflow
         return display(dataset, number, _cropped(dataset, frames[number]))
 
 
