@@ -1,6 +1,7 @@
 """`python -m benchmarks.fuzz 20000`: malformed images, tables, arrays, DICOM files, models and studies.
 
-Hypothesis overwrites, cuts, repeats and inserts bytes of sound files, each read where it belongs.
+Every element of DICOM headers is changed in turn; Hypothesis overwrites, cuts, repeats and inserts bytes of
+sound files of every kind, each read where it belongs.
 Allowed is a result or one sentence; a traceback, a hang, a warning or a file written is a finding,
 shrunk to its smallest form and printed.
 """
@@ -17,16 +18,19 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import openpyxl
+import pydicom
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tests.data.test_more_readers import RAMP, write_dicom
 
+from benchmarks.dicom_tags import changed_headers
 from mirst.data import load_images, read_dataset
 from mirst.errors import MirstError
 from mirst.nn import ModelCard, build_model, load_backbone, load_model, save_backbone, save_model
@@ -70,6 +74,7 @@ def seeds(folder: Path) -> dict[str, bytes]:
     write_dicom(folder / "a.dcm", RAMP, WindowCenter=100, WindowWidth=200)
     write_dicom(folder / "b.dcm", np.stack([RAMP] * 3))
     files |= {"still.dcm": (folder / "a.dcm").read_bytes(), "clip.dcm": (folder / "b.dcm").read_bytes()}
+    files |= dicoms(folder)
     table = io.StringIO()
     rows = [("path", "label", "group", "source"), ("good.png", "a", "g", "s"), ("good2.png", "b", "", "")]
     csv.writer(table).writerows(rows)
@@ -87,6 +92,36 @@ def seeds(folder: Path) -> dict[str, bytes]:
     files["pixels.npy"] = (folder / "a.npy").read_bytes()
     files["records.csv"] = b"name,label,group,source,scanner\na.png,benign,,s,\nb.png,malignant,g,s,x\n"
     return files
+
+
+def dicoms(folder: Path) -> dict[str, bytes]:
+    """DICOM files that use what the standard offers to show values, and the compressions."""
+    deep = RAMP.astype(np.uint16) * 16
+    region, window, value, table = (pydicom.Dataset() for _ in range(4))
+    region.RegionDataType = 1
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 1, 1
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 9, 6
+    window.WindowCenter, window.WindowWidth, window.VOILUTFunction = 1000, 2000, "SIGMOID"
+    value.RescaleSlope, value.RescaleIntercept, value.RescaleType = 2, -100, "US"
+    frame, table.LUTData = pydicom.Dataset(), np.arange(0, 256, 2, dtype="<u2").tobytes()
+    frame.FrameVOILUTSequence, frame.PixelValueTransformationSequence = [window], [value]
+    table.LUTDescriptor = [128, 0, 8]
+    write_dicom(
+        folder / "enhanced.dcm", np.stack([deep] * 2), bits=12, PerFrameFunctionalGroupsSequence=[frame, frame],
+        SharedFunctionalGroupsSequence=[frame], SequenceOfUltrasoundRegions=[region],
+    )  # fmt: skip
+    write_dicom(
+        folder / "table.dcm", deep, bits=12, VOILUTSequence=[table], PixelPaddingValue=0, PixelPaddingRangeLimit=9,
+        PresentationLUTShape="INVERSE",
+    )  # fmt: skip
+    palette = {f"{name}PaletteColorLookupTableDescriptor": [256, 0, 16] for name in ("Red", "Green", "Blue")}
+    palette |= {name.replace("Descriptor", "Data"): bytes(range(256)) * 2 for name in palette}
+    write_dicom(folder / "palette.dcm", RAMP, photometric="PALETTE COLOR", **palette)
+    names = ("enhanced.dcm", "table.dcm", "palette.dcm")
+    compressed = ("MR_small_jp2klossless", "MR_small_jpeg_ls_lossless", "SC_rgb_jpeg_gdcm", "SC_rgb_rle")
+    return {name: (folder / name).read_bytes() for name in names} | {
+        f"{name}.dcm": Path(pydicom.data.get_testdata_file(f"{name}.dcm")).read_bytes() for name in compressed
+    }
 
 
 def saved_models(folder: Path) -> dict[str, bytes]:
@@ -206,6 +241,14 @@ class Campaign:
         def check(content: bytes) -> None:
             self.read(name, content)
 
+        self._guard(name, check)
+
+    def run_tags(self, name: str) -> None:
+        """A DICOM file with each element of its header changed in turn."""
+        for content in changed_headers(self.files[name]):
+            self._guard(name, lambda content=content: self.read(name, content))
+
+    def _guard(self, name: str, check: Callable[[], None]) -> None:
         try:
             check()
         except Exception:  # noqa: BLE001 (whatever comes is what is looked for)
@@ -237,7 +280,12 @@ def main(count: int) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         campaign = Campaign(Path(temporary))
         for name in sorted(campaign.files):
-            campaign.run(name, math.ceil(count / len(campaign.files)))
+            if name.endswith(".dcm"):
+                campaign.run_tags(name)
+        headers = campaign.outcomes.total()
+        for name in sorted(campaign.files):
+            campaign.run(name, math.ceil(max(count - headers, 0) / len(campaign.files)))
+        print(f"{headers} DICOM headers changed element by element")
     for (name, outcome), times in sorted(campaign.outcomes.items()):
         print(f"{times:7} {name:18} {outcome}")
     findings = sum(outcome == "FINDING" for _, outcome in campaign.outcomes)

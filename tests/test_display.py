@@ -30,6 +30,18 @@ def test_an_estimate_in_plain_words():
     assert text.endswith("60 at a time; about 1.9 GB of memory and 4.0 GB of the GPU's; 3 trials are done already.")
 
 
+def test_remarks_on_the_data_come_first():
+    warned = estimate(60, remarks=("FEW GRAY LEVELS: one.",))
+    assert estimate_text(warned) == "Data: FEW GRAY LEVELS: one.\n" + estimate_text(estimate(60))
+    stream, lines = io.StringIO(), []
+    told = Plan({"ce-fold0-seed0": "ce"}, 0, 0, 2, 1, None, ("FEW GRAY LEVELS: one.",))
+    with StudyDisplay(Console(file=stream)) as display:
+        display.plan(told)
+    assert "Data: FEW GRAY LEVELS: one.\n" in stream.getvalue()
+    JsonLines(lines.append).plan(told)
+    assert json.loads(lines[0])["remarks"] == ["FEW GRAY LEVELS: one."]
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(0.21, "0.21 s"), (99, "99 s"), (100, "1.7 min"), (5400, "90 min"), (6000, "1 h 40 min"), (190_000, "2 days 5 h")],

@@ -208,9 +208,10 @@ class Clock:
 
 def estimate_text(estimate: Estimate) -> str:
     """What to know of the data, a table of the defenses, and a sentence about the whole study."""
+    remarks = [f"Data: {remark}" for remark in estimate.remarks]
     done = f"{estimate.done} trials are done already"
     if not estimate.columns:
-        return f"Nothing left to run: all {done}."
+        return "\n".join([*remarks, f"Nothing left to run: all {done}."])
     head = ("defense", "trials", "a trial", "an epoch at full eps", "memory of a worker")
     rows = [
         (c.title, str(c.trials), _duration(c.trial_seconds), _duration(c.epoch_seconds), _size(c.memory))
@@ -224,7 +225,7 @@ def estimate_text(estimate: Estimate) -> str:
     left = f"; {done}" if estimate.done else ""
     at_once = f"{min(estimate.jobs, estimate.trials)} at a time"
     about = f"About {_duration(estimate.seconds)} for {estimate.trials} trials, {at_once}; {memory}{left}."
-    return "\n".join([*(f"Data: {remark}" for remark in estimate.remarks), *lines, about])
+    return "\n".join([*remarks, *lines, about])
 
 
 def _duration(seconds: float) -> str:

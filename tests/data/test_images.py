@@ -17,7 +17,7 @@ def test_eight_bit_gray_is_kept(tmp_path):
 def test_sixteen_bit_is_scaled_not_clipped(tmp_path):
     pixels = (np.arange(48, dtype=np.uint16).reshape(6, 8) * 1300).astype(np.uint16)
     Image.fromarray(pixels).save(tmp_path / "x.png")
-    assert np.array_equal(np.asarray(decode(ImageFile(tmp_path / "x.png"))), pixels // 256)
+    assert np.array_equal(np.asarray(decode(ImageFile(tmp_path / "x.png"))), np.round(pixels / 65535 * 255))
 
 
 def test_transparent_pixels_are_black(tmp_path):

@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
@@ -19,6 +20,7 @@ from mirst.errors import MirstError
 from mirst.evaluation import predict
 from mirst.export import export_model
 from mirst.nn import build_model, load_model, save_model
+from tests.data.deep import write_png16, write_tiff
 from tests.helpers import CARD
 
 MONAI = """
@@ -156,19 +158,34 @@ PICTURES = {
     "turned.jpg": rotated,
     "transparent.png": drawn(20, 33, 4).save,
     "palette.png": drawn(31, 31, 3).quantize(7).save,
+    "twelve.png": Image.fromarray(np.arange(0, 4000, 4, dtype=np.uint16).reshape(25, 40)).save,
+    "float.tif": Image.fromarray(np.linspace(-5, 900, 1000, dtype=np.float32).reshape(25, 40)).save,
+    "signed.tif": partial(write_tiff, pixels=np.arange(-500, 500, dtype=np.int16).reshape(25, 40)),
+    "unsigned.tif": partial(write_tiff, pixels=np.arange(0, 4e9, 4e6).astype(np.uint32).reshape(25, 40)),
+    "bytes.tif": partial(write_tiff, pixels=np.arange(-120, 120, dtype=np.int8).reshape(12, 20)),
+    "white-is-zero.tif": partial(write_tiff, pixels=np.arange(800, dtype=np.uint16).reshape(20, 40), photometric=0),
+    "colour.tif": partial(write_tiff, pixels=np.arange(3000, dtype=np.uint16).reshape(25, 40, 3), order=">"),
+    "colour.png": partial(
+        write_png16, pixels=np.arange(3000, dtype=np.uint16).reshape(25, 40, 3), transparent=[9, 10, 11]
+    ),
+    "rgba.png": partial(write_png16, pixels=np.arange(4000, dtype=np.uint16).reshape(25, 40, 4) * 16),
+    "gray-alpha.png": partial(write_png16, pixels=np.arange(2000, dtype=np.uint16).reshape(25, 40, 2) * 32),
+    "hidden.png": partial(write_png16, pixels=np.arange(1000, dtype=np.uint16).reshape(25, 40, 1), transparent=[999]),
+    "lab.tif": Image.new("LAB", (12, 9), (120, 140, 90)).save,
     "deep.png": Image.fromarray(np.arange(0, 65000, 50, dtype=np.uint16).reshape(26, 50)).save,
 }
 
 
+@pytest.mark.parametrize("value_range", [None, (100.0, 4095.0)])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", PICTURES)
-def test_pictures_become_the_very_pixels_of_mirst(bundle, tmp_path, name, channels):
+def test_pictures_become_the_very_pixels_of_mirst(bundle, tmp_path, name, channels, value_range):
     PICTURES[name](tmp_path / name)
     scripts = runpy.run_path(str(bundle / "scripts" / "pictures.py"))
     assert scripts["picture_files"](tmp_path) == [str(tmp_path / name)]
     with Image.open(tmp_path / name) as picture:
-        theirs = np.asarray(scripts["Letterbox"](32, channels)(picture))
-    (ours,) = load_images([ImageFile(tmp_path / name)], 32, channels)
+        theirs = np.asarray(scripts["Letterbox"](32, channels, value_range)(picture))
+    (ours,) = load_images([ImageFile(tmp_path / name, value_range=value_range)], 32, channels)
     assert np.array_equal(np.atleast_3d(theirs).transpose(2, 0, 1), ours)
 
 

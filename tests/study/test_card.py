@@ -63,7 +63,7 @@ def test_the_text_is_read_as_markdown(card):
     ]  # fmt: skip
     kinds = [token.type for token in tokens]
     assert kinds.count("table_open") == 2
-    assert kinds.count("tr_open") == (1 + 5) + (1 + 3)
+    assert kinds.count("tr_open") == (1 + 6) + (1 + 3)
     assert kinds.count("list_item_open") >= 2 + 3
 
 

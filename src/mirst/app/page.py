@@ -5,6 +5,7 @@ import math
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +47,12 @@ class Explorer:
     """What the page's controls call. The models are shared by all visitors, one computation at a time."""
 
     def __init__(self, subjects: Sequence[Subject], records: Sequence[Record]) -> None:
-        self.subjects, self.records = subjects, records
+        ranges = {subject.card.value_range for subject in subjects}
+        if len(ranges) > 1:
+            raise MirstError("the two models were trained on different value ranges; explore each alone")
+        (self.value_range,) = ranges
+        self.subjects = subjects
+        self.records = [replace(record, value_range=self.value_range) for record in records]
         self._lock = threading.Lock()
 
     def opening(self) -> Chosen | None:
@@ -67,7 +73,7 @@ class Explorer:
 
     def upload(self, sent: Path) -> Chosen:
         """A picture that was sent."""
-        return self._chosen(take(sent), "The picture you sent", None)
+        return self._chosen(take(sent, self.value_range), "The picture you sent", None)
 
     def show(self, chosen: Chosen, attack: str, levels: float, steps: float) -> list[View]:
         """The attack on every model."""

@@ -19,8 +19,11 @@ LONGEST = 2048
 """Larger pictures are reduced to it: the models see far fewer pixels."""
 
 
-def take(path: Path) -> Image.Image:
+def take(path: Path, value_range: tuple[float, float] | None = None) -> Image.Image:
     """The picture that was sent, in RGB. The file is deleted, whatever comes of it.
+
+    Args:
+        value_range: of the model's card.
 
     Raises:
         MirstError: too many bytes, another kind of file, or none that can be read as one image; the
@@ -35,10 +38,10 @@ def take(path: Path) -> Image.Image:
     finally:
         path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="mirst-sent-") as folder:
-        return _decoded(Path(folder), content)
+        return _decoded(Path(folder), content, value_range)
 
 
-def _decoded(folder: Path, content: bytes) -> Image.Image:
+def _decoded(folder: Path, content: bytes, value_range: tuple[float, float] | None) -> Image.Image:
     suffix = next((s for s, (at, begin) in BEGINNINGS.items() if content[at : at + len(begin)] == begin), None)
     if suffix is None:
         raise MirstError("Only PNG, JPEG and DICOM files are read; of a volume send one slice.")
@@ -50,7 +53,7 @@ def _decoded(folder: Path, content: bytes) -> Image.Image:
         else:
             with open_picture(path, MAX_SIDE):
                 pass  # it judges the header
-        image = decode(ImageFile(path), channels=3)
+        image = decode(ImageFile(path, value_range=value_range), channels=3)
     except MirstError as error:
         raise MirstError(str(error).replace(str(path), "the file")) from error
     finally:

@@ -120,6 +120,7 @@ def train(
             entry,
             out,
             lambda epoch: typer.echo(f"epoch {epoch.number}/{spec.training.epochs}: loss {epoch.loss:.4f}"),
+            lambda sentence: typer.echo(f"Data: {sentence}"),
         )
     typer.echo(f"{entry.title}: {result}")
     typer.echo(f"Checkpoint: {out}")
@@ -140,6 +141,11 @@ def predict(
             f"{plain(str(prediction.image))}: {prediction.answer} (probability of {card.positive} "
             f"{prediction.probability:.3f})"
         )
+        if prediction.few_levels is not None:
+            typer.echo(
+                f"Warning: {plain(str(prediction.image))} keeps only {prediction.few_levels} of 256 gray levels; "
+                "compare its values with the range in the model's card."
+            )
 
 
 @app.command()

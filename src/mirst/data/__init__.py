@@ -5,7 +5,9 @@ from mirst.data.batches import ImageSet, batches
 from mirst.data.cache import CarriedImages, PreparedImages, prepare_images
 from mirst.data.curate import ConflictRule, assign_groups, relabel, settle
 from mirst.data.folds import FOLDS, VAL_FRACTION, Fold, make_folds, split_validation, warn_of_folds
-from mirst.data.images import decode, letterbox, load_images
+from mirst.data.images import decode, letterbox, load_images, with_shared_range
+from mirst.data.inspection import few_levels
+from mirst.data.intensity import ValueRange
 from mirst.data.phantom import make_phantom, write_phantoms
 from mirst.data.readers import READERS, read_dataset, read_datasets
 from mirst.data.record import ImageFile, Record, positive_class
@@ -23,10 +25,12 @@ __all__ = [
     "ImageSet",
     "PreparedImages",
     "Record",
+    "ValueRange",
     "assign_groups",
     "audit",
     "batches",
     "decode",
+    "few_levels",
     "letterbox",
     "load_images",
     "make_folds",
@@ -40,6 +44,7 @@ __all__ = [
     "settle",
     "split_validation",
     "warn_of_folds",
+    "with_shared_range",
     "write_phantoms",
     "write_prepared",
 ]

@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mirst.data.inspection import Inspection, inspect_images
+from mirst.data.range_findings import range_sentence, range_warnings
 from mirst.data.readers import read_dataset
 from mirst.data.readers.left_out import listed
 from mirst.data.record import Record
@@ -56,15 +57,21 @@ class Audit:
         return dict(counts)
 
     def remarks(self) -> list[str]:
-        """What one should know before a run, in sentences: images that look like masks, and the notes."""
+        """What one should know before a run, in sentences: images that look like masks, lost gray levels, the notes."""
+        return [*self._mask_warnings(), *(f"WARNING: {one}" for one in self.range_warnings()), *self.notes]
+
+    def range_warnings(self) -> list[str]:
+        """Sentences about images that lost gray levels or are shown in another range than the others."""
+        return range_warnings(self.found, [record.name for record in self.records])
+
+    def _mask_warnings(self) -> list[str]:
         masks = [self._beside(number) for number in self.found.two_level]
         if not masks:
-            return list(self.notes)
+            return []
         look = "1 image looks like a mask" if len(masks) == 1 else f"{len(masks)} images look like masks"
         return [
             f"WARNING: {look}, with two gray levels: {listed(masks)}. Remove every mask, or put the word mask into its "
-            "file name.",
-            *self.notes,
+            "file name."
         ]
 
     def summary(self) -> list[str]:
@@ -82,6 +89,7 @@ class Audit:
             f"{len(self.conflicts)} groups of look-alikes are filed under more than one class.",
             f"{len(self.overlaps)} pairs lie across data sets, {len(self.across_groups)} across named groups.",
             f"{len(found.unreadable)} files are unreadable, {len(found.blank)} images blank, {len(found.tiny)} tiny.",
+            range_sentence(found),
         ]
 
     def _beside(self, number: int) -> str:
@@ -100,6 +108,8 @@ class Audit:
 def audit(records: Sequence[Record], notes: Sequence[str] = ()) -> Audit:
     """Look for copies, near-copies, label conflicts, and unreadable, blank or tiny images.
 
+    The records of the result know the range in which images that state none are shown.
+
     Args:
         notes: what `read_dataset` remarked, for the findings.
 
@@ -107,8 +117,9 @@ def audit(records: Sequence[Record], notes: Sequence[str] = ()) -> Audit:
         MirstError: the cache cannot be written.
     """
     found = inspect_images([record.file for record in records])
+    records = [replace(record, value_range=record.value_range or found.value_range) for record in records]
     groups, conflicts = _groups(records, found.pairs), _conflicts(records, found.pairs)
-    return Audit(list(records), found, groups, conflicts, tuple(notes))
+    return Audit(records, found, groups, conflicts, tuple(notes))
 
 
 def read_for_audit(paths: Sequence[str | Path], on_remark: Callable[[str], object] | None = None) -> list[Record]:

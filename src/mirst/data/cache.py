@@ -16,7 +16,7 @@ from mirst.data.record import ImageFile
 from mirst.errors import MirstError
 from mirst.files import cache_folder
 
-VERSION = 2
+VERSION = 3
 """Of the preparation; a change of it makes every cache stale."""
 
 
@@ -68,10 +68,10 @@ def content_key(files: Sequence[ImageFile], *settings: int) -> str:
         MirstError: a file cannot be read.
     """
     contents: dict[Path, str] = {}
-    for path, _ in files:
+    for path, *_ in files:
         if path not in contents:
             contents[path] = _digest(path)
-    everything = [*settings, [(contents[path], item) for path, item in files]]
+    everything = [*settings, [(contents[path], *rest) for path, *rest in files]]
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:32]
 
 

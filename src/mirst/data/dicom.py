@@ -1,4 +1,4 @@
-"""DICOM ultrasound as 8-bit frames."""
+"""DICOM files of any origin: bounded, decoded, cropped to their tissue region."""
 
 import warnings
 from collections.abc import Iterator
@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from mirst.data.dicom_display import display
+from mirst.data.dicom_streams import extra_could_read, missing_extra, plugin, require_declared_sizes
+from mirst.data.intensity import Values
 from mirst.data.pictures import MAX_SIDE
 from mirst.data.record import Stamp, file_stamp
 from mirst.errors import MirstError
@@ -60,8 +62,8 @@ def forget() -> None:
     _read_dataset.cache_clear()
 
 
-def decode_dicom(path: Path, frame: str | None) -> Image.Image:
-    """One frame, cropped to its tissue region.
+def dicom_values(path: Path, frame: str | None) -> Values:
+    """One frame as numbers, cropped to its tissue region.
 
     Raises:
         MirstError: no readable DICOM image, or no such frame, or several and none named.
@@ -72,11 +74,13 @@ def decode_dicom(path: Path, frame: str | None) -> Image.Image:
     number = int(frame or 0)
     if not 0 <= number < len(frames):
         raise MirstError(f"{path} has no frame {number}; it holds {len(frames)}")
-    return Image.fromarray(frames[number])
+    dataset = _dataset(path)
+    with _reading(path), np.errstate(all="ignore"):  # damaged slopes may overflow
+        return display(dataset, number, _cropped(dataset, frames[number]))
 
 
-def _frames(path: Path) -> NDArray[np.uint8]:
-    """`(F, H, W)` or `(F, H, W, 3)`, as shown to a reader: rescaled, windowed, dark background."""
+def _frames(path: Path) -> NDArray[Any]:
+    """`(F, H, W)` or `(F, H, W, 3)`, as stored."""
     return _read_frames(path, file_stamp(path))
 
 
@@ -85,23 +89,44 @@ def _dataset(path: Path) -> Any:
 
 
 @lru_cache(maxsize=2)
-def _read_frames(path: Path, stamp: Stamp) -> NDArray[np.uint8]:
+def _read_frames(path: Path, stamp: Stamp) -> NDArray[Any]:
     dataset = _read_dataset(path, stamp)
     with _reading(path):
-        _require_bounded(dataset, path.stat().st_size)
-        frames = _eight_bit(dataset)
-        if frames.shape[3:] not in ((), (3,)):
+        count = _require_bounded(dataset, path.stat().st_size)
+        require_declared_sizes(dataset, count)
+        frames = _decoded(path, dataset)
+        frames = frames if count > 1 else frames[None]
+        if len(frames) != count or frames.shape[3:] not in ((), (3,)):
             raise ValueError(f"its pixels have the shape {frames.shape}")
-        return _cropped(dataset, frames)
+        return frames
+
+
+def _decoded(path: Path, dataset: Any) -> NDArray[Any]:
+    from pydicom.pixels import pixel_array
+
+    choice = plugin(path, dataset)
+    try:
+        return np.asarray(pixel_array(dataset, decoding_plugin=choice))
+    except Exception as error:
+        if extra_could_read(dataset):
+            raise missing_extra(path, dataset) from error
+        raise
 
 
 @lru_cache(maxsize=2)
 def _read_dataset(path: Path, _stamp: Stamp) -> Any:
     pydicom = _pydicom(path)
     with _reading(path):
+        if path.is_file() and not pydicom.misc.is_dicom(path):
+            raise MirstError(
+                f"{path} has no DICM prefix and file meta information; write it as a DICOM file or remove it"
+            )
         if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
             raise ValueError("it is stored deflated, which no header bounds")
-        return pydicom.dcmread(path)
+        dataset = pydicom.dcmread(path)
+        if "Rows" not in dataset:
+            raise MirstError(f"{path} is a DICOM file without an image; remove it")
+        return dataset
 
 
 def _pydicom(path: Path) -> Any:
@@ -119,32 +144,15 @@ def _reading(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             yield
+    except MirstError:
+        raise
     except Exception as error:
-        raise MirstError(f"cannot read {path} as a DICOM image ({error}); repair or remove it") from error
+        reason = " ".join(str(error).split())
+        raise MirstError(f"cannot read {path} as a DICOM image ({reason}); repair or remove it") from error
 
 
-def _eight_bit(dataset: Any) -> NDArray[np.uint8]:
-    from pydicom.pixels import apply_color_lut, pixel_array
-
-    pixels = pixel_array(dataset)
-    photometric = str(dataset.PhotometricInterpretation)
-    colour = int(dataset.SamplesPerPixel) == 3
-    if photometric == "PALETTE COLOR":
-        pixels, colour = apply_color_lut(pixels, dataset), True
-    shape = pixels.shape if int(getattr(dataset, "NumberOfFrames", 1) or 1) > 1 else (1, *pixels.shape)
-    if colour:
-        scale = 1 if pixels.dtype == np.uint8 else 257
-        return np.asarray(pixels.reshape(shape) // scale, dtype=np.uint8)
-    frames = np.empty(shape, dtype=np.uint8)
-    for frame, stored in zip(
-        frames, pixels.reshape(shape), strict=True
-    ):  # one by one: as floats they are eight times as large
-        gray = _shown(dataset, stored)
-        frame[:] = np.round((1 - gray if photometric == "MONOCHROME1" else gray).clip(0, 1) * 255)
-    return frames
-
-
-def _require_bounded(dataset: Any, size: int) -> None:
+def _require_bounded(dataset: Any, size: int) -> int:
+    """The number of frames."""
     frames, height, width = int(getattr(dataset, "NumberOfFrames", 1) or 1), int(dataset.Rows), int(dataset.Columns)
     most = min(MAX_PIXELS, max(SMALL, MAX_RATIO * size))
     values = height * width * int(dataset.SamplesPerPixel) * frames
@@ -153,31 +161,17 @@ def _require_bounded(dataset: Any, size: int) -> None:
             f"it declares {frames} frames of {width} x {height}, {values} values; at most {most} "
             f"are read, {MAX_FRAME} pixels a frame, {MAX_SIDE} a side"
         )
+    return frames
 
 
-def _shown(dataset: Any, pixels: NDArray[Any]) -> NDArray[np.float64]:
-    """Gray values in [0, 1]: through rescale and window where given (PS3.3, C.11.2.1.2.1), else the stored range."""
-    from pydicom.pixels import apply_modality_lut, apply_voi
-
-    if "VOILUTSequence" in dataset:
-        depth = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        return np.asarray(apply_voi(apply_modality_lut(pixels, dataset), dataset) / (2.0**depth - 1), dtype=np.float64)
-    if "WindowWidth" in dataset and "WindowCenter" in dataset:
-        centre, width = (float(np.atleast_1d(dataset[key].value)[0]) for key in ("WindowCenter", "WindowWidth"))
-        values = np.asarray(apply_modality_lut(pixels, dataset), dtype=np.float64)
-        return (values - (centre - 0.5)) / max(width - 1, 1e-12) + 0.5
-    bits, signed = int(dataset.BitsStored), int(getattr(dataset, "PixelRepresentation", 0))
-    return (pixels.astype(np.float64) + signed * 2.0 ** (bits - 1)) / (2.0**bits - 1)
-
-
-def _cropped(dataset: Any, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _cropped(dataset: Any, frame: NDArray[Any]) -> NDArray[Any]:
     """The first tissue region of the ultrasound calibration; the whole frame where there is none."""
     for region in getattr(dataset, "SequenceOfUltrasoundRegions", None) or []:
         if int(getattr(region, "RegionDataType", 0)) != TISSUE:
             continue
         x0, y0 = int(region.RegionLocationMinX0), int(region.RegionLocationMinY0)
         x1, y1 = int(region.RegionLocationMaxX1), int(region.RegionLocationMaxY1)
-        height, width = frames.shape[1:3]
+        height, width = frame.shape[:2]
         if 0 <= x0 < x1 < width and 0 <= y0 < y1 < height:
-            return frames[:, y0 : y1 + 1, x0 : x1 + 1]
-    return frames
+            return frame[y0 : y1 + 1, x0 : x1 + 1]
+    return frame

@@ -1,14 +1,15 @@
 """Decoding and letterboxing."""
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from mirst.data.dicom import decode_dicom
+from mirst.data.deep_pictures import deep_values
+from mirst.data.dicom import dicom_values
 from mirst.data.file_kind import Kind, file_kind
+from mirst.data.intensity import EIGHT_BITS, Intensity, ValueRange, Values, covering
 from mirst.data.npz import npz_array
 from mirst.data.pictures import MAX_SIDE, open_picture
 from mirst.data.record import ImageFile
@@ -21,39 +22,79 @@ Pixels = NDArray[np.uint8]
 def decode(file: ImageFile, channels: int = 1) -> Image.Image:
     """The image as 8-bit gray (`channels=1`) or RGB (3), upright.
 
-    16-bit images are scaled down, transparent pixels are black, EXIF rotation is applied. DICOM
-    files are shown as their window says and cropped to the tissue region.
+    Transparent pixels are black, EXIF rotation is applied. DICOM files are cropped to the tissue
+    region and shown as they say. Other values than those of 8 bits are shown in the `value_range` of
+    `file`; where that is not given, in the range of the image itself (`covering`).
 
     Raises:
         MirstError: the file is missing or no regular one, a Git LFS pointer, truncated, too large to be safe, or
             no image.
     """
-    if not file.path.is_file():
-        raise MirstError(f"{file.path} is no file; correct its path or remove it")
-    require_content(file.path)
-    kind = file_kind(file.path)
-    if kind is Kind.NPZ:
-        image = _decode_npz(file)
-    elif kind is Kind.NPY:
-        image = _decode_npy(file)
-    elif kind is Kind.DICOM:
-        image = decode_dicom(file.path, file.item)
-    else:
-        image = _decode_picture(file.path)
+    values = _values(file)
+    image = _decode_eight_bit(file) if values is None else Image.fromarray(values.eight_bit(file.value_range))
     if max(image.size) > MAX_SIDE:
         raise MirstError(f"{file.path} is {image.width} x {image.height}; sides of at most {MAX_SIDE} pixels are read")
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def _decode_picture(path: Path) -> Image.Image:
-    with open_picture(path) as file:
-        image: Image.Image = ImageOps.exif_transpose(file)
+def intensity(file: ImageFile) -> Intensity:
+    """The range that the file states for the image, else the true range of its values.
+
+    Raises:
+        MirstError: as `decode`; damage in an 8-bit image is not looked for.
+    """
+    values = _values(file)
+    return EIGHT_BITS if values is None else values.intensity
+
+
+def with_shared_range(files: Sequence[ImageFile]) -> list[ImageFile]:
+    """The files, those without a `value_range` with the one that is fit for all images that state none.
+
+    Raises:
+        MirstError: as `decode`.
+    """
+    shared = shared_range(intensity(file) for file in files)
+    return [file._replace(value_range=file.value_range or shared) for file in files]
+
+
+def shared_range(intensities: Iterable[Intensity]) -> ValueRange | None:
+    """The range in which images that state none are shown; `None` where every one states its own."""
+    unstated = [one.range for one in intensities if not one.source]
+    return covering(unstated) if unstated else None
+
+
+def _values(file: ImageFile) -> Values | None:
+    """The numbers of the image; `None` for an 8-bit picture."""
+    if not file.path.is_file():
+        raise MirstError(f"{file.path} is no file; correct its path or remove it")
+    require_content(file.path)
+    kind = file_kind(file.path)
+    if kind in (Kind.NPZ, Kind.NPY):
+        return None
+    return dicom_values(file.path, file.item) if kind is Kind.DICOM else deep_values(file.path)
+
+
+def _decode_eight_bit(file: ImageFile) -> Image.Image:
+    decoders = {Kind.NPZ: _decode_npz, Kind.NPY: _decode_npy}
+    return decoders.get(file_kind(file.path), _decode_picture)(file)
+
+
+def _decode_picture(file: ImageFile) -> Image.Image:
+    with open_picture(file.path) as opened:
+        image: Image.Image = ImageOps.exif_transpose(opened)
         image.load()
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+        if image.mode == "LAB":
+            image = _from_lab(image)
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
     return image
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return ImageCms.buildTransform(lab, rgb, "LAB", "RGB").apply(image)
 
 
 def _decode_npz(file: ImageFile) -> Image.Image:

@@ -3,7 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from mirst.data.cache import content_key
-from mirst.data.images import Pixels, decode
+from mirst.data.images import Pixels, decode, intensity, shared_range
+from mirst.data.intensity import Intensity, ValueRange
 from mirst.data.record import ImageFile
 from mirst.data.similarity import Pair, describe_all, find_pairs
 from mirst.errors import MirstError
@@ -19,7 +20,7 @@ from mirst.files import cache_folder, write_text
 
 FINDINGS = "inspection.json"
 """Of a prepared folder."""
-VERSION = 2
+VERSION = 3
 """Of the inspection; a change of it makes every remembered one stale."""
 WORKING_SIDE = 320
 """Longest side at which images are compared; larger ones are reduced to it."""
@@ -30,6 +31,8 @@ NEAR = 8
 """Gray levels by which compression moves the two levels of a mask."""
 MAX_BETWEEN = 0.02
 """Share of the pixels of a compressed mask that lie between its two levels."""
+FEW_LEVELS = 32
+"""Gray levels, in 99 % of the pixels, below which an image may have lost some. Real crops of 20 px keep 35."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,12 @@ class Inspection:
     """Sets of images with the same pixels."""
     pairs: list[Pair]
     """Images that show the same, exact copies among them."""
+    intensities: dict[int, Intensity]
+    """Of each image that can be read, the range that it states, else that of its values."""
+    value_range: ValueRange | None
+    """In which images that state none are shown; `None` where every one states its own."""
+    few_levels: dict[int, int]
+    """Images of fewer than `FEW_LEVELS` gray levels, and how many they keep."""
     two_level: list[int] = field(default_factory=list)
     """Images of two gray levels, as masks have; not known of folders prepared by earlier versions."""
 
@@ -70,7 +79,9 @@ def inspect_images(files: Sequence[ImageFile]) -> Inspection:
             "(mirst data prepare A B --out FOLDER) instead of merging it"
         )
     if prepared:
-        return _restricted(_read(prepared[0].with_name(FINDINGS)), [int(file.item or 0) for file in files])
+        found = _read(prepared[0].with_name(FINDINGS))
+        _require_same_range(prepared[0].parent, found, files)
+        return _restricted(found, [int(file.item or 0) for file in files])
     try:
         path = cache_folder() / "inspected" / f"{content_key(files, VERSION)}.json"
     except MirstError:
@@ -84,6 +95,15 @@ def inspect_images(files: Sequence[ImageFile]) -> Inspection:
         except MirstError as error:
             raise MirstError(f"{error}; set MIRST_CACHE to a folder that can be written") from error
     return found
+
+
+def _require_same_range(folder: Path, found: Inspection, files: Sequence[ImageFile]) -> None:
+    asked = {file.value_range for file in files if file.value_range not in (None, found.value_range)}
+    if asked and found.value_range is not None:
+        raise MirstError(
+            f"{folder} was prepared with the values {found.value_range} from black to white, the model was trained on "
+            f"{ValueRange(*asked.pop())}; name the original files"
+        )
 
 
 def to_json(found: Inspection) -> str:
@@ -112,15 +132,40 @@ def _restricted(found: Inspection, chosen: Sequence[int]) -> Inspection:
             if p.first in at and p.second in at
         ],
         two_level=[at[i] for i in found.two_level if i in at],
+        intensities={at[i]: one for i, one in found.intensities.items() if i in at},
+        value_range=found.value_range,
+        few_levels={at[i]: count for i, count in found.few_levels.items() if i in at},
     )
 
 
 def _look(files: Sequence[ImageFile]) -> Inspection:
+    unreadable: dict[int, str] = {}
+    intensities: dict[int, Intensity] = {}
+    for number, file in enumerate(files):
+        try:
+            intensities[number] = intensity(file)
+        except MirstError as error:
+            unreadable[number] = str(error)
+    shared = shared_range(one for number, one in intensities.items() if files[number].value_range is None)
+    given = [ValueRange(*file.value_range) for file in files if file.value_range is not None]
+    readable = [
+        (number, files[number]._replace(value_range=files[number].value_range or shared)) for number in intensities
+    ]
+    found = _look_at(readable)
+    return replace(
+        found,
+        unreadable=dict(sorted((unreadable | found.unreadable).items())),
+        intensities={number: one for number, one in intensities.items() if number not in found.unreadable},
+        value_range=shared or (given[0] if given else None),
+    )
+
+
+def _look_at(files: Sequence[tuple[int, ImageFile]]) -> Inspection:
     pictures: dict[int, Image.Image] = {}
     unreadable: dict[int, str] = {}
     prints: defaultdict[str, list[int]] = defaultdict(list)
-    blank, tiny, two_level = [], [], []
-    for number, file in enumerate(files):
+    blank, tiny, two_level, few = [], [], [], {}
+    for number, file in files:
         try:
             image = decode(file)
         except MirstError as error:
@@ -131,6 +176,8 @@ def _look(files: Sequence[ImageFile]) -> Inspection:
             tiny.append(number)
         if _has_two_levels(np.asarray(image)):
             two_level.append(number)
+        elif (levels := few_levels(image)) is not None:
+            few[number] = levels
         if np.asarray(image).std() < BLANK_DEVIATION:
             blank.append(number)
         else:
@@ -142,6 +189,9 @@ def _look(files: Sequence[ImageFile]) -> Inspection:
         tiny=tiny,
         exact=[same for same in prints.values() if len(same) > 1],
         pairs=_pairs(pictures),
+        intensities={},
+        value_range=None,
+        few_levels=few,
         two_level=two_level,
     )
 
@@ -156,6 +206,16 @@ def _has_two_levels(pixels: Pixels) -> bool:
     between = counts[dark + NEAR + 1 : bright - NEAR].sum()
     smaller = min(counts[: dark + NEAR + 1].sum(), counts[bright - NEAR :].sum())
     return bool(between <= min(MAX_BETWEEN * pixels.size, smaller))
+
+
+def few_levels(image: Image.Image) -> int | None:
+    """How many gray levels a gray image keeps, the darkest and the brightest half percent of its pixels left out;
+    `None` for `FEW_LEVELS` or more."""
+    counts = np.array(image.histogram())
+    upto = counts.cumsum() / counts.sum()
+    below = upto - counts / counts.sum()
+    levels = int(((counts > 0) & (upto > 0.005) & (below < 0.995)).sum())
+    return levels if levels < FEW_LEVELS else None
 
 
 def _pairs(pictures: dict[int, Image.Image]) -> list[Pair]:

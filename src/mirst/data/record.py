@@ -14,6 +14,8 @@ class ImageFile(NamedTuple):
     path: Path
     item: str | None = None
     """Which image of a file that holds several: the frame of a DICOM file, `train/17` of an npz."""
+    value_range: tuple[float, float] | None = None
+    """The values shown as black and white, where the file states none."""
 
 
 Stamp = tuple[int, int] | None
@@ -45,10 +47,12 @@ class Record:
     """Which image of a file that holds several."""
     scanner: str | None = None
     """The device, where the data name it."""
+    value_range: tuple[float, float] | None = None
+    """The values shown as black and white, where the file states none."""
 
     @property
     def file(self) -> ImageFile:
-        return ImageFile(self.path, self.item)
+        return ImageFile(self.path, self.item, self.value_range)
 
 
 def positive_class(classes: Sequence[str], named: str | None = None) -> str:

@@ -27,7 +27,8 @@ def write_prepared(records: Sequence[Record], out: Path, size: int, channels: in
     if out.exists():
         raise MirstError(f"{out} exists; name a new folder with --out or remove it")
     files = [record.file for record in records]
-    images, found = prepare_images(files, size, channels), inspect_images(files)
+    found = inspect_images(files)
+    images = prepare_images([file._replace(value_range=found.value_range) for file in files], size, channels)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)

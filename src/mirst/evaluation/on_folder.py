@@ -17,6 +17,8 @@ from mirst.data import (
     Record,
     assign_groups,
     batches,
+    decode,
+    few_levels,
     load_images,
     positive_class,
     prepare_images,
@@ -44,6 +46,8 @@ class Prediction:
     """The class at the model's operating threshold."""
     probability: float
     """Of the positive class."""
+    few_levels: int | None = None
+    """Gray levels that the image keeps, where these are so few that some may be lost."""
 
 
 def named_rows(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
@@ -186,12 +190,13 @@ def _positive(card: ModelCard) -> int:
 
 def _data(model: nn.Module, card: ModelCard, path: Path) -> tuple[list[Record], DataLoader[Batch]]:
     """The images that the card asks for, if the model takes them and has a logit for each class."""
-    records = read_dataset(path, card.classes)
+    known = [replace(record, value_range=card.value_range) for record in read_dataset(path, card.classes)]
+    records = assign_groups(known)
     images = prepare_images([record.file for record in records], card.size, card.channels)
     labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
     loader = batches(ImageSet(images.pixels, labels), BATCH_SIZE)
     require_classes(model, next(iter(loader))[0][:2], len(card.classes))
-    return assign_groups(records), loader
+    return records, loader
 
 
 def predict(path: Path, images: Sequence[Path], trusted: str | None = None) -> tuple[ModelCard, list[Prediction]]:
@@ -204,12 +209,13 @@ def predict(path: Path, images: Sequence[Path], trusted: str | None = None) -> t
         MirstError: a checkpoint or image that cannot be read, or an image for which the model has no finite logits.
     """
     model, card = load_model(path, trusted)
-    x = torch.from_numpy(load_images([ImageFile(image) for image in images], card.size, card.channels)).float() / 255
+    files = [ImageFile(image, value_range=card.value_range) for image in images]
+    x = torch.from_numpy(load_images(files, card.size, card.channels)).float() / 255
     logits = logits_of(model, x)
     if unsure := [str(image) for image, row in zip(images, logits, strict=True) if not row.isfinite().all()]:
         raise MirstError(f"the model returns logits that are not finite for {', '.join(unsure)}; leave them out")
     score, answer = decide(logits, _positive(card), card.threshold)
     return card, [
-        Prediction(image, card.classes[a], p)
-        for image, a, p in zip(images, answer.tolist(), score.sigmoid().tolist(), strict=True)
+        Prediction(file.path, card.classes[a], p, few_levels(decode(file)))
+        for file, a, p in zip(files, answer.tolist(), score.sigmoid().tolist(), strict=True)
     ]

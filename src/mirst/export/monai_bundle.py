@@ -57,6 +57,7 @@ def _metadata(card: ModelCard, name: str) -> dict[str, Any]:
             "positive": card.positive,
             "threshold": card.threshold,
         },
+        "picture_range": card.value_range,
         "network_data_format": {"inputs": {"image": _image(card)}, "outputs": {"pred": _logits(card)}},
     }
 

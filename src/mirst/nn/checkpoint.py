@@ -16,6 +16,7 @@ from mirst.nn.models import MAX_CLASSES, build_model
 from mirst.nn.tensors import COUNTER, open_tensors
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +34,12 @@ class ModelCard:
     classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MAX_CLASSES)]
     """In the order of the logits."""
     positive: str
-    threshold: Annotated[float, Field(allow_inf_nan=False)]
+    threshold: Finite
     """Operating point on the log-odds of `positive`, for two classes; 0 is the larger logit."""
     defense: Annotated[str, Field(max_length=2000)]
     """How it was trained."""
+    value_range: tuple[Finite, Finite] | None = None
+    """The values of its training images that were shown as black and white, where the files state none."""
 
 
 _CARD = TypeAdapter(ModelCard)
@@ -100,6 +103,8 @@ def read_card(path: str | Path) -> ModelCard:
 def _require_sound(card: ModelCard) -> None:
     if card.channels not in (1, 3):
         raise ValueError(f"its channels are {card.channels}")
+    if card.value_range is not None and not card.value_range[0] <= card.value_range[1]:
+        raise ValueError("its value range has no length")
     if len(set(card.classes)) < len(card.classes) or card.positive not in card.classes:
         raise ValueError("its classes are not distinct, or the positive one is not among them")
     if any(plain(text) != text for text in (card.model, card.defense, *card.classes)):

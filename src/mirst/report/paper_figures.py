@@ -49,7 +49,12 @@ def read_subject(checkpoint: Path, image: Path, label: str | None = None, truste
         MirstError: a checkpoint or image that cannot be read, or a label that is no class of the model.
     """
     model, card = load_model(checkpoint, trusted)
-    x = torch.from_numpy(load_images([ImageFile(image)], card.size, card.channels)).float() / 255
+    x = (
+        torch.from_numpy(
+            load_images([ImageFile(image, value_range=card.value_range)], card.size, card.channels)
+        ).float()
+        / 255
+    )
     if label is not None and label not in card.classes:
         raise MirstError(f"--label {label} is no class of the model; its classes are {', '.join(card.classes)}")
     with torch.no_grad():

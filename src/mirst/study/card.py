@@ -150,7 +150,8 @@ def _kept(history: pd.DataFrame) -> dict[str, Any]:
 
 
 def _caveats(prepared: "Prepared", rows: pd.DataFrame | None) -> list[str]:
-    weak = [sentence for entry in prepared.spec.attacks if (sentence := short_of_edge(entry))]
+    weak = prepared.audit.range_warnings()
+    weak += [sentence for entry in prepared.spec.attacks if (sentence := short_of_edge(entry))]
     if rows is not None and not {"standard", "adaptive"} & set(rows["attack"]):
         weak.append(
             "No strong attack was run: surviving these is not robustness yet (mirst evaluate RESULTS --suite standard)."

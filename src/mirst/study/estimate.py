@@ -95,7 +95,7 @@ def estimate_study(
     pending = [trial for trial in pending_trials(out, spec) if trial not in reused]
     done = len(all_trials(spec)) - len(pending)
     if not pending:
-        return Estimate([], done, jobs, preparing, peak_memory(), 0)
+        return Estimate([], done, jobs, preparing, peak_memory(), 0, tuple(prepared.audit.remarks()))
     workers = min(jobs, len(pending))
     costs, start = _measured(pending, prepared, workers, on_measure)
     sizes = {trial.fold: _sizes(prepared, trial.fold) for trial in pending}

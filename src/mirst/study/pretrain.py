@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mirst.data import ImageSet, batches, prepare_images, read_for_audit
+from mirst.data import ImageSet, batches, prepare_images, read_for_audit, with_shared_range
 from mirst.defenses import CE
 from mirst.nn import replace_head, save_backbone
 from mirst.study.spec import StudySpec
@@ -41,7 +41,7 @@ def pretrain(
         MirstError: data that cannot be read, or a model without a head to take off.
     """
     records = read_for_audit(data)
-    images = prepare_images([record.file for record in records], spec.data.size, spec.data.channels)
+    images = prepare_images(with_shared_range([record.file for record in records]), spec.data.size, spec.data.channels)
     classes = sorted({record.label for record in records})
     labels = np.array([classes.index(record.label) for record in records], dtype=np.int64)
     settings, seed = spec.training, spec.seeds[0]

@@ -17,7 +17,11 @@ from mirst.training.state import forget_state
 
 
 def train(
-    spec: StudySpec, entry: DefenseEntry, out: Path, on_epoch: Callable[[Epoch], None] = lambda _: None
+    spec: StudySpec,
+    entry: DefenseEntry,
+    out: Path,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_remark: Callable[[str], object] = lambda _: None,
 ) -> FitResult:
     """Train on all images of `spec.data` (some held out for validation) and write the checkpoint `out`,
     and `MODEL_CARD.md` beside it.
@@ -25,10 +29,15 @@ def train(
     The first seed of the study counts; its folds do not, apart from their kind. A training that was
     killed goes on from `out` with `.state` added.
 
+    Args:
+        on_remark: gets what one should know of the data, in sentences, before the training.
+
     Raises:
         MirstError: data that cannot be read, or settings that do not fit them.
     """
     prepared = prepare(spec)
+    for sentence in prepared.audit.remarks():
+        on_remark(sentence)
     state = out.with_name(out.name + ".state")
     everything = np.arange(len(prepared.records))
     with conditions(spec):

@@ -252,6 +252,7 @@ def model_card(entry: DefenseEntry, prepared: Prepared, result: FitResult) -> Mo
         positive=prepared.positive,
         threshold=result.threshold,
         defense=repr(entry.defense),
+        value_range=prepared.audit.found.value_range,
     )
 
 

@@ -1,0 +1,91 @@
+"""Pictures of more than 8 bits a channel, as numbers. Pillow alone would cut colour ones down and clip the others."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from mirst.data.intensity import Intensity, ValueRange, Values
+from mirst.data.pictures import open_picture
+
+PHOTOMETRIC, SAMPLE_FORMAT = 262, 339
+"""TIFF tags. Pillow inverts WhiteIsZero for 8 bits alone, and mistakes the sign of unsigned 32 and signed 8 bits."""
+COLOUR = ("RGB;16", "RGBA;16")
+"""Pillow's names of 16-bit layouts, less the byte order: of each value it keeps one byte."""
+
+
+def deep_values(path: Path) -> Values | None:
+    """The numbers of a picture of more than 8 bits a channel, upright; `None` for one that Pillow reads whole.
+
+    Raises:
+        MirstError: as `open_picture`.
+    """
+    with open_picture(path) as image:
+        layout, order = _layout(image)
+        if layout in COLOUR:
+            return _colour(path, layout, order)
+        if layout == "LA;16":
+            return _gray_alpha(image)
+        tags = getattr(image, "tag_v2", {})
+        signed_bytes = image.mode == "L" and tags.get(SAMPLE_FORMAT) == (2,)
+        if not (image.mode.startswith(("I", "F")) or signed_bytes):
+            return None
+        key = image.info.get("transparency")
+        stated = Intensity("16 bits", ValueRange(0, 65535)) if image.format == "PPM" and image.mode == "I" else None
+        pixels = np.asarray(_upright(image))
+    if signed_bytes:
+        pixels = pixels.view(np.int8)
+    elif pixels.dtype == np.int32 and tags.get(SAMPLE_FORMAT, (1,)) == (1,) and tags:
+        pixels = pixels.view(np.uint32)
+    hidden = None if key is None else pixels == key
+    return Values(pixels, stated, hidden, inverted=tags.get(PHOTOMETRIC) == 0)
+
+
+def _layout(image: Image.Image) -> tuple[str, str]:
+    """How the pixels lie in the file, such as `RGB;16`, and the byte order."""
+    tiles: list[Any] = getattr(image, "tile", [])
+    layouts = {args if isinstance(args, str) else args[0] for *_, args in tiles if args}
+    layout = str(layouts.pop()) if len(layouts) == 1 else ""
+    return layout[:-1], layout[-1:]
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    upright: Image.Image = ImageOps.exif_transpose(image)
+    upright.load()
+    return upright
+
+
+def _colour(path: Path, layout: str, order: str) -> Values:
+    """Pillow keeps the first byte of each value when it is told that the file is big-endian, else the second."""
+    first, second = (_reread(path, layout + byte) for byte in "BL")
+    high, low = (first, second) if order == "B" else (second, first)
+    pixels = high.astype(np.uint16) * 256 + low
+    with open_picture(path) as image:
+        key = image.info.get("transparency")
+    hidden = None if key is None else (pixels[..., :3] == np.asarray(key)).all(axis=-1)
+    return Values(_on_black(pixels[..., :3], pixels[..., 3:]), hidden=hidden)
+
+
+def _reread(path: Path, layout: str) -> NDArray[np.uint8]:
+    with open_picture(path) as image:
+        tiles: Any = image
+        tiles.tile = [
+            tile._replace(args=layout if isinstance(tile.args, str) else (layout, *tile.args[1:]))
+            for tile in tiles.tile
+        ]
+        return np.asarray(_upright(image))
+
+
+def _gray_alpha(image: Image.Image) -> Values:
+    """Two values of two bytes, which Pillow holds as an RGBA image: read as one, they are whole."""
+    tiles: Any = image
+    tiles.tile = [tile._replace(args="RGBA") for tile in tiles.tile]
+    parts = np.asarray(_upright(image)).astype(np.uint16)
+    gray, alpha = parts[..., 0] * 256 + parts[..., 1], parts[..., 2] * 256 + parts[..., 3]
+    return Values(_on_black(gray, alpha))
+
+
+def _on_black(pixels: NDArray[np.uint16], alpha: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    return np.round(pixels * (alpha / 65535)).astype(np.uint16) if alpha.size else pixels
