@@ -3,6 +3,7 @@
 from functools import lru_cache
 from itertools import product
 
+import numpy as np
 import pandas as pd
 
 from mirst.evaluation import classification_metrics, summarise, worst_rows
@@ -63,12 +64,13 @@ def _at(suite: str, eps: float) -> str:
 
 
 def metric_table(results: Results, metric: str) -> pd.DataFrame:
-    """`mean ± std` over the folds: a row per attack, a column per defense; `-` where a trial has no rows."""
+    """`mean ± std` over the folds: a row per attack, a column per defense; `-` where a trial has no rows or no fold
+    defines the metric."""
     headings = attack_titles(results)
     summary = whole_summary(results)
     rows = summary[summary["metric"] == metric]
     cells = {
-        (title(defense, drop_max), headings[attack]): f"{mean:.3f} ± {std:.3f}"
+        (title(defense, drop_max), headings[attack]): over_folds(mean, std)
         for defense, drop_max, attack, mean, std in rows[["defense", "drop_max", "attack", "mean", "std"]].itertuples(
             index=False
         )
@@ -78,6 +80,13 @@ def metric_table(results: Results, metric: str) -> pd.DataFrame:
         {column: [cells.get((column, heading), "-") for heading in headings.values()] for column in columns},
         index=list(headings.values()),
     )
+
+
+def over_folds(mean: float, std: float) -> str:
+    """`mean ± std`; the mean alone where only one fold defines the metric, `-` where none does."""
+    if np.isnan(mean):
+        return "-"
+    return f"{mean:.3f}" if np.isnan(std) else f"{mean:.3f} ± {std:.3f}"
 
 
 def corruption_grid(results: Results, metric: str) -> pd.DataFrame | None:
@@ -121,6 +130,7 @@ def notes(results: Results) -> list[str]:
         f"Mean ± standard deviation over {spec.folds.count} {spec.folds.kind} folds, {len(spec.seeds)} seed(s); "
         f"{what}. {images}; {data['groups']} groups; {spec.model.name} from {weights_of(results)} at "
         f"{spec.data.size} px.",
+        *_undefined(results),
         *(_trivial(results) if binary else []),
         *_conflicts(results),
         *_leak(results),
@@ -167,6 +177,20 @@ def _trivial(results: Results) -> list[str]:
     return [
         f"A model that answers {results.positive} whatever it sees scores F1 {constant_f1(results):.3f} and "
         "sensitivity 1.000, clean and under any attack: read both beside specificity and AUC."
+    ]
+
+
+def _undefined(results: Results) -> list[str]:
+    """In which folds the test images leave a metric undefined; that depends on their labels alone."""
+    count = results.spec.folds.count
+    clean = results.summary[results.summary["attack"] == CLEAN].drop_duplicates("metric")
+    names: dict[int, list[str]] = {}
+    for metric, folds in clean[clean["folds"] < count][["metric", "folds"]].itertuples(index=False):
+        names.setdefault(folds, []).append(METRIC_NAMES[metric])
+    return [
+        f"UNDEFINED: {', '.join(metrics)}: over {folds} of {count} folds; the test images of the others lack a class "
+        "that is needed."
+        for folds, metrics in sorted(names.items())
     ]
 
 
