@@ -21,7 +21,7 @@ from mirst.metrics import from_ratio, ratios
 
 ICC = 0.3
 LARGEST_GROUP = 5
-DRAWS = 400
+DRAWS = 200
 SIZES = (30, 130, 650)
 RATES = (0.02, 0.5, 0.98)
 BENIGN, MALIGNANT = CLASSES = ("benign", "malignant")
@@ -126,7 +126,8 @@ def cells(model: Model, images: int, simulations: int, seed: int) -> Iterator[st
     for metric, truth in model.truth.items():
         kinds = (ours[metric], before[metric], known(metric, [one.value for one in ours[metric]]))
         columns = " | ".join(measured(kind, truth) for kind in kinds)
-        yield f"| {metric} | {truth:.2f} | {model.positive:.2f} | {images} | {columns} | {1 - len(ours[metric]) / simulations:.2f} |"
+        undefined = 1 - len(ours[metric]) / simulations
+        yield f"| {metric} | {truth:.2f} | {model.positive:.2f} | {images} | {columns} | {undefined:.2f} |"
 
 
 def differences(rate: float, images: int, simulations: int) -> str:
@@ -146,7 +147,10 @@ def differences(rate: float, images: int, simulations: int) -> str:
 
 
 def tables(simulations: int) -> Iterator[str]:
-    heading = "| metric | true value | positive groups | images | coverage | width | before: coverage | width | known size: coverage | width | undefined |"
+    heading = (
+        "| metric | true value | positive groups | images | coverage | width | before: coverage | width "
+        "| known size: coverage | width | undefined |"
+    )
     # with as many positive groups as negative ones, all five metrics have one value
     by_value = [Model(0.5, rate, rate, rate) for rate in RATES]
     by_prevalence = [Model(rate, 0.8, 0.7, 0.85) for rate in RATES]

@@ -84,8 +84,8 @@ def evaluate(
 
 
 def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs: int | None) -> None:
-    from mirst.report import write_report
-    from mirst.study import attack_study, corrupt_study, locked, measure_distances
+    from mirst.report import every_row, one_answer, write_report
+    from mirst.study import attack_study, corrupt_study, locked, measure_distances, read_results
 
     def told(name: str) -> None:
         typer.echo(f"{name}: done")
@@ -102,6 +102,8 @@ def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs
             typer.echo(f"Distances: {measure_distances(folder, data=data, jobs=jobs, on_trial=told)}")
         else:
             typer.echo(f"Rows: {attack_study(folder, _strong(suite), eps, data=data, jobs=jobs, on_trial=told)}")
+    results = read_results(folder)
+    _warn(one_answer(every_row(results), results.classes, results.positive))
     typer.echo(f"Report: {write_report(folder)}")
 
 
@@ -118,24 +120,27 @@ def _model(
 ) -> None:
     from mirst.evaluation import corrupt_on, curve, distances_on, evaluate_on, metrics_of, robustness_on
     from mirst.files import write_csv
-    from mirst.report import verdict_lines, write_robustness
+    from mirst.report import one_answer, verdict_lines, write_robustness
     from mirst.study import parse_attacks
 
     model, card = _open(name, data, override, trust)
     if suite is Suite.corruptions:
+        answers = evaluate_on(model, card, data, {})
         table = rows = corrupt_on(model, card, data)
     elif suite is Suite.distances:
         rows = distances_on(model, card, data)
+        answers = rows.assign(attack="none", eps=0.0)
         table = curve(rows, [level / 255 for level in range(17)], card.classes, card.positive)
     elif suite is Suite.paper:
-        rows = evaluate_on(model, card, data, parse_attacks(attacks))
+        answers = rows = evaluate_on(model, card, data, parse_attacks(attacks))
         table = metrics_of(rows, card)
     else:
         twin = None if source is None else _open(source, data, override, trust)[0]
         found, flaws = robustness_on(model, card, data, _strong(suite), eps, twin)
-        table = metrics_of(found.rows, card)
+        answers, table = found.rows, metrics_of(found.rows, card)
         typer.echo("\n".join(verdict_lines(found, flaws)) + "\n")
     typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    _warn(one_answer(answers, card.classes, card.positive))
     if out is None:
         return
     if suite in (Suite.standard, Suite.adaptive):
@@ -144,6 +149,11 @@ def _model(
         path = out / ("outcomes.csv" if suite is Suite.paper else f"{suite}.csv")
         write_csv(path, rows)
         typer.echo(f"Rows: {path}")
+
+
+def _warn(sentences: "list[str]") -> None:
+    for sentence in sentences:
+        typer.echo(f"WARNING: {sentence}")
 
 
 def _open(name: str, data: Path, override: list[str], trust: str | None) -> "tuple[nn.Module, ModelCard]":

@@ -5,6 +5,7 @@ images, and the interval is Clopper and Pearson's of that number (Korn and Graub
 resampling, lies within [0, 1] and is never of zero width. `docs/results/intervals.md` has its coverage.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -149,7 +150,7 @@ class Weighted:
 
     @property
     def value(self) -> float:
-        return float(self.weights @ [part.value for part in self.parts])
+        return math.fsum(self.weights * [part.value for part in self.parts])
 
     def ends(self, level: float) -> tuple[float, float]:
         """Of its interval, from those of the parts (MOVER, Zou and Donner 2008)."""
@@ -211,9 +212,9 @@ def part_of(metric: Metric, ratio: Ratio, group: NDArray[np.int64]) -> Part:
 def _parts(
     rows: pd.DataFrame, group: "pd.Series[str]", classes: Sequence[str], positive: str, metric: Metric
 ) -> list[Part]:
-    of_model = [column for column in ("fold", "seed") if column in rows]
+    of_model = [column for column in ("fold", "seed") if column in rows and metric == "auc"]
     model = rows.groupby(of_model).ngroup().to_numpy() if of_model else None
     label, prediction, score = (rows[name].to_numpy() for name in ("label", "prediction", "score"))
-    number = np.unique(group.to_numpy().astype(str), return_inverse=True)[1]
+    number = pd.factorize(group, use_na_sentinel=False)[0]
     found = ratios(metric, label, prediction, score, classes, positive, model)
     return [part_of(metric, one, number) for one in found]
