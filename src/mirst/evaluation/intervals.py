@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import beta, norm, t
+from scipy.special import betaincinv, ndtri, stdtrit
 
 from mirst.errors import MirstError
 from mirst.metrics import Ratio, from_ratio, ratios
@@ -127,8 +127,8 @@ class Part:
         """Of the interval that misses the truth with probability `level`."""
         size = self._size(level)
         hits, misses = self.ratio * size, (1 - self.ratio) * size
-        low = beta.ppf(level / 2, hits, misses + 1) if hits else 0.0
-        high = beta.isf(level / 2, hits + 1, misses) if misses else 1.0
+        low = betaincinv(hits, misses + 1, level / 2) if hits else 0.0
+        high = 1 - betaincinv(misses, hits + 1, level / 2) if misses else 1.0
         return from_ratio(self.metric, float(low)), from_ratio(self.metric, float(high))
 
     def _size(self, level: float) -> float:
@@ -138,7 +138,7 @@ class Part:
         if not free or not spread:
             return self.fewest
         size = self.ratio * (1 - self.ratio) / (spread * self.groups / free)
-        return float(max(min(size, self.rows) * (norm.isf(level / 2) / t.isf(level / 2, free)) ** 2, self.fewest))
+        return float(max(min(size, self.rows) * (ndtri(level / 2) / stdtrit(free, level / 2)) ** 2, self.fewest))
 
 
 @dataclass(frozen=True)
