@@ -225,3 +225,90 @@ def test_attacks_are_frozen_and_keyword_only(name):
         build(name).eps = 0.5
     with pytest.raises(TypeError):
         ATTACKS[name](0.5)
+
+
+class Cut(nn.Module):
+    """No gradient path leads through it."""
+
+    def __init__(self, body, cut):
+        super().__init__()
+        self.body, self.cut = body, cut
+
+    def forward(self, x):
+        return self.cut(self.body, x)
+
+
+def _under_no_grad(body, x):
+    with torch.no_grad():
+        return body(x)
+
+
+CUTS = {
+    "no_grad": _under_no_grad,
+    "detached": lambda body, x: body(x).detach(),
+    "detached input": lambda body, x: body(x.detach()),
+    "thermometer": lambda body, x: body((x > 0.5).to(x.dtype)),
+    "vote": lambda body, x: nn.functional.one_hot(body(x).argmax(1), 2).to(x.dtype),
+    "constant": lambda body, x: x.new_tensor([[1.0, 0.0]]).expand(len(x), 2),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@each_way
+def test_without_a_gradient_path_attacks_run_to_their_end(attack, cut, batch):
+    x, y = batch
+    attacked = attack(Cut(small_cnn().eval(), cut), x, y, generator=seeded())
+    assert (attacked - x).abs().max() <= attack.eps + 1e-7
+    assert not attacked.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("given", [torch.float32, torch.float16, torch.bfloat16])
+@every_attack
+def test_models_in_half_precision_are_attacked_in_float32(name, dtype, given, batch):
+    x, y = batch
+    x = x.to(given)
+    model, attack = small_cnn().eval().to(dtype), build(name, eps=0.1)
+    attacked = attack(model, x, y, generator=seeded())
+    assert attacked.dtype == torch.float32
+    assert (attacked - x.float()).abs().max() <= 0.1 + 1e-6
+
+
+@every_variant
+def test_results_are_detached_whatever_the_images_were(attack, model, batch):
+    x, y = batch
+    model = replace_first_max_pool(model)
+    attacked = attack(model, x.clone().requires_grad_(True), y, generator=seeded())
+    assert not attacked.requires_grad
+    assert torch.equal(attacked, attack(model, x, y, generator=seeded()))
+
+
+class NotANumber(nn.Module):
+    """NaN where the first pixel is bright, which an attack can reach."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = small_cnn().eval()
+
+    def forward(self, x):
+        return torch.where(x[:, :, :1, :1].flatten(1) > 0.6, torch.nan, self.body(x))
+
+
+@every_attack
+def test_logits_that_are_not_finite_are_misclassified(name, batch):
+    """An image that is NaN as it is counts as misclassified from the start, and every result is finite."""
+    x, y = batch
+    x = x.clone()
+    x[:2, :, 0, 0], x[2:, :, 0, 0] = 0.9, 0.1
+    attacked = build(name)(NotANumber(), x, y, generator=seeded())
+    assert attacked.isfinite().all()
+    assert (attacked - x).abs().max() <= 5 / 255 + 1e-7
+
+
+@every_attack
+@pytest.mark.parametrize("labels", [[1, 2, 1, 2], [-100, 0, 1, 0], [0, 1, 0, 7]])
+def test_labels_that_are_no_classes_of_the_model_get_a_sentence(name, labels, model, batch):
+    x, _ = batch
+    y = torch.tensor(labels * len(x))[: len(x)]
+    with pytest.raises(MirstError, match="label"):
+        build(name)(model, x, y)

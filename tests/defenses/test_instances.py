@@ -9,7 +9,7 @@ from torch import nn
 from mirst.defenses import MIRST, RST
 from mirst.errors import MirstError
 from tests.defenses.oracle import ascend, assert_same_loss_and_gradients, cross_entropy
-from tests.helpers import small_cnn
+from tests.helpers import asked, small_cnn
 
 
 def slow_loss(model, x, y, eps, step, steps, alpha, betas):
@@ -76,9 +76,8 @@ def test_a_random_start_is_drawn_inside_the_ball(model, batch):
 
 
 def test_only_as_many_steps_are_made_as_are_trained_on(model, batch):
-    calls = []
-    model.register_forward_hook(lambda *_: calls.append(1))
-    MIRST(instances=(2, 3), weights=(0.5, 0.5))(model, *batch)
+    with asked(model) as calls:
+        MIRST(instances=(2, 3), weights=(0.5, 0.5))(model, *batch)
     assert len(calls) == 3 + 1
 
 

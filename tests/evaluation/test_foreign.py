@@ -245,7 +245,7 @@ def standardise_first(model):
         ),
         (lambda z: z[:1], "the model returns (1, 2) for 12 images"),
         (lambda z: z[:, :0], "the model returns (12, 0) for 12 images"),
-        (lambda z: z.long(), "the model returns torch.int64; wrap it so that it returns logits, not answers"),
+        (lambda z: z.long(), "the model returns torch.int64; wrap it so that it returns logits, not predictions"),
     ],
 )
 def test_outputs_that_are_no_logits_get_a_sentence(right, outputs, words):

@@ -170,7 +170,7 @@ def _turned(subject: Subject, x: Tensor, own: Tensor, radii: Tensor) -> Tensor:
     """Which radii suffice, `(len(radii),)`."""
     eps = radii.view(-1, 1, 1, 1)
     many, labels = x.expand(len(radii), *x.shape[1:]), own.expand(len(radii))
-    with attackable(subject.at_threshold) as net:
+    with attackable(subject.at_threshold, many, labels) as (net, _, _):
         gradient = gradient_of(lambda images: margin(net(images), labels))
         moved = last(iterates(gradient, many, eps=eps, step_size=2.5 * eps / STEPS, steps=STEPS))
     with torch.no_grad():

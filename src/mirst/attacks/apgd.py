@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, attackable, require_fields, require_images
+from mirst.attacks.base import PAPER_EPS, attackable, require_fields
 from mirst.attacks.best import Best, per_image
 from mirst.attacks.descent import random_point
 from mirst.attacks.losses import cross_entropy, dlr, margin
 from mirst.errors import MirstError
+from mirst.nn.logits import Logits, input_gradient
 
 MOMENTUM = 0.75
 RHO = 0.75
@@ -49,16 +50,14 @@ class APGD:
             raise MirstError(f"loss is {self.loss}; choose ce, margin or dlr")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        require_images(x, y)
-        with attackable(model) as net:
-            x, y = x.clone(), y.clone()
+        with attackable(model, x, y) as (net, x, y):
             best = Best(x, y, targeted=self.targeted)
             for run in range(self.restarts):
                 start = random_point(x, self.eps, generator) if self.random_start or run else x
                 self._run(net, x, y, start, best)
         return best.images
 
-    def _run(self, model: nn.Module, x: Tensor, y: Tensor, start: Tensor, best: Best) -> None:
+    def _run(self, model: Logits, x: Tensor, y: Tensor, start: Tensor, best: Best) -> None:
         """One run; every point that it visits is shown to `best`."""
         low, high = (x - self.eps).clamp(min=0), (x + self.eps).clamp(max=1)
         step = x.new_full((len(x), 1, 1, 1), 2 * self.eps)
@@ -88,14 +87,13 @@ class APGD:
             loss = torch.where(halve, top_loss, loss)
             raised, halved, top_before, at, end = torch.zeros_like(loss), halve, top_loss, end, next(ends)
 
-    def _look(self, model: nn.Module, images: Tensor, y: Tensor, best: Best) -> tuple[Tensor, Tensor]:
+    def _look(self, model: Logits, images: Tensor, y: Tensor, best: Best) -> tuple[Tensor, Tensor]:
         """The loss to ascend, per image, and its gradient; a gradient that is not a number is 0."""
         images = images.detach().requires_grad_(True)
         logits = model(images)
         best.show(images.detach(), logits.detach())
         loss = self._loss(logits, y)
-        (gradient,) = torch.autograd.grad(loss.sum(), images)
-        return loss.detach(), gradient.nan_to_num(0.0)
+        return loss.detach(), input_gradient(loss, images).nan_to_num(0.0)
 
     def _loss(self, logits: Tensor, y: Tensor) -> Tensor:
         if self.loss == "dlr":

@@ -7,8 +7,11 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from mirst.batches import checked_batch, require_labels
 from mirst.errors import MirstError
-from mirst.nn.folded import folded
+from mirst.nn.agreement import optimized
+from mirst.nn.frozen import frozen as frozen
+from mirst.nn.logits import Logits
 
 PAPER_EPS = 5 / 255
 
@@ -52,16 +55,6 @@ class MinimumNormAttack(Protocol):
         ...
 
 
-def require_images(x: Tensor, y: Tensor) -> None:
-    """Raise `MirstError` unless `x` is `(N, C, H, W)` in [0, 1] and `y` is `(N,)` integers."""
-    if x.ndim != 4 or not x.is_floating_point():
-        raise MirstError(f"images must be floating point (N, C, H, W), not {x.dtype} {tuple(x.shape)}")
-    if y.shape != x.shape[:1] or y.is_floating_point():
-        raise MirstError(f"labels must be {len(x)} integers, not {y.dtype} {tuple(y.shape)}")
-    if len(x) and not (x.min() >= 0 and x.max() <= 1):  # also catches NaN
-        raise MirstError("images must lie in [0, 1]; normalisation belongs into the model's first layer")
-
-
 def require_fields(*, eps: float, step_size: float = 1.0, steps: int = 1, restarts: int = 1) -> None:
     """Raise `MirstError` naming the first attack field that makes no sense."""
     if not 0 <= eps <= 1:
@@ -81,36 +74,17 @@ def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator | Non
 
 
 @contextmanager
-def frozen(model: nn.Module, *, training: bool | None) -> Iterator[None]:
-    """Gradients with respect to inputs only, whatever surrounds the call.
+def attackable(model: nn.Module, x: Tensor, y: Tensor) -> Iterator[tuple[Logits, Tensor, Tensor]]:
+    """What an attack works on: the model in eval mode, frozen, as a faster copy where that is equal; images and labels.
 
-    Inside, the parameters ask for no gradient, and the model is in eval mode (`training=False`) or
-    in the mode of each module as found (`None`). On leaving, training flags, `requires_grad` and
-    buffers are what they were; a batch norm in train mode leaves no trace.
+    The copy was compared with the model on some of the images. The images and labels are the caller's no more.
+
+    Raises:
+        MirstError: images, labels or an output of the model that cannot be attacked.
     """
-    flags = [(module, module.training) for module in model.modules()]
-    grads = [(p, p.requires_grad) for p in model.parameters()]
-    buffers = [] if training is False else list(model.buffers())
-    before = [buffer.detach().clone() for buffer in buffers]
-    try:
-        for parameter, _ in grads:
-            parameter.requires_grad_(False)
-        if training is not None:
-            model.train(training)
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
-        for parameter, flag in grads:
-            parameter.requires_grad_(flag)
-        if buffers:
-            with torch.no_grad():
-                torch._foreach_copy_(buffers, before)
-
-
-@contextmanager
-def attackable(model: nn.Module) -> Iterator[nn.Module]:
-    """`frozen` in eval mode, and a faster copy of the model to attack; its answers are the same up to rounding."""
+    x, y = checked_batch(x, y)
     with frozen(model, training=False):
-        yield folded(model)
+        net = optimized(model, x)
+        assert net.classes is not None  # it has been called
+        require_labels(y, net.classes)
+        yield net, x.clone(), y.clone()

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mirst.attacks.base import Minimum
 from mirst.attacks.losses import margin
+from mirst.nn.logits import misclassified
 
 
 class Best:
@@ -35,6 +36,12 @@ class Best:
 def success(logits: Tensor, y: Tensor, *, targeted: bool = False) -> Tensor:
     """How far an attack is beyond the decision, `(N,)`: positive where it has succeeded."""
     return -margin(logits, y) if targeted else margin(logits, y)
+
+
+def reached(logits: Tensor, y: Tensor, *, targeted: bool = False) -> Tensor:
+    """Whether an attack has succeeded, `(N,)`: the prediction is not `y` any more, or, if `targeted`, is `y`."""
+    wrong = misclassified(logits, y)
+    return ~wrong if targeted else wrong
 
 
 def per_image(choice: Tensor, yes: Tensor, no: Tensor) -> Tensor:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import Minimum, frozen, require_fields, require_images
-from mirst.attacks.best import nearer, success
+from mirst.attacks.base import Minimum, attackable, require_fields
+from mirst.attacks.best import nearer, reached, success
 from mirst.errors import MirstError
+from mirst.nn import plainly
+from mirst.nn.logits import Logits, input_gradient
 
 FLOOR = 1 / 256
 """No distance below it is looked for."""
@@ -45,36 +47,35 @@ class CarliniWagner:
 
     def minimum(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Minimum:
         """The nearest success of each image, and its distance; nothing is drawn at random."""
-        require_images(x, y)
-        with frozen(model, training=False):
-            x, y = x.clone(), y.clone()
+        with plainly(), attackable(model, x, y) as (net, x, y):
             with torch.no_grad():
-                wrong = success(model(x), y, targeted=self.targeted) > 0
+                wrong = reached(net(x), y, targeted=self.targeted)
             images, distances = x.clone(), x.new_full((len(x),), torch.inf).masked_fill(wrong, 0.0)
             tau, cost = torch.ones_like(distances), torch.full_like(distances, FIRST_COST)
             left = torch.nonzero(~wrong).flatten()
             while len(left):
                 images[left], distances[left] = self._search(
-                    model, x[left], y[left], Minimum(images[left], distances[left]), tau[left], cost[left]
+                    net, x[left], y[left], Minimum(images[left], distances[left]), tau[left], cost[left]
                 )
-                reached = distances <= tau
-                tau[left] = torch.where(reached, SHRINK * distances, tau)[left]
-                cost[left] = torch.where(reached, cost, 2 * cost)[left]
+                near = distances <= tau
+                tau[left] = torch.where(near, SHRINK * distances, tau)[left]
+                cost[left] = torch.where(near, cost, 2 * cost)[left]
                 left = left[((tau >= FLOOR) & (cost <= LAST_COST))[left]]
         return Minimum(images, distances)
 
-    def _search(self, model: nn.Module, x: Tensor, y: Tensor, found: Minimum, tau: Tensor, cost: Tensor) -> Minimum:
+    def _search(self, net: Logits, x: Tensor, y: Tensor, found: Minimum, tau: Tensor, cost: Tensor) -> Minimum:
         """One run of Adam from the nearest success so far."""
         z = torch.atanh((2 * found.images - 1) * INSIDE).requires_grad_(True)
         adam = torch.optim.Adam([z], lr=self.learning_rate)
         for _ in range(self.steps):
             images = (torch.tanh(z) / INSIDE + 1) / 2
-            ahead = success(model(images), y, targeted=self.targeted)
+            logits = net(images)
+            ahead = success(logits, y, targeted=self.targeted)
             excess = ((images - x).abs() - tau.view(-1, 1, 1, 1)).clamp(min=0).flatten(1).sum(1)
             loss = cost * (-ahead).clamp(min=0) + excess
-            found = nearer(found, x, images.detach().clamp(0, 1), ahead.detach() > 0)
+            found = nearer(found, x, images.detach().clamp(0, 1), reached(logits.detach(), y, targeted=self.targeted))
             if (loss < DONE * cost).all():
                 break
-            (z.grad,) = torch.autograd.grad(loss.sum(), z)
+            z.grad = input_gradient(loss, z)
             adam.step()
         return found

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, attackable, require_fields, require_images, uniform
+from mirst.attacks.base import PAPER_EPS, attackable, require_fields, uniform
 from mirst.attacks.best import per_image, success
 from mirst.attacks.losses import cross_entropy
+from mirst.nn.logits import Logits, input_gradient
 
 
 def gradient_of(objective: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """The gradient of `objective`, one value per image, `(N,)`, or their sum."""
 
     def gradient(images: Tensor) -> Tensor:
-        return torch.autograd.grad(objective(images).sum(), images)[0]
+        return input_gradient(objective(images), images)
 
     return gradient
 
@@ -77,9 +78,7 @@ class SignDescent:
         require_fields(eps=self.eps, step_size=self.step_size, steps=self.steps, restarts=self.restarts)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        require_images(x, y)
-        with attackable(model) as net:
-            x, y = x.clone(), y.clone()
+        with attackable(model, x, y) as (net, x, y):
             best = self._run(net, x, y, self.random_start, generator)
             for _ in range(self.restarts - 1):
                 best = self._better(net, y, best, self._run(net, x, y, True, generator))
@@ -90,7 +89,7 @@ class SignDescent:
         return cross_entropy(logits, y)
 
     def _run(
-        self, model: nn.Module, x: Tensor, y: Tensor, random_start: bool, generator: torch.Generator | None
+        self, model: Logits, x: Tensor, y: Tensor, random_start: bool, generator: torch.Generator | None
     ) -> Tensor:
         start = random_point(x, self.eps, generator) if random_start else None
         step_size = -self.step_size if self.targeted else self.step_size
@@ -102,10 +101,10 @@ class SignDescent:
             iterates(gradient_of(objective), x, eps=self.eps, step_size=step_size, steps=self.steps, start=start)
         )
 
-    def _better(self, model: nn.Module, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    def _better(self, model: Logits, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
         with torch.no_grad():
-            gain = success(model(b), y, targeted=self.targeted) - success(model(a), y, targeted=self.targeted)
-        return per_image(gain > 0, b, a)
+            better = success(model(b), y, targeted=self.targeted) > success(model(a), y, targeted=self.targeted)
+        return per_image(better, b, a)
 
 
 def random_point(x: Tensor, eps: float, generator: torch.Generator | None) -> Tensor:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, Minimum, frozen, require_fields, require_images
-from mirst.attacks.best import nearer, per_image, success
+from mirst.attacks.base import PAPER_EPS, Minimum, attackable, require_fields
+from mirst.attacks.best import nearer, per_image, reached, success
 from mirst.attacks.descent import random_point
+from mirst.nn import plainly
+from mirst.nn.logits import Logits, input_gradient
 
 OVERSHOOT = 1.05
 BACKWARD = 0.9
@@ -44,25 +46,23 @@ class FAB:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         images, distances = self.minimum(model, x, y, generator=generator)
-        return per_image(distances <= self.eps, images, x)
+        return per_image(distances <= self.eps, images, x.detach().to(images.dtype))
 
     def minimum(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Minimum:
         """The nearest success of each image, and its distance."""
-        require_images(x, y)
-        with frozen(model, training=False):
-            x, y = x.clone(), y.clone()
+        with plainly(), attackable(model, x, y) as (net, x, y):
             with torch.no_grad():
-                wrong = success(model(x), y, targeted=self.targeted) > 0
+                wrong = reached(net(x), y, targeted=self.targeted)
             found = Minimum(x, x.new_full((len(x),), torch.inf).masked_fill(wrong, 0.0))
             for run in range(self.restarts):
                 start = random_point(x, self.eps, generator) if self.random_start or run else x
-                found = self._refined(model, x, y, self._run(model, x, y, start, found))
+                found = self._refined(net, x, y, self._run(net, x, y, start, found))
         return found
 
-    def _run(self, model: nn.Module, x: Tensor, y: Tensor, start: Tensor, found: Minimum) -> Minimum:
+    def _run(self, net: Logits, x: Tensor, y: Tensor, start: Tensor, found: Minimum) -> Minimum:
         current = start
         for _ in range(self.steps):
-            gap, slope = self._nearest_boundary(model, current, y)
+            gap, slope = self._nearest_boundary(net, current, y)
             # One step from here, one from the clean image, both onto the same linearised boundary.
             here = onto_plane(current, slope, gap)
             clean = onto_plane(x, slope, gap - (slope * (x - current)).flatten(1).sum(1))
@@ -71,49 +71,50 @@ class FAB:
             ahead = (1 - pull) * (current + OVERSHOOT * here) + pull * (x + OVERSHOOT * clean)
             current = ahead.clamp(0, 1)
             with torch.no_grad():
-                wrong = success(model(current), y, targeted=self.targeted) > 0
+                wrong = reached(net(current), y, targeted=self.targeted)
             found = nearer(found, x, current, wrong)
             current = per_image(wrong, (1 - BACKWARD) * x + BACKWARD * current, current)
         return found
 
-    def _nearest_boundary(self, model: nn.Module, images: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """How far the decision must rise to be lost, `(N,)`, and the gradient of that rise."""
+    def _nearest_boundary(self, net: Logits, images: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """How far the decision must rise to be lost, `(N,)`, and the gradient of that rise; 0 if not finite."""
         images = images.detach().requires_grad_(True)
-        logits = model(images)
+        logits = net(images)
         own = logits.gather(1, y[:, None]).squeeze(1)
         if self.targeted or logits.shape[1] == 2:
             ahead = success(logits, y, targeted=self.targeted)
-            return -ahead.detach(), _gradient(ahead, images, last=True)
+            return -_finite(ahead), _gradient(ahead, images, last=True)
         nearest: tuple[Tensor, Tensor, Tensor] | None = None
         for k in range(logits.shape[1]):
             ahead = logits[:, k] - own
             slope = _gradient(ahead, images, last=k == logits.shape[1] - 1)
-            away = ahead.detach().abs() / slope.abs().flatten(1).sum(1).clamp(min=1e-12)
+            rise = _finite(ahead)
+            away = rise.abs() / slope.abs().flatten(1).sum(1).clamp(min=1e-12)
             away = away.masked_fill(y == k, torch.inf)
             if nearest is None:
-                nearest = away, -ahead.detach(), slope
+                nearest = away, -rise, slope
                 continue
             closer = away < nearest[0]
             nearest = (
                 torch.where(closer, away, nearest[0]),
-                torch.where(closer, -ahead.detach(), nearest[1]),
+                torch.where(closer, -rise, nearest[1]),
                 per_image(closer, slope, nearest[2]),
             )
         assert nearest is not None
         return nearest[1], nearest[2]
 
-    def _refined(self, model: nn.Module, x: Tensor, y: Tensor, found: Minimum) -> Minimum:
+    def _refined(self, net: Logits, x: Tensor, y: Tensor, found: Minimum) -> Minimum:
         """Bisection between the clean image and each success."""
         low, high = torch.zeros_like(found.distances), torch.ones_like(found.distances)
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
             images = x + middle.view(-1, 1, 1, 1) * (found.images - x)
             with torch.no_grad():
-                wrong = success(model(images), y, targeted=self.targeted) > 0
+                wrong = reached(net(images), y, targeted=self.targeted)
             low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
         images = x + high.view(-1, 1, 1, 1) * (found.images - x)
         with torch.no_grad():
-            wrong = success(model(images), y, targeted=self.targeted) > 0
+            wrong = reached(net(images), y, targeted=self.targeted)
         return nearer(found, x, images, wrong)
 
 
@@ -147,5 +148,8 @@ def onto_plane(x: Tensor, slope: Tensor, gap: Tensor) -> Tensor:
 
 
 def _gradient(values: Tensor, images: Tensor, *, last: bool) -> Tensor:
-    (gradient,) = torch.autograd.grad(values.sum(), images, retain_graph=not last)
-    return gradient.nan_to_num(0.0)
+    return input_gradient(values, images, retain_graph=not last).nan_to_num(0.0)
+
+
+def _finite(values: Tensor) -> Tensor:
+    return values.detach().nan_to_num(0.0, 0.0, 0.0)

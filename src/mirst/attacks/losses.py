@@ -18,11 +18,13 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     """`max_{i != y} Z_i - Z_y` per image, `(N,)`: positive where the image is misclassified.
 
+    Infinite where a logit is not finite: that is no right prediction.
+
     Source: Carlini and Wagner 2017, f6 without its clamp at -kappa.
     """
     own = logits.gather(1, y[:, None]).squeeze(1)
     others = logits.scatter(1, y[:, None], -torch.inf)
-    return others.amax(1) - own
+    return (others.amax(1) - own).masked_fill(~logits.isfinite().all(1), torch.inf)
 
 
 def dlr(logits: Tensor, y: Tensor, *, targeted: bool = False) -> Tensor:

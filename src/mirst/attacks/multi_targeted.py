@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import Attack, frozen, require_images
+from mirst.attacks.base import Attack, attackable
 from mirst.attacks.best import Best
 from mirst.errors import MirstError
 
@@ -36,14 +36,12 @@ class MultiTargeted:
         return self.attack.eps
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        require_images(x, y)
-        with frozen(model, training=False), torch.no_grad():
-            x, y = x.clone(), y.clone()
+        with attackable(model, x, y) as (net, x, y), torch.no_grad():
             best = Best(x, y)
-            logits = model(x)
+            logits = net(x)
             best.show(x, logits)
             ranked = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
             for target in ranked[:, : min(self.targets, logits.shape[1] - 1)].unbind(1):
                 attacked = self.attack(model, x, target, generator=generator)
-                best.show(attacked, model(attacked))
+                best.show(attacked, net(attacked))
         return best.images

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, attackable, require_fields, require_images, uniform
+from mirst.attacks.base import PAPER_EPS, attackable, require_fields, uniform
 from mirst.attacks.best import Best
 from mirst.errors import MirstError
+from mirst.nn.logits import Logits
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After which queries of 10,000 the area of the squares is halved."""
@@ -44,16 +45,14 @@ class Square:
             raise MirstError(f"patch is {self.patch}; it must be a share of the image, above 0 and at most 1")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        require_images(x, y)
-        with attackable(model) as net, torch.no_grad():
-            x, y = x.clone(), y.clone()
+        with attackable(model, x, y) as (net, x, y), torch.no_grad():
             best = Best(x, y, targeted=self.targeted)
             best.show(x, net(x))
             for _ in range(self.restarts):
                 self._run(net, x, y, best, generator)
         return best.images
 
-    def _run(self, model: nn.Module, x: Tensor, y: Tensor, best: Best, generator: torch.Generator | None) -> None:
+    def _run(self, model: Logits, x: Tensor, y: Tensor, best: Best, generator: torch.Generator | None) -> None:
         signs = uniform((len(x), x.shape[1], 1, x.shape[3]), x, generator).round() * 2 - 1
         run = Best(x, y, targeted=self.targeted)
         ahead, left = (x + self.eps * signs).clamp(0, 1), torch.arange(len(x), device=x.device)

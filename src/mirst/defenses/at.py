@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import require_images
 from mirst.attacks.descent import gradient_of, iterates, last
 from mirst.attacks.losses import cross_entropy
+from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import Crafting
+from mirst.nn.logits import Logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +24,9 @@ class AT(Crafting):
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
-        require_images(x, y)
+        x, y = checked_batch(x, y)
 
-        with self._crafting(model) as net:
+        with self._crafting(model, x, y) as net:
 
             def objective(images: Tensor) -> Tensor:
                 return cross_entropy(net(images), y)
@@ -33,5 +34,5 @@ class AT(Crafting):
             attacked = last(
                 iterates(gradient_of(objective), x, eps=self.eps, step_size=self._step_size, steps=self.steps)
             )
-        loss = weighted_cross_entropy(model(attacked), y, self.class_weights)
+        loss = weighted_cross_entropy(Logits(model)(attacked), y, self.class_weights)
         return LossTerms(loss, {"adversarial": loss.item()})

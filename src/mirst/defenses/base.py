@@ -5,6 +5,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from mirst.batches import require_labels
+
 
 class LossTerms(NamedTuple):
     """What a defense returns."""
@@ -37,6 +39,11 @@ class Defense(Protocol):
 
 
 def weighted_cross_entropy(logits: Tensor, y: Tensor, class_weights: tuple[float, ...] | None) -> Tensor:
-    """Mean cross-entropy, each image weighted by its class, the weights of a batch summing to one."""
+    """Mean cross-entropy, each image weighted by its class, the weights of a batch summing to one.
+
+    Raises:
+        MirstError: a label that is no class of the model.
+    """
+    require_labels(y, logits.shape[1])
     weight = None if class_weights is None else logits.new_tensor(class_weights)
     return nn.functional.cross_entropy(logits, y, weight=weight)

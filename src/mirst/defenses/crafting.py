@@ -8,9 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, attackable, frozen, require_fields
+from mirst.attacks.base import PAPER_EPS, attackable, require_fields
 from mirst.errors import MirstError
-from mirst.nn import packed
+from mirst.nn.agreement import packed_if_equal
+from mirst.nn.frozen import frozen
+from mirst.nn.logits import Logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +44,14 @@ class Crafting:
         return 2 * self.eps / self.steps if self.step_size is None else self.step_size
 
     @contextmanager
-    def _crafting(self, model: nn.Module) -> Iterator[nn.Module]:
-        """Inside, the model to craft on: it gives gradients with respect to its input only."""
+    def _crafting(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Logits]:
+        """Inside, the model to craft on from `x`: it gives gradients with respect to its input only."""
         if self.craft_mode == "eval":
-            with attackable(model) as net:
+            with attackable(model, x, y) as (net, _, _):
                 yield net
         else:
-            with frozen(model, training=None), packed(model):
-                yield model
+            with packed_if_equal(model, x), frozen(model, training=None):
+                yield Logits(model)
 
 
 def require_weight(name: str, value: float) -> None:
@@ -59,7 +61,8 @@ def require_weight(name: str, value: float) -> None:
 
 
 def logits_of(model: nn.Module, batches: Sequence[Tensor], joint: bool) -> tuple[Tensor, ...]:
-    """The logits of each batch; `joint` batches pass as one and so share batch-norm statistics."""
+    """The logits of each batch, to train on; `joint` batches pass as one and so share batch-norm statistics."""
+    net = Logits(model)
     if joint:
-        return tuple(model(torch.cat(list(batches))).chunk(len(batches)))
-    return tuple(model(batch) for batch in batches)
+        return tuple(net(torch.cat(list(batches))).chunk(len(batches)))
+    return tuple(net(batch) for batch in batches)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import require_images
 from mirst.attacks.losses import cross_entropy
+from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import require_weight
+from mirst.nn.logits import Logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +31,9 @@ class GR:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
-        require_images(x, y)
+        x, y = checked_batch(x, y)
         pixels = x.detach().requires_grad_(self.weight > 0)
-        logits = model(pixels)
+        logits = Logits(model)(pixels)
         clean = weighted_cross_entropy(logits, y, self.class_weights)
         if self.weight == 0:
             return LossTerms(clean, {"clean": clean.item()})

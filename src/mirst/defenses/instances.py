@@ -7,13 +7,16 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import frozen, require_images
 from mirst.attacks.descent import gradient_of, iterates, last, random_point
 from mirst.attacks.losses import cross_entropy
+from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import Crafting, logits_of, require_weight
 from mirst.defenses.held import HeldLoss
-from mirst.nn import is_fast, packed
+from mirst.nn import is_fast
+from mirst.nn.agreement import packed_if_equal
+from mirst.nn.frozen import frozen
+from mirst.nn.logits import Logits, input_gradient
 
 CLEAN = 0
 """The number of the clean image among the iterates."""
@@ -54,7 +57,7 @@ class InstanceTraining(Crafting):
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
-        require_images(x, y)
+        x, y = checked_batch(x, y)
         instances = self._instances() if self.alpha > 0 else {}
         if not self.joint_batch:  # batch norms then meet the batches in the order of the run
             instances = dict(sorted(instances.items()))
@@ -83,20 +86,20 @@ class InstanceTraining(Crafting):
         self, model: nn.Module, x: Tensor, y: Tensor, instances: Mapping[int, float], generator: torch.Generator | None
     ) -> tuple[Tensor, Losses]:
         """The loss with its gradients, taken batch by batch."""
-        held, losses = HeldLoss(model), Losses()
+        held, losses, net = HeldLoss(model), Losses(), Logits(model)
 
         def train_on(number: int, images: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-            loss = weighted_cross_entropy(model(images), y, self.class_weights)
+            loss = weighted_cross_entropy(net(images), y, self.class_weights)
             losses[number] = loss.detach()
             return held.add(loss, 1.0 if number == CLEAN else self.alpha * instances[number], *inputs)
 
         with torch.enable_grad():
             if self.craft_mode == "train":
-                with packed(model):
+                with packed_if_equal(model, x):
                     self._craft_and_train(train_on, model, x, y, set(instances), generator)
             else:
                 crafted = self._craft(model, x, y, list(instances), generator)
-                with packed(model):
+                with packed_if_equal(model, x):
                     for number, images in zip([CLEAN, *instances], [x, *crafted], strict=True):
                         train_on(number, images)
         return held.total(), losses
@@ -123,7 +126,7 @@ class InstanceTraining(Crafting):
             if number in wanted:
                 return train_on(number, images, images)[0]
             with frozen(model, training=None):
-                return torch.autograd.grad(self._loss(model, images, y).sum(), images)[0]
+                return input_gradient(self._loss(Logits(model), images, y), images)
 
         end = max(wanted)
         train_on(end, last(iterates(gradient, x, eps=self.eps, step_size=self._step_size, steps=end, start=start)))
@@ -136,7 +139,7 @@ class InstanceTraining(Crafting):
             return []
 
         start = self._start(x, generator)
-        with self._crafting(model) as net:
+        with self._crafting(model, x, y) as net:
 
             def objective(images: Tensor) -> Tensor:
                 return self._loss(net, images, y)
@@ -150,7 +153,7 @@ class InstanceTraining(Crafting):
     def _start(self, x: Tensor, generator: torch.Generator | None) -> Tensor | None:
         return random_point(x, self.eps, generator) if self.random_start else None
 
-    def _loss(self, net: nn.Module, images: Tensor, y: Tensor) -> Tensor:
+    def _loss(self, net: Logits, images: Tensor, y: Tensor) -> Tensor:
         """What crafting ascends. In train mode batch norms tie the images of a batch together, and the class
         weights change the direction: there it is the loss that is trained on."""
         if self.craft_mode == "train":

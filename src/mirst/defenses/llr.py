@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import require_images
 from mirst.attacks.descent import gradient_of, iterates, last, random_point
 from mirst.attacks.losses import cross_entropy
+from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import Crafting, logits_of, require_weight
+from mirst.nn.logits import Logits, input_gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +40,9 @@ class LLR(Crafting):
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
-        require_images(x, y)
+        x, y = checked_batch(x, y)
         if self.linearity_weight == self.gradient_weight == 0:
-            clean = weighted_cross_entropy(model(x), y, self.class_weights)
+            clean = weighted_cross_entropy(Logits(model)(x), y, self.class_weights)
             return LossTerms(clean, {"clean": clean.item()})
         delta = self._search(model, x, y, generator)
         logits, gap, slope = _around(model, x, y, delta, self.joint_batch)
@@ -50,10 +51,10 @@ class LLR(Crafting):
         return LossTerms(total, {"clean": clean.item(), "nonlinearity": gap.item(), "slope": slope.item()})
 
     def _search(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
-        with self._crafting(model) as net:
+        with self._crafting(model, x, y) as net:
             pixels = x.detach().requires_grad_(True)
             loss = cross_entropy(net(pixels), y)
-            (gradient,) = torch.autograd.grad(loss.sum(), pixels)
+            gradient = input_gradient(loss, pixels)
             loss = loss.detach()
 
             def nonlinearity(images: Tensor) -> Tensor:

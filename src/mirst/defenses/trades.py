@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mirst.attacks.base import require_images
 from mirst.attacks.descent import gradient_of, iterates, last
+from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import Crafting, logits_of, require_weight
+from mirst.nn.logits import Logits
 
 START_NOISE = 0.001
 """Standard deviation: at the clean image itself the divergence has no gradient."""
@@ -38,20 +39,20 @@ class TRADES(Crafting):
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
-        require_images(x, y)
+        x, y = checked_batch(x, y)
         if self.weight == 0:
-            clean = weighted_cross_entropy(model(x), y, self.class_weights)
+            clean = weighted_cross_entropy(Logits(model)(x), y, self.class_weights)
             return LossTerms(clean, {"clean": clean.item()})
-        logits, attacked = logits_of(model, [x, self._craft(model, x, generator)], self.joint_batch)
+        logits, attacked = logits_of(model, [x, self._craft(model, x, y, generator)], self.joint_batch)
         clean = weighted_cross_entropy(logits, y, self.class_weights)
         gap = divergence(logits, attacked).mean()
         return LossTerms(clean + self.weight * gap, {"clean": clean.item(), "divergence": gap.item()})
 
-    def _craft(self, model: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _craft(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
         device = x.device if generator is None else generator.device
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
         start = x + START_NOISE * noise
-        with self._crafting(model) as net:
+        with self._crafting(model, x, y) as net:
             with torch.no_grad():
                 clean = net(x)
 

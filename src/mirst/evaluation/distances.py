@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks import FAB
-from mirst.attacks.base import Minimum, attackable, require_images
+from mirst.attacks.base import Minimum, attackable
 from mirst.attacks.best import per_image
 from mirst.attacks.descent import gradient_of, iterates
 from mirst.attacks.losses import margin
+from mirst.batches import checked_batch
 from mirst.data import Record
 from mirst.errors import MirstError
 from mirst.evaluation.evaluate import checked_distance, decide, device_of, logits_of
@@ -56,7 +57,7 @@ def distances(
     shifted, device = at_threshold(model, positive, threshold), device_of(model)
     tables, images = [], []
     for x, y in data:
-        require_images(x, y)
+        x, y = checked_batch(x, y)
         table, broken = _of_batch(shifted, x.to(device), y.to(device), positive)
         tables.append(table)
         images.append(broken.cpu())
@@ -143,7 +144,7 @@ def _pgd(model: nn.Module, x: Tensor, y: Tensor, eps: Tensor) -> Tensor:
         return beyond
 
     radius = eps.view(-1, 1, 1, 1)
-    with attackable(model) as net:
+    with attackable(model, x, y) as (net, _, _):
         for _ in iterates(gradient_of(look), x, eps=radius, step_size=radius / 8, steps=STEPS):
             pass
     return best

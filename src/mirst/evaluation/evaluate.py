@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks import Attack
-from mirst.attacks.base import frozen, require_images
+from mirst.attacks.base import frozen
+from mirst.batches import checked_batch
 from mirst.errors import MirstError
 
 CLEAN = "none"
@@ -57,7 +58,7 @@ def evaluate(
     start = 0
     for x, y in data:
         x, y = x.to(device), y.to(device)
-        require_images(x, y)
+        x, y = checked_batch(x, y)
         for name, attack in passes:
             attacked = x if attack is None else attack(model, x, y, generator=generators[name])
             eps = 0.0 if attack is None else attack.eps

@@ -14,10 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
-from mirst.attacks.base import frozen, require_images
+from mirst.attacks.base import frozen
+from mirst.batches import checked_batch, require_labels
 from mirst.errors import MirstError
 from mirst.metrics import balanced_accuracy
-from mirst.nn.factory import described, in_words
+from mirst.nn.factory import in_words
+from mirst.nn.logits import require_logits
 from mirst.nn.models import IMAGENET_MEAN, IMAGENET_STD, Normalized
 
 BATCH_SIZE = 64
@@ -53,7 +55,7 @@ def inspect_model(model: nn.Module, x: Tensor, y: Tensor) -> list[str]:
         MirstError: no images, images outside [0, 1], a model without weights or that fails on them, or
             one that returns anything but floating-point `(N, K)` with K >= 2 and a class for every label.
     """
-    require_images(x, y)
+    x, y = checked_batch(x, y)
     if not len(x):
         raise MirstError("there are no images to inspect the model on")
     if any(is_lazy(parameter) for parameter in model.parameters()):
@@ -63,7 +65,7 @@ def inspect_model(model: nn.Module, x: Tensor, y: Tensor) -> list[str]:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     x, labels = x.to(device), y.cpu().long().numpy()
     answers, extremes = _logits(model, x), _logits(model, _extreme_images(x))
-    _require_classes(answers.shape[1], labels)
+    require_labels(y, answers.shape[1])
     return [
         *_not_finite(answers, extremes),
         *_train_mode(model),
@@ -86,35 +88,7 @@ def _call(model: nn.Module, x: Tensor) -> Tensor:
             "channels and size that it takes, or wrap it (mirst.nn.Normalized replicates a gray image to as many "
             "channels as it is given means)"
         ) from error
-    return _require_logits(outputs, len(x))
-
-
-def _require_logits(outputs: object, count: int) -> Tensor:
-    if not isinstance(outputs, Tensor):
-        keys = f" with {', '.join(map(str, outputs))}" if isinstance(outputs, dict) else ""
-        raise MirstError(
-            f"the model returns {described(outputs)}{keys}; wrap it so that it returns the (N, K) logits alone"
-        )
-    shape = tuple(outputs.shape)
-    if shape in ((count,), (count, 1)):
-        join = "stack" if len(shape) == 1 else "cat"
-        raise MirstError(
-            f"the model returns one number per image, {shape}; wrap it so that it returns two logits: "
-            f"torch.{join}([torch.zeros_like(z), z], 1) of its logit z, taken before any sigmoid"
-        )
-    if len(shape) != 2 or len(outputs) != count or not shape[1]:
-        raise MirstError(f"the model returns {shape} for {count} images; wrap it so that it returns (N, K) logits")
-    if not outputs.is_floating_point():
-        raise MirstError(f"the model returns {outputs.dtype}; wrap it so that it returns logits, not answers")
-    return outputs
-
-
-def _require_classes(classes: int, labels: NDArray[np.int64]) -> None:
-    if labels.min() < 0 or labels.max() >= classes:
-        raise MirstError(
-            f"the labels run from {labels.min()} to {labels.max()}, but the model has {classes} classes, 0 to "
-            f"{classes - 1}; give it data with its own classes"
-        )
+    return require_logits(outputs, len(x))
 
 
 def _extreme_images(x: Tensor) -> Tensor:

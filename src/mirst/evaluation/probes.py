@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks import APGD, CW, Attack
-from mirst.attacks.base import frozen, require_images, uniform
+from mirst.attacks.base import frozen, uniform
 from mirst.attacks.descent import random_point
 from mirst.attacks.losses import margin
+from mirst.batches import checked_batch
 from mirst.errors import MirstError
 
 Verdict = Literal["pass", "suspect", "fail"]
@@ -167,7 +168,7 @@ def finite_differences(model: nn.Module, x: Tensor, y: Tensor, *, generator: tor
 
 def require_batch(x: Tensor, y: Tensor, eps: float = 1.0) -> None:
     """Raise `MirstError` unless these are images, labels and the radius of a ball that holds more than the image."""
-    require_images(x, y)
+    x, y = checked_batch(x, y)
     if not len(x):
         raise MirstError("there are no images to check on")
     if not 0 < eps <= 1:

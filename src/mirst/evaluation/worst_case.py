@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks import Attack
-from mirst.attacks.base import require_images
 from mirst.attacks.losses import margin
+from mirst.batches import checked_batch
 from mirst.errors import MirstError
 from mirst.evaluation.evaluate import CLEAN, Loader, checked_distance, decide, device_of, logits_of
 from mirst.evaluation.summary import TRIAL
@@ -71,7 +71,7 @@ class _Images:
         if not batches:
             raise MirstError("there are no images to evaluate on")
         for x, y in batches:
-            require_images(x, y)
+            x, y = checked_batch(x, y)
         self.model, self.positive, self.size = model, positive, len(batches[0][0])
         self.x, self.y = (torch.cat(parts).to(device_of(model)) for parts in zip(*batches, strict=True))
         self.logits = torch.cat([logits_of(model, x) for x in _parts(self.x, self.size)])

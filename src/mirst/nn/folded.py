@@ -1,21 +1,19 @@
-"""A faster copy of a model in eval mode, for attacks: the same answers up to float rounding."""
+"""A faster copy of a model in eval mode, for attacks: the same logits up to float rounding."""
 
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from mirst.nn.fast import is_fast
-from mirst.nn.packed import can_pack, pack
+from mirst.nn.logits import dtype_of, is_opaque
+from mirst.nn.packed import can_pack, is_plain_layer, pack
 
-Pairs = tuple[tuple[str, str], ...]
+Pairs = list[tuple[str, str]]
 """Names of convolutions, each with the batch norm that it alone feeds."""
-
-_known: "WeakKeyDictionary[nn.Module, Pairs]" = WeakKeyDictionary()
 
 
 def folded(model: nn.Module) -> nn.Module:
@@ -23,34 +21,29 @@ def folded(model: nn.Module) -> nn.Module:
 
     In float32 on a CPU it lies channels last, and convolutions whose parameters ask for no gradient are packed.
 
-    The copy has the weights and flags of this moment. A model that torch.fx cannot trace keeps its
-    batch norms; one that cannot be copied is given back as it is, and so is any inside `plainly`.
-    Where pixels of a uniform background tie in a pooling window, rounding may give the gradient to
-    another one of them.
+    The copy has the weights and flags of this moment. Only `nn.Conv2d` and `nn.BatchNorm2d` themselves are folded:
+    no subclass, none with hooks or a forward of its own, none whose parameters are read by other layers. A model that
+    torch.fx cannot trace keeps its batch norms. One that is compiled, scripted, in half precision or cannot be copied
+    is returned as it is, and so is any inside `plainly`. `mirst.nn.agreement` finds what no rule can see. Where pixels
+    of a uniform background tie in a pooling window, rounding may give the gradient to another one of them.
 
     Args:
-        model: in eval mode.
+        model: in eval mode; never traced itself, so nothing of the trace stays on it.
     """
-    if not is_fast():
+    if not is_fast() or is_opaque(model) or dtype_of(model) in (torch.float16, torch.bfloat16):
         return model
     try:
-        fast = copy.deepcopy(model, {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()})
-    except (RuntimeError, TypeError, NotImplementedError):
+        fast, traced = (_copy(model) for _ in range(2))
+    except Exception:  # noqa: BLE001 - copying runs the model's own code, which may fail in any way
         return model
-    for conv, norm in _pairs(model):
-        first, second = fast.get_submodule(conv), fast.get_submodule(norm)
-        if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d) and _can_fold(first, second):
-            mean, variance = second.running_mean, second.running_var
-            assert mean is not None  # as _can_fold says
-            assert variance is not None
-            first.weight, first.bias = fuse_conv_bn_weights(
-                first.weight, first.bias, mean, variance, second.eps, second.weight, second.bias
-            )
-            _replace(fast, norm, nn.Identity())
+    for conv, norm in _pairs(traced):
+        _fold(fast, fast.get_submodule(conv), fast.get_submodule(norm))
     for layer in fast.modules():
-        if isinstance(layer, nn.Conv2d) and can_pack(layer) and not any(p.requires_grad for p in layer.parameters()):
+        if not isinstance(layer, nn.Conv2d) or not is_plain_layer(layer, nn.Conv2d):
+            continue
+        if can_pack(layer) and not any(p.requires_grad for p in layer.parameters()):
             pack(layer)
-        elif isinstance(layer, nn.Conv2d):
+        else:
             _lay_out(layer, torch.channels_last)
     return fast
 
@@ -76,41 +69,53 @@ def _lay_out(model: nn.Module, layout: torch.memory_format) -> None:
         model.to(memory_format=layout)  # type: ignore[call-overload]
 
 
+def _copy(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model, {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()})
+
+
 class _Tracer(fx.Tracer):
-    """Looks inside a module only for the modules that it holds."""
+    """Looks inside a module only for the modules that it holds, and sees who reads a parameter or buffer."""
+
+    proxy_buffer_attributes = True
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return not any(True for _ in m.children())
 
 
 def _pairs(model: nn.Module) -> Pairs:
-    if model not in _known:
-        _known[model] = _find_pairs(model)
-    return _known[model]
-
-
-def _find_pairs(model: nn.Module) -> Pairs:
     try:
         graph = _Tracer().trace(model)
     except Exception:  # noqa: BLE001 - tracing runs the model's own code, which may fail in any way on a proxy
-        return ()
+        return []
     calls = [node.target for node in graph.nodes if node.op == "call_module"]
+    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
     pairs = []
     for node in graph.nodes:
         before = node.args[0] if node.op == "call_module" and len(node.args) == 1 else None
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
             continue
-        if calls.count(node.target) == calls.count(before.target) == 1:
-            pairs.append((str(before.target), str(node.target)))
-    return tuple(pairs)
+        conv, norm = str(before.target), str(node.target)
+        alone = calls.count(conv) == calls.count(norm) == 1 and not {conv, norm} & read
+        if alone and _can_fold(model.get_submodule(conv), model.get_submodule(norm)):
+            pairs.append((conv, norm))
+    return pairs
 
 
-def _can_fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
-    """Whether both are in eval mode, the norm has statistics, and nothing listens to them."""
-    watched = any(module._forward_hooks or module._forward_pre_hooks for module in (conv, norm))
-    return not watched and not conv.training and not norm.training and norm.running_mean is not None
+def _can_fold(conv: nn.Module, norm: nn.Module) -> bool:
+    """Whether both do what their class says, are in eval mode, and the norm has statistics."""
+    plain = is_plain_layer(conv, nn.Conv2d) and is_plain_layer(norm, nn.BatchNorm2d)
+    return plain and not conv.training and not norm.training and norm.running_mean is not None
 
 
-def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, own = name.rpartition(".")
-    setattr(model.get_submodule(parent), own, layer)
+def _fold(model: nn.Module, conv: nn.Module, norm: nn.Module) -> None:
+    assert isinstance(conv, nn.Conv2d)  # as _can_fold says
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    for parent in list(model.modules()):
+        for name, layer in list(parent._modules.items()):  # a layer may have several names
+            if layer is norm:
+                setattr(parent, name, nn.Identity())

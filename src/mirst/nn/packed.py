@@ -10,14 +10,19 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mirst.nn.fast import is_fast
+from mirst.nn.logits import is_opaque
 
 NARROW = 4
 """Up to so many input channels, oneDNN's own gradient of a strided convolution takes several times as
 long as its forward pass, since it vectorises over channels."""
+_ATTRIBUTES: dict[type[nn.Module], frozenset[str]] = {
+    type(layer): frozenset(vars(layer)) for layer in (nn.Conv2d(1, 1, 1, device="meta"), nn.BatchNorm2d(1))
+}
+"""What an instance of each class has, unless somebody added to it."""
 
 
 def pack(conv: nn.Conv2d) -> None:
-    """From now on `conv` answers as it did, but is differentiable only once, and deaf to changes of its weights.
+    """From now on `conv` gives the same output, but only first-order gradients; later weight updates are ignored.
 
     Args:
         conv: one that `can_pack` accepts.
@@ -25,10 +30,28 @@ def pack(conv: nn.Conv2d) -> None:
     setattr(conv, "forward", _PackedForward(conv))  # noqa: B010 - to mypy a method cannot be assigned
 
 
+def is_plain_layer(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether `layer` computes what `kind` does: of that very class, without hooks, and without attributes of its own,
+    such as a patched forward or a weight that is computed from others.
+
+    Args:
+        kind: `nn.Conv2d` or `nn.BatchNorm2d`.
+    """
+    if type(layer) is not kind:
+        return False
+    hooks = (value for name, value in vars(layer).items() if name.endswith("_hooks"))
+    return not any(hooks) and not any(_global_hooks()) and vars(layer).keys() <= _ATTRIBUTES[kind]
+
+
+def _global_hooks() -> Iterator[Any]:
+    module = torch.nn.modules.module
+    return (value for name, value in vars(module).items() if name.startswith("_global_") and name.endswith("_hooks"))
+
+
 @contextmanager
 def packed(model: nn.Module) -> Iterator[None]:
     """Inside, the convolutions of `model` that can be are packed, unless speed-ups are off."""
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and can_pack(layer) and is_fast()]
+    layers = _packable(model)
     try:
         for layer in layers:
             pack(layer)
@@ -38,10 +61,23 @@ def packed(model: nn.Module) -> Iterator[None]:
             vars(layer).pop("forward", None)
 
 
+def packs(model: nn.Module) -> bool:
+    """Whether `packed` changes anything."""
+    return bool(_packable(model))
+
+
+def _packable(model: nn.Module) -> list[nn.Conv2d]:
+    if not is_fast() or is_opaque(model):
+        return []
+    return [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and can_pack(layer)]
+
+
 def can_pack(conv: nn.Conv2d) -> bool:
     """Whether it is an ordinary convolution in float32 on a CPU."""
+    if not is_plain_layer(conv, nn.Conv2d):
+        return False
     ordinary = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
-    if not ordinary or isinstance(conv.padding, str) or "forward" in vars(conv):
+    if not ordinary or isinstance(conv.padding, str):
         return False
     sound = all(s == conv.stride[0] for s in conv.stride) and all(
         p < k for p, k in zip(conv.padding, conv.kernel_size, strict=True)

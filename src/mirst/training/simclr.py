@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mirst.attacks.base import require_images
+from mirst.batches import checked_batch
 from mirst.defenses import LossTerms
 from mirst.errors import MirstError
 
@@ -39,7 +39,7 @@ class SimCLR:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
-        require_images(x, y)
+        x, y = checked_batch(x, y)
         if len(x) < 2:
             raise MirstError("SimCLR compares images of a batch; it needs at least two")
         z = model(torch.cat([ultrasound_view(x, generator), ultrasound_view(x, generator)]))
