@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -217,6 +218,41 @@ def test_evaluate_a_model_of_the_users(mirst, phantoms):
     assert "Masking checks at eps 102/255" in text
     assert "transfer" in text
     assert "has no such_net" in refused(mirst("evaluate", "tests.helpers:such_net", *at))
+
+
+@pytest.mark.parametrize(
+    ("suite", "attacks"),
+    [
+        (["--attack", "fgsm", "--attack", "{name: pgd, steps: 2}"], "no attack, fgsm at eps 5/255, pgd at eps 5/255"),
+        (["--suite", "corruptions"], "no attack"),
+        (["--suite", "standard", "--eps", "2/255"], "no attack, paper at eps 2/255, standard at eps 2/255"),
+    ],
+)
+def test_evaluate_warns_of_a_model_with_one_answer(mirst, phantoms, suite, attacks):
+    at = ["--data", phantoms, "--set", "data.size=16", *suite]
+    code, text, _ = mirst("evaluate", "tests.helpers:one_answer_cnn", *at)
+    assert code == 0
+    (warning,) = [line for line in text.splitlines() if line.startswith("WARNING")]
+    assert warning == (
+        f"WARNING: the model answers malignant for every test image under {attacks}: these numbers say nothing about "
+        "robustness; answering malignant whatever it sees gives F1 0.667 on these images."
+    )
+
+
+def test_evaluate_of_a_study_warns_of_the_trial_with_one_answer(mirst, finished, phantoms, tmp_path):
+    out = tmp_path / "study"
+    shutil.copytree(finished, out)
+    rows = pd.read_csv(out / "outcomes.csv")
+    at = (rows["defense"] == "ce") & (rows["fold"] == 1) & (rows["seed"] == 1) & (rows["attack"] == "pgd")
+    rows.assign(prediction=rows["prediction"].where(~at, "benign")).to_csv(out / "outcomes.csv", index=False)
+    code, text, _ = mirst("evaluate", out, "--data", phantoms, "--suite", "corruptions")
+    assert code == 0
+    assert any(
+        line.startswith("WARNING: ce on fold 1 with seed 1 answers benign for every test image under ")
+        and "pgd at eps 5/255" in line
+        and line.endswith("gives F1 0.000 on these images.")
+        for line in text.splitlines()
+    )
 
 
 def test_predict_answers_for_each_image(mirst, checkpoint, phantoms):

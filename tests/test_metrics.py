@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
 from mirst.metrics import balanced_accuracy, classification_metrics, youden_threshold
 
@@ -18,9 +19,9 @@ def by_hand(label, prediction, positive):
     fp = sum(y != positive and p == positive for y, p in pairs)
     fn = sum(y == positive and p != positive for y, p in pairs)
     return {
-        "f1": 2 * tp / (2 * tp + fp + fn) if tp else 0.0,
-        "sensitivity": tp / (tp + fn) if tp else 0.0,
-        "specificity": tn / (tn + fp) if tn else 0.0,
+        "f1": 2 * tp / (2 * tp + fp + fn) if tp + fn else math.nan,
+        "sensitivity": tp / (tp + fn) if tp + fn else math.nan,
+        "specificity": tn / (tn + fp) if tn + fp else math.nan,
         "accuracy": (tp + tn) / len(pairs),
     }
 
@@ -46,7 +47,7 @@ def test_two_classes_equal_the_definitions(rows):
     label, prediction, score = map(list, zip(*rows, strict=True))
     metrics = classification_metrics(label, prediction, score, CLASSES, "malignant")
     for name, value in by_hand(label, prediction, "malignant").items():
-        assert metrics[name] == pytest.approx(value)
+        assert metrics[name] == pytest.approx(value, nan_ok=True)
     if len(set(label)) == 2:
         assert metrics["auc"] == pytest.approx(auc_by_hand([y == "malignant" for y in label], score))
     else:
@@ -68,6 +69,100 @@ def test_no_true_positives_is_f1_zero():
     assert metrics["f1"] == metrics["sensitivity"] == metrics["specificity"] == metrics["auc"] == 0
 
 
+@pytest.mark.parametrize(
+    ("label", "undefined"),
+    [
+        ("bbb", {"f1", "sensitivity", "auc"}),
+        ("mmm", {"specificity", "auc"}),
+        ("b", {"f1", "sensitivity", "auc"}),
+        ("m", {"specificity", "auc"}),
+        ("bm", set()),
+    ],
+)
+@pytest.mark.parametrize("prediction", ["b", "m", "right", "wrong"])
+def test_a_metric_without_the_images_that_it_needs_is_undefined(label, undefined, prediction):
+    truth = ["benign" if one == "b" else "malignant" for one in label]
+    other = {"benign": "malignant", "malignant": "benign"}
+    answers = {
+        "b": ["benign"] * len(truth),
+        "m": ["malignant"] * len(truth),
+        "right": truth,
+        "wrong": [other[one] for one in truth],
+    }[prediction]
+    metrics = classification_metrics(truth, answers, np.arange(len(truth)), CLASSES, "malignant")
+    assert {name for name, value in metrics.items() if math.isnan(value)} == undefined
+
+
+@pytest.mark.parametrize(
+    ("label", "undefined"),
+    [
+        (["benign", "malignant"], {"f1", "sensitivity"}),
+        (["benign", "normal"], {"f1", "sensitivity", "auc"}),
+        (["normal", "normal"], {"f1", "sensitivity", "specificity", "auc"}),
+        (["malignant"], {"f1", "sensitivity", "specificity", "auc"}),
+        (["benign", "malignant", "normal"], set()),
+    ],
+)
+def test_a_macro_average_needs_every_class(label, undefined):
+    classes = ("benign", "malignant", "normal")
+    metrics = classification_metrics(label, ["benign"] * len(label), [0.0] * len(label), classes, "malignant")
+    assert {name for name, value in metrics.items() if math.isnan(value)} == undefined
+
+
+@pytest.mark.parametrize("classes", [CLASSES, ("benign", "malignant", "normal"), ("a", "malignant", "b", "c")])
+def test_every_metric_equals_that_of_scikit_learn(classes):
+    rng = np.random.default_rng(1)
+    label, prediction = rng.choice(classes, (2, 80))
+    score = rng.integers(-4, 5, 80).astype(float)  # with ties
+    metrics = classification_metrics(label, prediction, score, classes, "malignant")
+    counted = ["malignant"] if len(classes) == 2 else list(classes)
+    expected = {
+        "f1": f1_score(label, prediction, labels=counted, average="macro"),
+        "sensitivity": recall_score(label, prediction, labels=counted, average="macro"),
+        "specificity": np.mean([recall_score(label != one, prediction != one) for one in counted]),
+        "auc": roc_auc_score(label == "malignant", score),
+        "accuracy": accuracy_score(label, prediction),
+    }
+    assert metrics == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("infinite", [False, True])
+def test_a_nan_score_ranks_on_the_wrong_side_in_both_classes(infinite):
+    label = ["malignant", "malignant", "benign", "benign"]
+    high = np.inf if infinite else 9.0
+    found = [
+        classification_metrics(label, label, score, CLASSES, "malignant")["auc"]
+        for score in (
+            [high, 2.0, 1.0, -high],
+            [np.nan, 2.0, 1.0, -high],
+            [high, 2.0, 1.0, np.nan],
+            [np.nan, 2.0, np.nan, -high],
+            [np.nan] * 4,
+        )
+    ]
+    assert found == [1.0, 0.5, 0.5, 0.25, 0.0]
+
+
+@pytest.mark.parametrize("lost", [np.nan, None, "no class"])
+def test_a_prediction_that_is_no_class_is_wrong_in_both_classes(lost):
+    label = ["malignant", "malignant", "benign", "benign"]
+    found = classification_metrics(
+        label, np.array(["malignant", lost, "benign", lost], dtype=object), [0.0] * 4, CLASSES, "malignant"
+    )
+    assert (found["sensitivity"], found["specificity"], found["accuracy"], found["f1"]) == (0.5, 0.5, 0.5, 0.5)
+
+
+scores = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@given(st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from([*CLASSES, math.nan]), scores), min_size=1))
+def test_whatever_the_rows_a_defined_metric_is_finite(rows):
+    label, prediction, score = (np.array(column, dtype=object) for column in zip(*rows, strict=True))
+    for name, value in classification_metrics(label, prediction, score, CLASSES, "malignant").items():
+        both = len(set(label)) == 2
+        assert 0 <= value <= 1 or (not both and name != "accuracy" and math.isnan(value))
+
+
 def test_balanced_accuracy_of_a_constant_answer():
     assert balanced_accuracy(np.array([0, 0, 0, 1]), np.zeros(4, dtype=np.int64)) == 0.5
 
@@ -85,6 +180,14 @@ def test_youden_maximises_sensitivity_plus_specificity(rows):
 
     best = max(gain(t) for t in np.arange(-6, 6.5, 0.5))
     assert gain(youden_threshold(is_positive, score)) == pytest.approx(best)
+
+
+def test_youden_leaves_out_scores_that_are_not_finite():
+    finite = youden_threshold([False, False, True, True], [-3.0, 0.5, 1.0, 2.0])
+    lost = [np.nan, np.nan, np.inf, -np.inf]
+    assert youden_threshold([False, False, True, True, True, False, False, True], [-3, 0.5, 1, 2, *lost]) == finite
+    assert youden_threshold([False, True], [np.nan, np.nan]) == 0.0
+    assert youden_threshold([False, True], [1.0, np.nan]) == 0.0
 
 
 def test_youden_lies_between_scores_nearest_to_zero():

@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -26,6 +27,39 @@ def test_mean_and_spread_over_folds_of_the_mean_over_seeds():
     assert row["mean"] == pytest.approx((0.75 + 0.25 + 0.25) / 3)
     assert row["std"] == pytest.approx(0.28867513)
     assert (row["folds"], row["seeds"]) == (3, 2)
+
+
+def folds_of(*labels):
+    """A trial per fold with these labels, each answered rightly."""
+    rows = [
+        ("ce", False, fold, 0, label, "none", 0.0, label, float(label == "malignant"))
+        for fold, names in enumerate(labels)
+        for label in names
+    ]
+    names = ["defense", "drop_max", "fold", "seed", "label", "attack", "eps", "prediction", "score"]
+    return pd.DataFrame(rows, columns=names)
+
+
+BOTH, BENIGN, MALIGNANT = ["benign", "malignant"], ["benign"] * 2, ["malignant"] * 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "folds"),
+    [
+        ([BOTH, BOTH, BOTH], {"f1": 3, "sensitivity": 3, "specificity": 3, "auc": 3, "accuracy": 3}),
+        ([BOTH, BOTH, BENIGN], {"f1": 2, "sensitivity": 2, "specificity": 3, "auc": 2, "accuracy": 3}),
+        ([BOTH, BOTH, MALIGNANT], {"f1": 3, "sensitivity": 3, "specificity": 2, "auc": 2, "accuracy": 3}),
+        ([BOTH, MALIGNANT, BENIGN], {"f1": 2, "sensitivity": 2, "specificity": 2, "auc": 1, "accuracy": 3}),
+        ([BENIGN, BENIGN], {"f1": 0, "sensitivity": 0, "specificity": 2, "auc": 0, "accuracy": 2}),
+    ],
+)
+def test_a_fold_in_which_a_metric_is_undefined_is_left_out_and_not_counted(labels, folds):
+    summary = summarise(folds_of(*labels), CLASSES, "malignant").set_index("metric")
+    assert summary["folds"].to_dict() == folds
+    for metric, count in folds.items():
+        row = summary.loc[metric]
+        assert row["mean"] == 1.0 if count else np.isnan(row["mean"])  # every defined fold is answered rightly
+        assert row["std"] == 0.0 if count > 1 else np.isnan(row["std"])
 
 
 def test_every_metric_of_every_cell_has_a_row():

@@ -3,11 +3,16 @@ import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from sklearn.metrics import f1_score, recall_score
 
 from mirst.errors import MirstError
+from mirst.evaluation import METRICS, summarise
 from mirst.report import notes, paper_table, write_report
+from mirst.report.differences import differences, intervals
 from mirst.report.figures import example_figure
+from mirst.report.tables import metric_table, of_defense, over_folds
 from mirst.study import corrupt_study, read_results, run_study
 
 
@@ -81,6 +86,72 @@ def test_a_collapsed_trial_is_named(results):
     ]
     assert len(found) == 1
     assert "answers benign for every test image" in found[0]
+
+
+def test_a_model_of_one_answer_under_an_attack_alone_is_named_with_that_attack(results):
+    def collapse(rows):
+        at = (rows["defense"] == "ce") & (rows["fold"] == 1) & (rows["seed"] == 0) & (rows["attack"] == "pgd")
+        return rows.assign(prediction=rows["prediction"].where(~at, "malignant"))
+
+    (found,) = [n for n in notes(changed(results, collapse)) if "ce on fold 1 with seed 0 answers malignant" in n]
+    assert "under pgd at eps 5/255" in found
+    assert found.endswith("gives F1 0.667 on these images.")  # half of the 12 images are malignant
+
+
+def without(results, label):
+    """The results with a fold 0 that lacks the images of a class."""
+
+    def change(rows):
+        return rows[(rows["fold"] != 0) | (rows["label"] != label)]
+
+    fewer = changed(results, change)
+    return replace(fewer, summary=summarise(fewer.outcomes, fewer.classes, fewer.positive))
+
+
+@pytest.mark.parametrize(
+    ("label", "note", "undefined"),
+    [
+        ("malignant", "UNDEFINED: F1 score, Sensitivity, AUC: over 1 of 2 folds", {"f1", "sensitivity", "auc"}),
+        ("benign", "UNDEFINED: Specificity, AUC: over 1 of 2 folds", {"specificity", "auc"}),
+        (None, None, set()),
+    ],
+)
+def test_the_tables_say_over_how_many_folds_a_metric_is_defined(results, label, note, undefined):
+    fewer = without(results, label)
+    said = [one for one in notes(fewer) if one.startswith("UNDEFINED")]
+    assert (not said) if note is None else (len(said) == 1 and said[0].startswith(note))
+    for metric in METRICS:
+        cells = metric_table(fewer, metric).loc["no attack"]
+        assert cells.str.contains("±").all() == (metric not in undefined)
+        assert not cells.str.contains("nan").any()
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "shown"), [(0.5, 0.25, "0.500 ± 0.250"), (0.5, np.nan, "0.500"), (np.nan, np.nan, "-")]
+)
+def test_a_cell_shows_what_is_defined(mean, std, shown):
+    assert over_folds(mean, std) == shown
+
+
+@pytest.mark.parametrize("metric", ["f1", "sensitivity"])
+def test_with_three_classes_intervals_and_differences_are_macro_as_the_table(results, metric):
+    def third(rows):
+        benign = (rows["label"] == "benign") & (rows.groupby(["defense", "fold", "seed", "attack"]).cumcount() % 2 == 0)
+        return rows.assign(label=rows["label"].where(~benign, "normal"))
+
+    three = changed(results, third)
+    three = replace(three, run=three.run | {"data": three.run["data"] | {"classes": ["benign", "malignant", "normal"]}})
+    clean = three.outcomes[three.outcomes["attack"] == "none"]
+    whole = intervals(three, metric)
+    values = {}
+    for entry in three.spec.defenses:
+        own = of_defense(clean, entry)
+        score = {"f1": f1_score, "sensitivity": recall_score}[metric]
+        values[entry.title] = score(own["label"], own["prediction"], average="macro")
+        assert whole.loc["none", entry.title].value == pytest.approx(values[entry.title])
+    if metric == "f1":
+        judged = differences(three).set_index("attack").loc["none"]
+        assert judged["value"] == pytest.approx(values[judged["second"]] - values[judged["first"]])
 
 
 def test_random_folds_are_called_leaking(results):

@@ -110,8 +110,8 @@ def evaluate(
 
 
 def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs: int | None) -> None:
-    from mirst.report import write_report
-    from mirst.study import attack_study, corrupt_study, locked, measure_distances
+    from mirst.report import every_row, one_answer, write_report
+    from mirst.study import attack_study, corrupt_study, locked, measure_distances, read_results
 
     def told(name: str) -> None:
         typer.echo(f"{name}: done")
@@ -129,6 +129,8 @@ def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs
         else:
             name = cast("SuiteName", suite.value)
             typer.echo(f"Rows: {attack_study(folder, name, eps, data=data, jobs=jobs, on_trial=told)}")
+    results = read_results(folder)
+    _warn(one_answer(every_row(results), results.classes, results.positive))
     typer.echo(f"Report: {write_report(folder)}")
 
 
@@ -159,17 +161,21 @@ def _weak(
     """Corruptions, distances, or single attacks."""
     from mirst.evaluation import corrupt_on, curve, distances_on, evaluate_on, metrics_of
     from mirst.files import write_csv
+    from mirst.report import one_answer
     from mirst.study import parse_attacks
 
     if suite is Suite.corruptions:
+        answers = evaluate_on(model, card, data, {})
         table = rows = corrupt_on(model, card, data)
     elif suite is Suite.distances:
         rows = distances_on(model, card, data)
+        answers = rows.assign(attack="none", eps=0.0)
         table = curve(rows, [level / 255 for level in range(17)], card.classes, card.positive)
     else:
-        rows = evaluate_on(model, card, data, parse_attacks(attacks))
+        answers = rows = evaluate_on(model, card, data, parse_attacks(attacks))
         table = metrics_of(rows, card)
     _print(table)
+    _warn(one_answer(answers, card.classes, card.positive))
     if out is not None:
         path = out / ("outcomes.csv" if suite is Suite.paper else f"{suite}.csv")
         write_csv(path, rows)
@@ -189,12 +195,13 @@ def _strong(
     flaws: list[str],
 ) -> None:
     from mirst.evaluation import metrics_of, robustness_on
-    from mirst.report import verdict_lines, write_robustness
+    from mirst.report import one_answer, verdict_lines, write_robustness
 
     found = robustness_on(model, card, data, suite, eps, twin, stand_ins, draws)
     table = metrics_of(found.rows, card)
     typer.echo("\n".join(verdict_lines(found, [])) + "\n")
     _print(table)
+    _warn(one_answer(found.rows, card.classes, card.positive))
     if out is not None:
         typer.echo(f"Rows, costs, verdict and curve: {write_robustness(out, found, flaws, table)}")
 
@@ -221,6 +228,11 @@ def _stand_ins(entries: list[str], model: "nn.Module") -> "StandIns":
         stand_in = nn.Identity() if factory == "identity" else load_factory(factory)
         found[layer] = stand_in.eval().to(device_of(model))
     return found
+
+
+def _warn(sentences: "list[str]") -> None:
+    for sentence in sentences:
+        typer.echo(f"WARNING: {sentence}")
 
 
 def _open(name: str, data: Path, override: list[str], trust: str | None) -> "tuple[nn.Module, ModelCard]":

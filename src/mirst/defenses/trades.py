@@ -20,7 +20,8 @@ START_NOISE = 0.001
 class TRADES(Crafting):
     """`CE(f(x), y) + weight * KL(p(x) || p(x'))`, `x'` of largest divergence in the ball (Zhang et al. 2019).
 
-    The search starts at `x` with a little Gaussian noise; `p(x)` is trained in both terms.
+    The search starts at `x` with a little Gaussian noise, which may leave [0, 1] until the first step; `p(x)` is
+    trained in both terms. With `joint_batch=False` the loss is that of the authors' code.
 
     Raises:
         MirstError: a field out of range, on construction; images outside [0, 1], on call.
@@ -50,7 +51,7 @@ class TRADES(Crafting):
     def _craft(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
         device = x.device if generator is None else generator.device
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
-        start = (x + START_NOISE * noise).clamp(0, 1)
+        start = x + START_NOISE * noise
         with self._crafting(model, x, y) as net:
             with torch.no_grad():
                 clean = net(x)

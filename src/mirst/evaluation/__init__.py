@@ -20,7 +20,7 @@ from mirst.evaluation.on_folder import (
 )
 from mirst.evaluation.robustness import Robustness, robustness
 from mirst.evaluation.suites import SuiteName
-from mirst.evaluation.summary import summarise, trial_metrics
+from mirst.evaluation.summary import TRIAL, summarise, trial_metrics
 from mirst.evaluation.worst_case import worst_rows
 from mirst.metrics import METRICS, classification_metrics
 
@@ -29,6 +29,7 @@ __all__ = [
     "LARGEST",
     "METRICS",
     "SEVERITIES",
+    "TRIAL",
     "Check",
     "Difference",
     "Distances",

@@ -23,12 +23,13 @@ def trial_metrics(outcomes: pd.DataFrame, classes: Sequence[str], positive: str)
 def summarise(outcomes: pd.DataFrame, classes: Sequence[str], positive: str) -> pd.DataFrame:
     """`defense, drop_max, attack, eps, metric, mean, std, folds, seeds`, unrounded.
 
-    The seeds of a fold are averaged first; `mean` and `std` (n - 1) are over the folds, so `std` is
-    the spread from fold to fold.
+    The seeds of a fold are averaged first; `mean` and `std` (n - 1) are over the `folds` in which the
+    metric is defined, so `std` is the spread from fold to fold. Without such a fold `mean` is NaN,
+    with fewer than two `std` is.
     """
     values = trial_metrics(outcomes, classes, positive)
     rows = []
     for key, group in values.groupby([*CELL, "metric"], sort=False):
         per_fold = group.groupby("fold")["value"].mean()
-        rows.append((*key, per_fold.mean(), per_fold.std(), len(per_fold), group["seed"].nunique()))
+        rows.append((*key, per_fold.mean(), per_fold.std(), per_fold.count(), group["seed"].nunique()))
     return pd.DataFrame(rows, columns=[*CELL, "metric", "mean", "std", "folds", "seeds"])

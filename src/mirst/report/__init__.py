@@ -5,12 +5,14 @@ from mirst.report.compare import paper_comparison
 from mirst.report.html import write_report
 from mirst.report.paper_figures import attacks_figure, read_subject, residuals_figure, save_figure
 from mirst.report.robustness import verdict_lines, write_robustness
-from mirst.report.tables import notes, paper_table
+from mirst.report.tables import every_row, notes, one_answer, paper_table
 from mirst.report.two_studies import write_comparison
 
 __all__ = [
     "attacks_figure",
+    "every_row",
     "notes",
+    "one_answer",
     "paper_comparison",
     "paper_table",
     "read_subject",

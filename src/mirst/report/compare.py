@@ -9,7 +9,7 @@ import pandas as pd
 
 from mirst.evaluation import Difference, paired_difference
 from mirst.report.paper import ATTACKS, CLAIMS, COLUMNS, CW_REASON, MARGIN, Claim, Column
-from mirst.report.tables import METRIC_NAMES, of_defense, title
+from mirst.report.tables import METRIC_NAMES, of_defense, over_folds, title
 from mirst.study import Results
 
 Verdict = Literal["upheld", "reversed", "inside the noise", "not comparable"]
@@ -47,10 +47,10 @@ def judge(claim: Claim, attack: str, tables: Tables) -> Judgement:
         if reason:
             return Judgement(claim, attack, paper, None, (), "not comparable", reason)
     first, second = (_rows(tables[table], defense, attack) for table, defense in (claim.other, claim.better))
-    positive = tables[claim.better[0]].positive
-    whole = paired_difference(first, second, positive, claim.metric)
+    better = tables[claim.better[0]]
+    whole = paired_difference(first, second, better.classes, better.positive, claim.metric)
     seeds = tuple(
-        paired_difference(one, second[second["seed"] == seed], positive, claim.metric, draws=1).value
+        paired_difference(one, second[second["seed"] == seed], better.classes, better.positive, claim.metric).value
         for seed, one in first.groupby("seed")
     )
     return Judgement(claim, attack, paper, whole, seeds, *_verdict(claim, attack, whole))
@@ -124,7 +124,7 @@ def _measured(results: Results, column: Column, metric: str, attack: str) -> str
     rows = results.summary[(results.summary["metric"] == metric) & (results.summary["attack"] == attack)]
     for row in rows.to_dict("records"):
         if title(row["defense"], row["drop_max"]) == column.defense:
-            return f"{row['mean']:.3f} ± {row['std']:.3f}"
+            return over_folds(row["mean"], row["std"])
     return "-"
 
 
@@ -132,8 +132,8 @@ def _claims(judgements: Sequence[Judgement]) -> list[str]:
     lines = [
         "## Claims",
         "",
-        "Measured: difference of the pooled out-of-fold counts with its 95 % interval by a paired bootstrap over "
-        f'groups; each seed alone. "Not worse" allows {MARGIN}, the largest that the paper calls comparable.',
+        "Measured: difference of the pooled out-of-fold counts with its 95 % interval over groups; "
+        f'each seed alone. "Not worse" allows {MARGIN}, the largest that the paper calls comparable.',
         "",
         "| claim | metric | attack | paper | measured | seeds | verdict |",
         "|---|---|---|---|---|---|---|",

@@ -50,5 +50,5 @@ def _difference(row: dict[Hashable, Any] | None) -> Cell:
 
 
 def _cell(text: str, key: float) -> Cell:
-    value, detail = text.split(" ", 1)
+    value, _, detail = text.partition(" ")
     return Cell(value, detail, key)

@@ -31,7 +31,7 @@ def under_attack(results: Results) -> dict[str, pd.DataFrame]:
 
 
 def intervals(results: Results, metric: Metric = "f1") -> pd.DataFrame:
-    """The metric of every defense, pooled over folds and seeds, with its 95 % interval by a bootstrap over groups.
+    """The metric of every defense, pooled over folds and seeds, with its 95 % interval over groups.
 
     Returns:
         `Interval`s: a row per attack of `under_attack`, a column per defense of which no trial diverged or was killed.
@@ -40,7 +40,9 @@ def intervals(results: Results, metric: Metric = "f1") -> pd.DataFrame:
     entries = [entry for entry in results.spec.defenses if results.is_whole(entry)]
     return pd.DataFrame(
         {
-            entry.title: [interval(of_defense(under, entry), results.positive, metric) for under in rows.values()]
+            entry.title: [
+                interval(of_defense(under, entry), results.classes, results.positive, metric) for under in rows.values()
+            ]
             for entry in entries
         },
         index=list(rows),
@@ -52,7 +54,7 @@ def differences(results: Results) -> pd.DataFrame:
 
     Returns:
         A row per pair and attack: `attack, first, second, difference` (second minus first, with its
-        95 % interval by a paired bootstrap over groups), its `value, low, high`, `seeds` (of each seed
+        95 % interval over groups), its `value, low, high`, `seeds` (of each seed
         alone), `p` (corrected for all rows by Holm's method) and `reading`, in words. Defenses of
         which a trial diverged or was killed are left out.
     """
@@ -63,10 +65,10 @@ def differences(results: Results) -> pd.DataFrame:
     for name, under in all_rows.items():
         for first, second in combinations(titles, 2):
             one, other = (of_defense(under, entries[title]) for title in (first, second))
-            whole = paired_difference(one, other, results.positive)
+            whole = paired_difference(one, other, results.classes, results.positive)
             seeds = [
                 paired_difference(
-                    one[one["seed"] == seed], other[other["seed"] == seed], results.positive, draws=1
+                    one[one["seed"] == seed], other[other["seed"] == seed], results.classes, results.positive
                 ).value
                 for seed in results.spec.seeds
             ]
@@ -87,11 +89,11 @@ def differences_table(table: pd.DataFrame, whole: pd.DataFrame) -> str:
     """The rows of `intervals` and of `differences` as Markdown."""
     return "\n".join(
         [
-            "F1 pooled over the folds and seeds, with its 95 % interval by a bootstrap over groups.",
+            "F1 pooled over the folds and seeds, with its 95 % interval over groups.",
             "",
             markdown(shown_intervals({"f1": whole}).drop(columns="metric")),
             "F1 of the second defense minus that of the first on the same images, pooled over the folds, with its 95 % "
-            "interval by a paired bootstrap over groups; each seed alone; p after Holm's correction for all rows.",
+            "interval over groups; each seed alone; p after Holm's correction for all rows.",
             "",
             markdown(shown_differences(table)),
         ]

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mirst.evaluation import LARGEST, curve, interval
+from mirst.evaluation import LARGEST, classification_metrics, curve
 from mirst.report.figures import as_png, data_uri
 from mirst.report.tables import METRIC_NAMES, of_defense
 from mirst.study import Results
@@ -67,9 +67,10 @@ def _figure(results: Results, curves: dict[str, pd.DataFrame]) -> Figure:
             own = of_defense(rows, entry)
             for eps in own["eps"].unique():
                 at = own[own["eps"] == eps]
-                panels[0].plot(eps * 255, interval(at, results.positive).value, "x", color=f"C{number}", markersize=6)
-                panels[1].plot(
-                    eps * 255, (at["label"] == at["prediction"]).mean(), "x", color=f"C{number}", markersize=6
+                reached = classification_metrics(
+                    at["label"], at["prediction"], at["score"], results.classes, results.positive
                 )
+                for axes, metric in zip(panels, DRAWN, strict=True):
+                    axes.plot(eps * 255, reached[metric], "x", color=f"C{number}", markersize=6)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(curves), frameon=False)
     return figure

@@ -1,11 +1,13 @@
 """Tables in the shape of MIRST-DM's Table 1, and the sentences that must stand below them."""
 
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import product
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from mirst.evaluation import classification_metrics, summarise, worst_rows
+from mirst.evaluation import TRIAL, classification_metrics, summarise, worst_rows
 from mirst.report.exports import markdown
 from mirst.study import Results
 from mirst.study.entries import DefenseEntry, short_of_edge
@@ -58,17 +60,23 @@ def whole_summary(results: Results) -> pd.DataFrame:
     return pd.concat([results.summary, summarise(rows, results.classes, results.positive)])
 
 
+def every_row(results: Results) -> pd.DataFrame:
+    """Of the study's own attacks and of all suites."""
+    return pd.concat([results.outcomes, *results.suites.values()])
+
+
 def _at(suite: str, eps: float) -> str:
     return f"{suite} {eps:.6g}"
 
 
 def metric_table(results: Results, metric: str) -> pd.DataFrame:
-    """`mean ± std` over the folds: a row per attack, a column per defense; `-` where a trial has no rows."""
+    """`mean ± std` over the folds: a row per attack, a column per defense; `-` where a trial has no rows or no fold
+    defines the metric."""
     headings = attack_titles(results)
     summary = whole_summary(results)
     rows = summary[summary["metric"] == metric]
     cells = {
-        (title(defense, drop_max), headings[attack]): f"{mean:.3f} ± {std:.3f}"
+        (title(defense, drop_max), headings[attack]): over_folds(mean, std)
         for defense, drop_max, attack, mean, std in rows[["defense", "drop_max", "attack", "mean", "std"]].itertuples(
             index=False
         )
@@ -78,6 +86,13 @@ def metric_table(results: Results, metric: str) -> pd.DataFrame:
         {column: [cells.get((column, heading), "-") for heading in headings.values()] for column in columns},
         index=list(headings.values()),
     )
+
+
+def over_folds(mean: float, std: float) -> str:
+    """`mean ± std`; the mean alone where only one fold defines the metric, `-` where none does."""
+    if np.isnan(mean):
+        return "-"
+    return f"{mean:.3f}" if np.isnan(std) else f"{mean:.3f} ± {std:.3f}"
 
 
 def corruption_grid(results: Results, metric: str) -> pd.DataFrame | None:
@@ -121,12 +136,13 @@ def notes(results: Results) -> list[str]:
         f"Mean ± standard deviation over {spec.folds.count} {spec.folds.kind} folds, {len(spec.seeds)} seed(s); "
         f"{what}. {images}; {data['groups']} groups; {spec.model.name} from {weights_of(results)} at "
         f"{spec.data.size} px.",
+        *_undefined(results),
         *(_trivial(results) if binary else []),
         *_conflicts(results),
         *_leak(results),
         *_short_attacks(results),
         *_diverged(results),
-        *_collapsed(results),
+        *(f"COLLAPSED: {sentence}" for sentence in one_answer(every_row(results), results.classes, results.positive)),
     ]
 
 
@@ -155,18 +171,25 @@ def weights_of(results: Results) -> str:
     return f"the weights {loaded['source']} ({loaded['matched']} of {loaded['of']} tensors, {loaded['sha256'][:8]})"
 
 
-def constant_f1(results: Results) -> float:
-    """F1 of a model that gives the positive answer to everything, clean and under any attack."""
-    clean = results.outcomes[results.outcomes["attack"] == CLEAN].drop_duplicates(["source", "image"])
-    constant = [results.positive] * len(clean)
-    metrics = classification_metrics(clean["label"], constant, [0.0] * len(clean), results.classes, results.positive)
-    return metrics["f1"]
-
-
 def _trivial(results: Results) -> list[str]:
     return [
-        f"A model that answers {results.positive} whatever it sees scores F1 {constant_f1(results):.3f} and "
+        f"A model that answers {results.positive} whatever it sees scores F1 "
+        f"{constant_f1(results.outcomes, results.positive, results.classes, results.positive):.3f} and "
         "sensitivity 1.000, clean and under any attack: read both beside specificity and AUC."
+    ]
+
+
+def _undefined(results: Results) -> list[str]:
+    """In which folds the test images leave a metric undefined; that depends on their labels alone."""
+    count = results.spec.folds.count
+    clean = results.summary[results.summary["attack"] == CLEAN].drop_duplicates("metric")
+    names: dict[int, list[str]] = {}
+    for metric, folds in clean[clean["folds"] < count][["metric", "folds"]].itertuples(index=False):
+        names.setdefault(folds, []).append(METRIC_NAMES[metric])
+    return [
+        f"UNDEFINED: {', '.join(metrics)}: over {folds} of {count} folds; the test images of the others lack a class "
+        "that is needed."
+        for folds, metrics in sorted(names.items())
     ]
 
 
@@ -211,18 +234,38 @@ def _diverged(results: Results) -> list[str]:
     ]
 
 
-def _collapsed(results: Results) -> list[str]:
-    clean = results.outcomes[results.outcomes["attack"] == CLEAN]
-    sentences = []
-    for entry, fold, seed in product(results.spec.defenses, range(results.spec.folds.count), results.spec.seeds):
-        trial = (clean["defense"] == entry.label) & (clean["drop_max"] == entry.drop_max)
-        answers = clean[trial & (clean["fold"] == fold) & (clean["seed"] == seed)]["prediction"].unique()
-        if len(answers) == 1:
-            sentences.append(
-                f"COLLAPSED: {entry.title} on fold {fold} with seed {seed} answers {answers[0]} for every test image; "
-                "its numbers say nothing about robustness."
-            )
-    return sentences
+def one_answer(rows: pd.DataFrame, classes: Sequence[str], positive: str) -> list[str]:
+    """Which models answer one class for all images, without attack or under one, a sentence per model and class.
+
+    Args:
+        rows: outcome rows, with the columns of a study's trials where they are of a study.
+    """
+    attacks: dict[tuple[str, str], list[str]] = {}
+    f1: dict[tuple[str, str], float] = {}
+    for _, own in rows.groupby([*(column for column in TRIAL if column in rows), "attack", "eps"], sort=False):
+        first = own.iloc[0]
+        if own["prediction"].nunique(dropna=False) == 1:
+            model, answer = _title_of_trial(first), str(first["prediction"])
+            name = "no attack" if first["attack"] == CLEAN else f"{first['attack']} at eps {pixels(first['eps'])}"
+            attacks.setdefault((model, answer), []).append(name)
+            f1[model, answer] = constant_f1(own, answer, classes, positive)
+    return [
+        f"{model} answers {answer} for every test image under {', '.join(names)}: these numbers say nothing about "
+        f"robustness; answering {answer} whatever it sees gives F1 {f1[model, answer]:.3f} on these images."
+        for (model, answer), names in attacks.items()
+    ]
+
+
+def _title_of_trial(row: "pd.Series[Any]") -> str:
+    if "fold" not in row:
+        return "the model"
+    return f"{title(row['defense'], row['drop_max'])} on fold {row['fold']} with seed {row['seed']}"
+
+
+def constant_f1(rows: pd.DataFrame, answer: str, classes: Sequence[str], positive: str) -> float:
+    """F1 of a model that gives one answer to all images of the rows, clean and under any attack."""
+    label = rows.drop_duplicates(["source", "image"])["label"]
+    return classification_metrics(label, [answer] * len(label), [0.0] * len(label), classes, positive)["f1"]
 
 
 def pixels(eps: float) -> str:

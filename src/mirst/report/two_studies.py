@@ -65,7 +65,7 @@ def side_by_side(one: Results, other: Results) -> pd.DataFrame:
                 values = (str(table.loc[attack, entry.title]) for table in (left, right))
                 rows.append((entry.title, named(attack), METRIC_NAMES[metric], *values))
                 attacked = of_defense(rows_of[0][attack], entry), of_defense(rows_of[1][attack], counterpart)
-                found.append(_difference(*attacked, one.positive, metric))
+                found.append(_difference(*attacked, one, metric))
     table = pd.DataFrame(rows, columns=["defense", "attack", "metric", "first", "second"])
     corrected = iter(holm([one.p for one in found if one is not None]))
     table["difference"] = ["-" if one is None else str(one) for one in found]
@@ -90,9 +90,9 @@ def unlike(one: Results, other: Results) -> list[str]:
     return sentences
 
 
-def _difference(first: pd.DataFrame, second: pd.DataFrame, positive: str, metric: Metric) -> Difference | None:
+def _difference(first: pd.DataFrame, second: pd.DataFrame, results: Results, metric: Metric) -> Difference | None:
     try:
-        return paired_difference(first, second, positive, metric)
+        return paired_difference(first, second, results.classes, results.positive, metric)
     except MirstError:
         return None
 

@@ -47,7 +47,8 @@ def _found(results: Results, whole: Intervals) -> str:
         parts.append(f"plain training ({plain}) from {_values(whole, plain, CLEAN)} to {_values(whole, plain, worst)}")
     if len(results.classes) == 2:
         parts.append(
-            f"answering {results.positive} to everything would give F1 {constant_f1(results):.3f} under any attack"
+            f"answering {results.positive} to everything would give F1 "
+            f"{constant_f1(results.outcomes, results.positive, results.classes, results.positive):.3f} under any attack"
         )
     return "; ".join(parts) + "."
 
