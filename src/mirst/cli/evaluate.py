@@ -83,6 +83,7 @@ def evaluate(
         _model(model, data, suite, radii, source, attack or ["fgsm", "pgd", "cw"], out, override or [], trust)
 
 
+@stops_in_order("the same command goes on with the trials that are left")
 def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs: int | None) -> None:
     from mirst.report import write_report
     from mirst.study import attack_study, corrupt_study, locked, measure_distances
@@ -95,7 +96,7 @@ def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs
             f"{folder} is a study, which has its attacks already; add --suite standard, adaptive, distances "
             "or corruptions"
         )
-    with stops_in_order("the same command goes on with the trials that are left"), locked(folder):
+    with locked(folder):
         if suite is Suite.corruptions:
             typer.echo(f"Corruptions: {corrupt_study(folder, data, told)}")
         elif suite is Suite.distances:
