@@ -162,12 +162,13 @@ def report(
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Where to write the comparison of two studies.")] = None,
 ) -> None:
-    """Write the tables and report.html anew from the outcome rows; of two studies, a page that compares them."""
+    """Write the tables and report.html anew from the outcome rows; of two studies, a page that compares them, and print
+    what differs between the studies."""
     from mirst.report import write_comparison, write_report
 
     if len(folders) > 2 or (out is not None and len(folders) != 2):
         raise MirstError("report takes one results folder, or two to compare, with --out then naming the HTML file")
-    page = write_report(folders[0]) if len(folders) == 1 else write_comparison(folders[0], folders[1], out)
+    page = write_report(folders[0]) if len(folders) == 1 else write_comparison(folders[0], folders[1], out, typer.echo)
     typer.echo(f"Report: {page}")
 
 

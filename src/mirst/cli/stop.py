@@ -1,6 +1,5 @@
 """SIGINT (Ctrl-C) and SIGTERM end every command with one sentence, at whatever moment they arrive."""
 
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -43,11 +42,10 @@ def stoppable() -> Iterator[None]:
         if not received or not _follows_a_signal(error):
             _handle(before)
             raise
-        code = 128 + received[0]
-        _handle(dict.fromkeys(mine, lambda *_: os._exit(code)))  # also while the interpreter shuts down
+        _handle(dict.fromkeys(mine, signal.SIG_IGN))  # while the interpreter shuts down
         with suppress(OSError):
             print(error if isinstance(error, Stopped) else "Stopped.", file=sys.stderr, flush=True)
-        sys.exit(code)
+        sys.exit(128 + received[0])
     _handle(before)
 
 
