@@ -21,10 +21,11 @@ from mirst.cli.options import (
     TrackOption,
     TrustOption,
 )
+from mirst.cli.predict import predict
 from mirst.cli.pretrain import pretrain_app, probe
 from mirst.cli.run import open_engine, run_and_report
 from mirst.cli.stop import GOES_ON, stops_in_order
-from mirst.errors import MirstError, plain
+from mirst.errors import MirstError
 
 if TYPE_CHECKING:
     from mirst.study import StudySpec
@@ -33,12 +34,29 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Robust classifiers for small medical image sets: train, attack, cross-validate, report.",
 )
 _DEMO = """\
 Demo: draws 240 breast phantoms, trains plain (ce), robust (rst) and multi-instance robust (mirst)
 classifiers on them, the last one also with a drop-max layer (+dm), attacks each with FGSM, PGD and CW
 at eps 5/255, three-fold cross-validated. It takes about five minutes on two cores and writes to {out}."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"mirst {version('mirst')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Robust classifiers for small medical image sets: train, attack, cross-validate, report."""
+
 
 app.add_typer(data_app, name="data")
 app.add_typer(figure_app, name="figure")
@@ -125,23 +143,6 @@ def train(
 
 
 @app.command()
-def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    trust: TrustOption = None,
-) -> None:
-    """Classify single images. Not a medical device."""
-    from mirst.evaluation import predict as predict_images
-
-    card, predictions = predict_images(checkpoint, images, trust)
-    for prediction in predictions:
-        typer.echo(
-            f"{plain(str(prediction.image))}: {prediction.answer} (probability of {card.positive} "
-            f"{prediction.probability:.3f})"
-        )
-
-
-@app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
     to: Annotated[str, typer.Option("--to", help="onnx, torch-export, safetensors or monai-bundle.")],
@@ -213,6 +214,7 @@ def status(
 
 app.command("app")(explorer)
 app.command()(evaluate)
+app.command()(predict)
 app.command()(probe)
 
 

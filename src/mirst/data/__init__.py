@@ -5,6 +5,7 @@ from mirst.data.batches import ImageSet, batches
 from mirst.data.cache import CarriedImages, PreparedImages, prepare_images
 from mirst.data.curate import ConflictRule, assign_groups, relabel, settle
 from mirst.data.folds import Fold, make_folds, split_validation
+from mirst.data.image_files import find_images
 from mirst.data.images import decode, letterbox, load_images
 from mirst.data.phantom import make_phantom, write_phantoms
 from mirst.data.readers import READERS, read_dataset, read_datasets
@@ -25,6 +26,7 @@ __all__ = [
     "audit",
     "batches",
     "decode",
+    "find_images",
     "letterbox",
     "load_images",
     "make_folds",

@@ -6,16 +6,15 @@ from mirst.evaluation.evaluate import decide, evaluate
 from mirst.evaluation.intervals import Difference, Interval, Metric, holm, interval, paired_difference
 from mirst.evaluation.masking import Check, overall
 from mirst.evaluation.on_folder import (
-    Prediction,
     corrupt_on,
     distances_on,
     evaluate_on,
     metrics_of,
     named_rows,
     open_model,
-    predict,
     robustness_on,
 )
+from mirst.evaluation.predict import Prediction, predict, prediction_document, prediction_table
 from mirst.evaluation.robustness import Robustness, robustness
 from mirst.evaluation.suites import SuiteName
 from mirst.evaluation.summary import summarise, trial_metrics
@@ -54,6 +53,8 @@ __all__ = [
     "overall",
     "paired_difference",
     "predict",
+    "prediction_document",
+    "prediction_table",
     "robustness",
     "robustness_on",
     "summarise",

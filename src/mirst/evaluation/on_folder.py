@@ -1,7 +1,7 @@
-"""Models on data sets and single images."""
+"""Models on data sets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +11,17 @@ from torch import nn
 
 from mirst.attacks import Attack
 from mirst.data import (
-    ImageFile,
     ImageSet,
     Record,
     assign_groups,
     batches,
-    load_images,
     positive_class,
     prepare_images,
     read_dataset,
 )
 from mirst.evaluation.corruptions import evaluate_corruptions
 from mirst.evaluation.distances import distances, named_distances
-from mirst.evaluation.evaluate import decide, evaluate
+from mirst.evaluation.evaluate import evaluate
 from mirst.evaluation.foreign import inspect_model
 from mirst.evaluation.robustness import Robustness, robustness
 from mirst.evaluation.suites import SuiteName, has_drop_max
@@ -31,15 +29,6 @@ from mirst.metrics import METRICS, classification_metrics
 from mirst.nn import ModelCard, is_factory, load_factory, load_model
 
 BATCH_SIZE = 64
-
-
-@dataclass(frozen=True)
-class Prediction:
-    image: Path
-    answer: str
-    """The class at the model's operating threshold."""
-    probability: float
-    """Of the positive class."""
 
 
 def named_rows(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
@@ -175,22 +164,3 @@ def _data(card: ModelCard, path: Path) -> tuple[list[Record], ImageSet]:
     images = prepare_images([record.file for record in records], card.size, card.channels)
     labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
     return assign_groups(records), ImageSet(images.pixels, labels)
-
-
-def predict(path: Path, images: Sequence[Path], trusted: str | None = None) -> tuple[ModelCard, list[Prediction]]:
-    """What a checkpoint of ours answers for single images.
-
-    Args:
-        trusted: as for `load_model`.
-
-    Raises:
-        MirstError: a checkpoint or image that cannot be read.
-    """
-    model, card = load_model(path, trusted)
-    x = torch.from_numpy(load_images([ImageFile(image) for image in images], card.size, card.channels)).float() / 255
-    with torch.no_grad():
-        score, answer = decide(model(x), _positive(card), card.threshold)
-    return card, [
-        Prediction(image, card.classes[a], p)
-        for image, a, p in zip(images, answer.tolist(), score.sigmoid().tolist(), strict=True)
-    ]

@@ -16,7 +16,7 @@ def recognises(root: Path) -> bool:
     if not root.is_dir():
         return False
     folders = class_folders(_inner(root))
-    has_masks = any(_is_mask(p) for folder in folders for p in image_files(folder))
+    has_masks = any(is_mask(p) for folder in folders for p in image_files(folder))
     return has_masks and {"benign", "malignant"} <= {folder.name for folder in folders}
 
 
@@ -24,7 +24,7 @@ def read(root: Path) -> list[Record]:
     """Raises `MirstError` for a class without images."""
     records = []
     for folder in class_folders(_inner(root)):
-        images = [p for p in image_files(folder) if not _is_mask(p)]
+        images = [p for p in image_files(folder) if not is_mask(p)]
         if not images:
             raise MirstError(f"class folder {folder} holds no images; fill it or remove it")
         records += [Record(p, folder.name, None, "busi", f"{folder.name}/{p.name}") for p in images]
@@ -35,6 +35,6 @@ def _inner(root: Path) -> Path:
     return root / PUBLISHED if (root / PUBLISHED).is_dir() else root
 
 
-def _is_mask(path: Path) -> bool:
+def is_mask(path: Path) -> bool:
     match = MASK.fullmatch(path.stem)
     return match is not None and path.with_stem(match[1]).exists()
