@@ -1,6 +1,7 @@
 """`mirst evaluate`: attacks or corruptions, on a model or on a whole study."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -85,25 +86,51 @@ def evaluate(
 
 @stops_in_order("the same command goes on with the trials that are left")
 def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs: int | None) -> None:
+    from rich.console import Console
+
+    from mirst.evaluation_display import EvaluationDisplay
     from mirst.report import write_report
     from mirst.study import attack_study, corrupt_study, locked, measure_distances
-
-    def told(name: str) -> None:
-        typer.echo(f"{name}: done")
 
     if suite is Suite.paper:
         raise MirstError(
             f"{folder} is a study, which has its attacks already; add --suite standard, adaptive, distances "
             "or corruptions"
         )
-    with locked(folder):
+    with locked(folder), EvaluationDisplay(Console(stderr=True)) as display:
         if suite is Suite.corruptions:
-            typer.echo(f"Corruptions: {corrupt_study(folder, data, told)}")
+            rows = corrupt_study(folder, data, display.end, display.progress)
         elif suite is Suite.distances:
-            typer.echo(f"Distances: {measure_distances(folder, data=data, jobs=jobs, on_trial=told)}")
+            rows = measure_distances(folder, data=data, jobs=jobs, on_trial=display.end, on_progress=display.progress)
         else:
-            typer.echo(f"Rows: {attack_study(folder, _strong(suite), eps, data=data, jobs=jobs, on_trial=told)}")
-    typer.echo(f"Report: {write_report(folder)}")
+            rows = attack_study(
+                folder, _strong(suite), eps, data=data, jobs=jobs, on_trial=display.end, on_progress=display.progress
+            )
+    page = write_report(folder)
+    _print_study(folder, suite)
+    typer.echo(f"Rows: {rows}\nReport: {page}")
+
+
+def _print_study(folder: Path, suite: Suite) -> None:
+    from rich.console import Console
+
+    from mirst.display import show_table
+    from mirst.report import corruption_grid, f1_over_eps
+    from mirst.study import read_results
+
+    if suite is Suite.corruptions:
+        grid = corruption_grid(read_results(folder), "f1")
+        assert grid is not None
+        typer.echo("F1, mean over folds and seeds:\n" + grid.to_string(float_format=_rounded))
+    elif suite is Suite.distances:
+        curves = f1_over_eps(read_results(folder))
+        typer.echo("F1, pooled over folds and seeds, at eps:\n" + curves.to_string(float_format=_rounded))
+    else:
+        show_table(Console(), folder)
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.4f}"
 
 
 def _model(
@@ -117,26 +144,32 @@ def _model(
     override: list[str],
     trust: str | None,
 ) -> None:
+    from rich.console import Console
+
     from mirst.evaluation import corrupt_on, curve, distances_on, evaluate_on, metrics_of, robustness_on
+    from mirst.evaluation_display import EvaluationDisplay
     from mirst.files import write_csv
     from mirst.report import verdict_lines, write_robustness
     from mirst.study import parse_attacks
 
     model, card = _open(name, data, override, trust)
-    if suite is Suite.corruptions:
-        table = rows = corrupt_on(model, card, data)
-    elif suite is Suite.distances:
-        rows = distances_on(model, card, data)
-        table = curve(rows, [level / 255 for level in range(17)], card.classes, card.positive)
-    elif suite is Suite.paper:
-        rows = evaluate_on(model, card, data, parse_attacks(attacks))
-        table = metrics_of(rows, card)
-    else:
-        twin = None if source is None else _open(source, data, override, trust)[0]
-        found, flaws = robustness_on(model, card, data, _strong(suite), eps, twin)
-        table = metrics_of(found.rows, card)
+    twin = None if source is None else _open(source, data, override, trust)[0]
+    with EvaluationDisplay(Console(stderr=True)) as display:
+        tell = partial(display.progress, "")
+        if suite is Suite.corruptions:
+            table = rows = corrupt_on(model, card, data, tell)
+        elif suite is Suite.distances:
+            rows = distances_on(model, card, data, tell)
+            table = curve(rows, [level / 255 for level in range(17)], card.classes, card.positive)
+        elif suite is Suite.paper:
+            rows = evaluate_on(model, card, data, parse_attacks(attacks), tell)
+            table = metrics_of(rows, card)
+        else:
+            found, flaws = robustness_on(model, card, data, _strong(suite), eps, twin, tell)
+            table = metrics_of(found.rows, card)
+    if suite in (Suite.standard, Suite.adaptive):
         typer.echo("\n".join(verdict_lines(found, flaws)) + "\n")
-    typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    typer.echo(table.to_string(index=False, float_format=_rounded))
     if out is None:
         return
     if suite in (Suite.standard, Suite.adaptive):

@@ -15,6 +15,7 @@ from mirst.evaluation.on_folder import (
     robustness_on,
 )
 from mirst.evaluation.predict import Prediction, predict, prediction_document, prediction_table
+from mirst.evaluation.progress import Progress
 from mirst.evaluation.robustness import Robustness, robustness
 from mirst.evaluation.suites import SuiteName
 from mirst.evaluation.summary import summarise, trial_metrics
@@ -32,6 +33,7 @@ __all__ = [
     "Interval",
     "Metric",
     "Prediction",
+    "Progress",
     "Robustness",
     "SuiteName",
     "classification_metrics",

@@ -16,6 +16,7 @@ from mirst.attacks.losses import margin
 from mirst.data import Record
 from mirst.errors import MirstError
 from mirst.evaluation.evaluate import checked_distance, decide, device_of, logits_of
+from mirst.evaluation.progress import Progress, Tell, ignore
 from mirst.evaluation.worst_case import at_threshold
 from mirst.metrics import classification_metrics
 
@@ -38,7 +39,12 @@ class Distances:
 
 
 def distances(
-    model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], *, positive: int = 1, threshold: float = 0.0
+    model: nn.Module,
+    data: Iterable[tuple[Tensor, Tensor]],
+    *,
+    positive: int = 1,
+    threshold: float = 0.0,
+    tell: Tell = ignore,
 ) -> Distances:
     """Search the smallest eps that breaks each image, at the model's operating point.
 
@@ -48,18 +54,21 @@ def distances(
     `evaluate`, no attack is believed.
 
     Args:
-        model, data, positive, threshold: as in `evaluate`.
+        model, data, positive, threshold, tell: as in `evaluate`.
 
     Raises:
         MirstError, RuntimeError: as `evaluate`.
     """
     shifted, device = at_threshold(model, positive, threshold), device_of(model)
-    tables, images = [], []
+    tables, images, done = [], [], 0
     for x, y in data:
         require_images(x, y)
+        tell(Progress("smallest eps", LARGEST, done))
         table, broken = _of_batch(shifted, x.to(device), y.to(device), positive)
         tables.append(table)
         images.append(broken.cpu())
+        done += len(x)
+        tell(Progress("smallest eps", LARGEST, done))
     if not tables:
         raise MirstError("there are no images to evaluate on")
     rows = pd.concat(tables, ignore_index=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mirst.attacks import Attack
 from mirst.attacks.base import frozen, require_images
 from mirst.errors import MirstError
+from mirst.evaluation.progress import Progress, Tell, ignore
 
 CLEAN = "none"
 TOLERANCE = 1e-6
@@ -25,6 +26,7 @@ def evaluate(
     positive: int = 1,
     threshold: float = 0.0,
     seed: int = 0,
+    tell: Tell = ignore,
 ) -> pd.DataFrame:
     """Predict every image clean and under every attack.
 
@@ -39,6 +41,7 @@ def evaluate(
         positive: index of the positive class.
         threshold: operating point on the score, for two classes; other models take the largest logit.
         seed: of the attacks' random draws.
+        tell: gets how far each attack has come, before and after each batch.
 
     Returns:
         One row per image and attack, clean first: `image` (its position in `data`), `label` and
@@ -59,13 +62,15 @@ def evaluate(
         x, y = x.to(device), y.to(device)
         require_images(x, y)
         for name, attack in passes:
-            attacked = x if attack is None else attack(model, x, y, generator=generators[name])
             eps = 0.0 if attack is None else attack.eps
+            tell(Progress(name, eps, start))
+            attacked = x if attack is None else attack(model, x, y, generator=generators[name])
             linf = checked_distance(name, x, attacked, eps)
             score, prediction = decide(logits_of(model, attacked), positive, threshold)
             columns = {"label": y, "prediction": prediction, "score": score.double(), "linf": linf.double()}
             frame = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
             rows.append(frame.assign(image=range(start, start + len(x)), attack=name, eps=eps))
+            tell(Progress(name, eps, start + len(x)))
         start += len(x)
     if not rows:
         raise MirstError("there are no images to evaluate on")

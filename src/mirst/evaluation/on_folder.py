@@ -23,6 +23,7 @@ from mirst.evaluation.corruptions import evaluate_corruptions
 from mirst.evaluation.distances import distances, named_distances
 from mirst.evaluation.evaluate import evaluate
 from mirst.evaluation.foreign import inspect_model
+from mirst.evaluation.progress import Tell, ignore
 from mirst.evaluation.robustness import Robustness, robustness
 from mirst.evaluation.suites import SuiteName, has_drop_max
 from mirst.metrics import METRICS, classification_metrics
@@ -91,18 +92,30 @@ def open_model(
     return model.to(device), card
 
 
-def evaluate_on(model: nn.Module, card: ModelCard, data: Path, attacks: Mapping[str, Attack]) -> pd.DataFrame:
+def evaluate_on(
+    model: nn.Module, card: ModelCard, data: Path, attacks: Mapping[str, Attack], tell: Tell = ignore
+) -> pd.DataFrame:
     """Outcome rows of a model on every image of a data set, clean and under each attack.
+
+    Args:
+        tell: as in `evaluate`, with the number of images.
 
     Raises:
         MirstError: data that cannot be read, or that lack a class of the model.
     """
     records, data_set = _data(card, data)
-    rows = evaluate(model, batches(data_set, BATCH_SIZE), attacks, positive=_positive(card), threshold=card.threshold)
+    rows = evaluate(
+        model,
+        batches(data_set, BATCH_SIZE),
+        attacks,
+        positive=_positive(card),
+        threshold=card.threshold,
+        tell=lambda progress: tell(progress._replace(images=len(data_set))),
+    )
     return named_rows(rows, records, card.classes)
 
 
-def corrupt_on(model: nn.Module, card: ModelCard, data: Path) -> pd.DataFrame:
+def corrupt_on(model: nn.Module, card: ModelCard, data: Path, tell: Tell = ignore) -> pd.DataFrame:
     """Metrics of a model on a data set under every natural corruption and severity.
 
     Raises:
@@ -110,18 +123,24 @@ def corrupt_on(model: nn.Module, card: ModelCard, data: Path) -> pd.DataFrame:
     """
     _, data_set = _data(card, data)
     return evaluate_corruptions(
-        model, batches(data_set, BATCH_SIZE), card.classes, card.positive, threshold=card.threshold
+        model, batches(data_set, BATCH_SIZE), card.classes, card.positive, threshold=card.threshold, tell=tell
     )
 
 
-def distances_on(model: nn.Module, card: ModelCard, data: Path) -> pd.DataFrame:
+def distances_on(model: nn.Module, card: ModelCard, data: Path, tell: Tell = ignore) -> pd.DataFrame:
     """The smallest eps that breaks each image of a data set, as `named_distances`.
 
     Raises:
         MirstError: as `evaluate_on`.
     """
     records, data_set = _data(card, data)
-    found = distances(model, batches(data_set, BATCH_SIZE), positive=_positive(card), threshold=card.threshold)
+    found = distances(
+        model,
+        batches(data_set, BATCH_SIZE),
+        positive=_positive(card),
+        threshold=card.threshold,
+        tell=lambda progress: tell(progress._replace(images=len(data_set))),
+    )
     return named_distances(found.rows, records, card.classes)
 
 
@@ -132,6 +151,7 @@ def robustness_on(
     suite: SuiteName,
     eps: Sequence[float],
     source: nn.Module | None = None,
+    tell: Tell = ignore,
 ) -> tuple[Robustness, list[str]]:
     """`robustness` of a model on a data set, its rows with names; and what is wrong with the model, in sentences.
 
@@ -141,7 +161,9 @@ def robustness_on(
     records, data_set = _data(card, data)
     loaded = list(batches(data_set, BATCH_SIZE))
     flaws = inspect_model(model, *(torch.cat(parts) for parts in zip(*loaded, strict=True)))
-    found = robustness(model, loaded, suite, eps, source=source, positive=_positive(card), threshold=card.threshold)
+    found = robustness(
+        model, loaded, suite, eps, source=source, positive=_positive(card), threshold=card.threshold, tell=tell
+    )
     return replace(found, rows=named_rows(found.rows, records, card.classes)), flaws
 
 

@@ -13,6 +13,7 @@ from mirst.attacks.base import PAPER_EPS
 from mirst.errors import MirstError
 from mirst.evaluation.evaluate import CLEAN, device_of, evaluate, logits_of
 from mirst.evaluation.masking import Check, check_masking
+from mirst.evaluation.progress import Progress, Tell, ignore
 from mirst.evaluation.suites import Suite, SuiteName, adaptive, paper, standard
 from mirst.evaluation.worst_case import STANDS, at_threshold, worst_case
 
@@ -44,6 +45,7 @@ def robustness(
     threshold: float = 0.0,
     seed: int = 0,
     check: bool = True,
+    tell: Tell = ignore,
 ) -> Robustness:
     """Attack `model` with the suite `name` at every `eps`, and `check` the result for gradient masking.
 
@@ -52,6 +54,7 @@ def robustness(
         data: batches `(x, y)`.
         eps: radii above 0, in units of the [0, 1] pixel range.
         source: for the transfer of the adaptive suite.
+        tell: as in `worst_case`.
 
     Raises:
         MirstError, RuntimeError: as `evaluate`; no eps, or one that is out of range or named twice.
@@ -63,13 +66,15 @@ def robustness(
     suites = {radius: _suite(name, radius, model, data, source) for radius in eps}
     for radius, suite in suites.items():
         for one in {"paper": paper(radius), name: suite}.values():
-            rows, cost = worst_case(model, data, one.stages, positive=positive, threshold=threshold, seed=seed)
+            rows, cost = worst_case(
+                model, data, one.stages, positive=positive, threshold=threshold, seed=seed, tell=tell
+            )
             kept.append(rows)
             costs.append(cost)
     table = pd.concat(kept, ignore_index=True)
     checked = PAPER_EPS if PAPER_EPS in eps else max(eps)
     shifted = at_threshold(model, positive, threshold)
-    checks = _checks(shifted, data, table, suites[checked], checked, seed) if check else []
+    checks = _checks(shifted, data, table, suites[checked], checked, seed, tell) if check else []
     return Robustness(table, pd.concat(costs, ignore_index=True), tuple(checks), checked, suites[checked].left_out)
 
 
@@ -89,14 +94,21 @@ def _suite(
 
 
 def _checks(
-    model: nn.Module, data: Sequence[tuple[Tensor, Tensor]], table: pd.DataFrame, suite: Suite, eps: float, seed: int
+    model: nn.Module,
+    data: Sequence[tuple[Tensor, Tensor]],
+    table: pd.DataFrame,
+    suite: Suite,
+    eps: float,
+    seed: int,
+    tell: Tell,
 ) -> list[Check]:
     """On some of the images, evenly spaced: a data set may come class by class."""
     x, y = (torch.cat(parts) for parts in zip(*data, strict=True))
     some = np.unique(np.linspace(0, len(x) - 1, min(len(x), MASKING_IMAGES)).astype(int))
     rows = table[table["image"].isin(some) & table["attack"].isin([CLEAN, suite.name])]
     wrong = rows[rows["label"] != rows["prediction"]].groupby("eps").size()
-    return check_masking(
+    tell(Progress("checks for gradient masking", eps, 0, len(some)))
+    checks = check_masking(
         model,
         x[some],
         y[some],
@@ -106,3 +118,5 @@ def _checks(
         curve={radius: int(wrong.get(radius, 0)) for radius in rows["eps"].unique()},
         seed=seed,
     )
+    tell(Progress("checks for gradient masking", eps, len(some), len(some)))
+    return checks

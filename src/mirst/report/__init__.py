@@ -2,14 +2,17 @@
 
 from mirst.report.audit import write_audit
 from mirst.report.compare import paper_comparison
+from mirst.report.eps_curve import f1_over_eps
 from mirst.report.html import write_report
 from mirst.report.paper_figures import attacks_figure, read_subject, residuals_figure, save_figure
 from mirst.report.robustness import verdict_lines, write_robustness
-from mirst.report.tables import notes, paper_table
+from mirst.report.tables import corruption_grid, notes, paper_table
 from mirst.report.two_studies import write_comparison
 
 __all__ = [
     "attacks_figure",
+    "corruption_grid",
+    "f1_over_eps",
     "notes",
     "paper_comparison",
     "paper_table",
