@@ -3,6 +3,7 @@
 from mirst.report.audit import write_audit
 from mirst.report.compare import paper_comparison
 from mirst.report.eps_curve import f1_over_eps
+from mirst.report.evaluation import write_evaluation
 from mirst.report.html import write_report
 from mirst.report.paper_figures import attacks_figure, read_subject, residuals_figure, save_figure
 from mirst.report.robustness import verdict_lines, write_robustness
@@ -22,6 +23,7 @@ __all__ = [
     "verdict_lines",
     "write_audit",
     "write_comparison",
+    "write_evaluation",
     "write_report",
     "write_robustness",
 ]
