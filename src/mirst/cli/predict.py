@@ -14,7 +14,7 @@ STDOUT = Path("-")
 def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
     images: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Image files, and folders, which are searched to any depth.")
+        list[Path], typer.Argument(metavar="PATH", help="Image files, and folders, which are searched to any depth.")
     ],
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write the answers as CSV; - is the standard output.")
