@@ -29,7 +29,8 @@ class EvaluationDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bars.stop()
+        if self.animated:  # else `stop` prints an empty line
+            self.bars.stop()
 
     def progress(self, trial: str, progress: Progress) -> None:
         """Update the bar of an attack; `trial` is empty for a single model."""
