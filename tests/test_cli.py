@@ -1,9 +1,12 @@
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,6 +15,8 @@ from PIL import Image
 from mirst.cli import main
 from mirst.data import write_phantoms
 from mirst.data.fetch import SOURCES, Source
+from mirst.errors import plain
+from mirst.files import harmless
 from mirst.nn import load_model, save_model
 
 
@@ -261,6 +266,73 @@ def test_predict_answers_for_each_image(mirst, checkpoint, phantoms):
     assert code == 0
     for line, image in zip(text.splitlines(), images, strict=True):
         assert re.fullmatch(re.escape(str(image)) + r": (benign|malignant) \(probability of malignant 0\.\d{3}\)", line)
+
+
+def test_predict_writes_csv_and_json(mirst, checkpoint, phantoms, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, text, _ = mirst("predict", checkpoint, phantoms, "--csv", "new/answers.csv", "--json", "answers.json")
+    assert code == 0
+    assert re.fullmatch(r"24 images: \d+ benign, \d+ malignant\nCSV: new/answers.csv\nJSON: answers.json\n", text)
+    table = pd.read_csv("new/answers.csv")
+    assert len(table) == len(json.loads((tmp_path / "answers.json").read_text())["predictions"]) == 24
+    image = next(phantoms.glob("*/*.png"))
+    mirst("predict", checkpoint, image, "--csv", "new/answers.csv")  # replaced as a whole
+    assert len(pd.read_csv("new/answers.csv")) == 1
+    code, text, _ = mirst("predict", checkpoint, image, "--csv", "-", "--json", "other.json")
+    assert text == (tmp_path / "new" / "answers.csv").read_text()
+    code, text, _ = mirst("predict", checkpoint, image, "--json", "-")
+    assert json.loads(text)["predictions"][0]["image"] == str(image)
+
+
+@pytest.mark.parametrize("name", ["=1.png", "+1.png", "-1.png", "@SUM(A1).png", "a;=1.png", "\t=1.png"])
+def test_no_cell_of_predict_is_a_formula(mirst, checkpoint, phantoms, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(next(phantoms.glob("*/*.png")), name)
+    for out in ("-", "answers.csv"):
+        _, text, _ = mirst("predict", checkpoint, "--csv", out, "--", name)
+        cell = pd.read_csv(io.StringIO(text if out == "-" else Path(out).read_text()))["image"].item()
+        assert cell == harmless(plain(name))
+        assert cell[0] not in "=+-@"
+
+
+def test_predict_writes_nothing_where_an_image_is_broken_or_the_output_makes_no_sense(
+    mirst, checkpoint, phantoms, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(phantoms, "data")
+    Path("data/benign/z.png").write_bytes(b"\x89PNG junk")
+    assert "z.png" in refused(mirst("predict", checkpoint, "data", "--csv", "a.csv", "--json", "a.json"))
+    image = next(phantoms.glob("*/*.png"))
+    Path("taken.csv").mkdir()
+    Path("picture.png").write_bytes(image.read_bytes())
+    assert "would mix" in refused(mirst("predict", checkpoint, image, "--csv", "-", "--json", "-"))
+    assert "cannot write taken.csv" in refused(mirst("predict", checkpoint, image, "--csv", "taken.csv"))
+    assert "name a file" in refused(mirst("predict", checkpoint, image, "--csv", ""))
+    assert "picture.png is named" in refused(mirst("predict", checkpoint, "--csv", "picture.png", image))
+    assert Path("picture.png").read_bytes() == image.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "picture.png", "taken.csv"]
+
+
+def test_version(mirst):
+    assert mirst("--version") == (0, f"mirst {version('mirst')}\n", "")
+
+
+def test_evaluate_prints_the_table_of_a_study(mirst, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "study")
+    code, text, err = mirst("evaluate", tmp_path / "study", "--suite", "corruptions")
+    assert code == 0
+    assert re.search(r"speckle +1 +0\.\d{4} +0\.\d{4}", text)
+    assert text.endswith(f"Report: {tmp_path / 'study' / 'report.html'}\n")
+    assert err.count(": done\n") == 8
+
+
+def test_report_of_two_studies_says_what_differs(mirst, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "other")
+    study = tmp_path / "other" / "study.yaml"
+    study.write_text(study.read_text().replace("epochs: 3", "epochs: 7"))
+    code, text, _ = mirst("report", finished, tmp_path / "other", "--out", tmp_path / "page.html")
+    assert code == 0
+    assert text == f"training.epochs: 3 in the first, 7 in the second.\nReport: {tmp_path / 'page.html'}\n"
 
 
 @pytest.fixture

@@ -28,14 +28,7 @@ class StudyDisplay:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.animated = can_animate(console)
-        self.bars = Progress(
-            TextColumn("{task.description}", table_column=_cut()),
-            BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=40)),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}", table_column=_cut()),
-            TextColumn("{task.fields[note]}", table_column=_cut()),
-            TimeElapsedColumn(table_column=_cut()),
-            console=console,
-        )
+        self.bars = bars(console)
         self.clock = Clock()
         self.overall: TaskID | None = None
         self.tasks: dict[str, TaskID] = {}
@@ -81,9 +74,7 @@ class StudyDisplay:
 
     def result(self, results: Path, report: Path) -> None:
         """The table, and where to find more: of all this a quiet console shows only the place."""
-        table = (results / "table.md").read_text(encoding="utf-8")
-        shown = Markdown(table) if self.console.is_terminal else table
-        self.console.print(shown, highlight=False, markup=False, soft_wrap=True)
+        show_table(self.console, results)
         print(f"Results: {results}\nReport: {report}", file=self.console.file)
 
     def _end(self, trial: str, how: str, left: str) -> None:
@@ -94,6 +85,25 @@ class StudyDisplay:
     def _line(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=not self.animated)
         self.last_line = time.monotonic()
+
+
+def show_table(console: Console, results: Path) -> None:
+    """Print `table.md` of a results folder."""
+    table = (results / "table.md").read_text(encoding="utf-8")
+    shown = Markdown(table) if console.is_terminal else table
+    console.print(shown, highlight=False, markup=False, soft_wrap=True)
+
+
+def bars(console: Console) -> Progress:
+    """A bar per task, which has a `note`, drawn once `start` is called."""
+    return Progress(
+        TextColumn("{task.description}", table_column=_cut()),
+        BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=40)),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}", table_column=_cut()),
+        TextColumn("{task.fields[note]}", table_column=_cut()),
+        TimeElapsedColumn(table_column=_cut()),
+        console=console,
+    )
 
 
 class JsonLines:
@@ -140,6 +150,8 @@ def as_json(value: Any) -> str:
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

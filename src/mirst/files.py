@@ -28,6 +28,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
         MirstError: the folder or file cannot be written.
     """
     target = Path(path)
+    if not target.name:
+        raise MirstError(f"cannot write {target}; name a file")
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,14 +103,20 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_csv(path: str | Path, table: "pd.DataFrame") -> None:
     """Write `table` to `path` as a whole, numbers unrounded, texts `harmless`."""
+    safe = harmless_table(table)
+    with atomic(path) as partial:
+        safe.to_csv(partial, index=False)
+
+
+def harmless_table(table: "pd.DataFrame") -> "pd.DataFrame":
+    """`table` with `harmless` texts and column names."""
     table = table.rename(columns=harmless)
     for name, column in table.items():
         if column.dtype.kind == "O":
             cells = [harmless(cell) for cell in column]
             if any(cell is not before for cell, before in zip(cells, column, strict=True)):
                 table[name] = cells
-    with atomic(path) as partial:
-        table.to_csv(partial, index=False)
+    return table
 
 
 def harmless(cell: Any) -> Any:

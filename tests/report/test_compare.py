@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mirst.errors import MirstError
 from mirst.evaluation import summarise
 from mirst.report import paper_comparison
 from mirst.report.compare import judge
@@ -43,7 +42,7 @@ def planted(results, accuracy, seeds=(0, 1)):
                 )
     outcomes = pd.concat(rows, ignore_index=True)
     defenses = [{"name": name.removesuffix("+dm"), "drop_max": name.endswith("+dm")} for name in accuracy]
-    spec = results.spec.model_validate(results.spec.resolved() | {"defenses": defenses})
+    spec = results.spec.model_validate(results.spec.resolved() | {"defenses": defenses, "attacks": list(ATTACKS[1:])})
     summary = summarise(outcomes, ("benign", "malignant"), "malignant")
     return replace(results, spec=spec, outcomes=outcomes, summary=summary)
 
@@ -89,10 +88,31 @@ def test_what_cannot_be_judged_is_named(results):
     assert judge(claim(), "pgd", {1: replace(tables[1], diverged=diverged)}).reason == "rst diverged"
 
 
-def test_other_images_or_seeds_are_refused(results):
+def test_other_images_or_seeds_are_not_comparable(results):
     one, two = planted(results, {"mirst": 0.9}), planted(results, {"mirst": 0.9}, seeds=(0,))
-    with pytest.raises(MirstError, match="the same images, labels and seeds"):
-        judge(claim(other=(2, "mirst")), "pgd", {1: one, 2: two})
+    found = judge(claim(other=(2, "mirst")), "pgd", {1: one, 2: two})
+    assert (found.verdict, found.measured, found.seeds) == ("not comparable", None, ())
+    name = results.folder.name
+    assert found.reason == f"{name} and {name} were measured on other images, labels or seeds"
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "pgd", "cw"])
+def test_a_study_without_an_attack_or_a_column_is_compared_as_far_as_it_goes(results, attack):
+    whole = planted(results, {"ce": 0.5, "rst": 0.6, "mirst": 0.9})
+    kept = [entry for entry in whole.spec.attacks if entry.label != attack]
+    without = replace(
+        whole,
+        spec=whole.spec.model_copy(update={"attacks": kept}),
+        outcomes=whole.outcomes[whole.outcomes["attack"] != attack],
+        summary=whole.summary[whole.summary["attack"] != attack],
+    )
+    found = judge(claim(), attack, {1: without})
+    assert (found.verdict, found.reason) == ("not comparable", f"{results.folder.name} has no attack {attack}")
+    lines = paper_comparison({1: without, 2: without}).splitlines()
+    assert not any(f"| {attack} |" in line and "[+" in line for line in lines)
+    assert any("| none |" in line and "upheld" in line for line in lines)
+    of_table_3 = sum(len(one.attacks) for one in CLAIMS if 3 in (one.better[0], one.other[0]))
+    assert sum("(Table 3 was not measured)" in line for line in lines) == of_table_3
 
 
 def test_the_comparison_holds_every_column_and_every_claim(results):

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -14,11 +15,11 @@ from mirst.cli.stop import stops_in_order
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import nn
 
     from mirst.attacks import StandIns
     from mirst.evaluation import SuiteName
+    from mirst.evaluation.progress import Tell
     from mirst.nn import ModelCard
 
 
@@ -100,47 +101,76 @@ def evaluate(
         raise MirstError("name the images to evaluate on with --data PATH")
     with plainly(not load_spec(None, override or []).training.fast):
         opened, card = _open(model, data, override or [], trust)
-        with _flaws_shown() as flaws:
-            if suite in (Suite.standard, Suite.adaptive):
-                twin = None if source is None else _open(source, data, override or [], trust)[0]
-                layers = _stand_ins(stand_in or [], opened)
-                _strong(opened, card, data, cast("SuiteName", suite.value), radii, twin, layers, draws, out, flaws)
-            else:
-                _weak(opened, card, data, suite, attack or ["fgsm", "pgd", "cw"], out)
+        if strong:
+            twin = None if source is None else _open(source, data, override or [], trust)[0]
+            layers = _stand_ins(stand_in or [], opened)
+            _strong(opened, card, data, cast("SuiteName", suite.value), radii, twin, layers, draws, out)
+        else:
+            _weak(opened, card, data, suite, attack or ["fgsm", "pgd", "cw"], out)
 
 
+@stops_in_order("the same command goes on with the trials that are left")
 def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs: int | None) -> None:
+    from rich.console import Console
+
+    from mirst.evaluation_display import EvaluationDisplay
     from mirst.report import every_row, one_answer, write_report
     from mirst.study import attack_study, corrupt_study, locked, measure_distances, read_results
-
-    def told(name: str) -> None:
-        typer.echo(f"{name}: done")
 
     if suite is Suite.paper:
         raise MirstError(
             f"{folder} is a study, which has its attacks already; add --suite standard, adaptive, distances "
             "or corruptions"
         )
-    with stops_in_order("the same command goes on with the trials that are left"), locked(folder):
+    with locked(folder), EvaluationDisplay(Console(stderr=True)) as display:
         if suite is Suite.corruptions:
-            typer.echo(f"Corruptions: {corrupt_study(folder, data, told)}")
+            rows = corrupt_study(folder, data, display.end, display.progress)
         elif suite is Suite.distances:
-            typer.echo(f"Distances: {measure_distances(folder, data=data, jobs=jobs, on_trial=told)}")
+            rows = measure_distances(folder, data=data, jobs=jobs, on_trial=display.end, on_progress=display.progress)
         else:
             name = cast("SuiteName", suite.value)
-            typer.echo(f"Rows: {attack_study(folder, name, eps, data=data, jobs=jobs, on_trial=told)}")
+            rows = attack_study(
+                folder, name, eps, data=data, jobs=jobs, on_trial=display.end, on_progress=display.progress
+            )
+    page = write_report(folder)
+    _print_study(folder, suite)
     results = read_results(folder)
     _warn(one_answer(every_row(results), results.classes, results.positive))
-    typer.echo(f"Report: {write_report(folder)}")
+    typer.echo(f"Rows: {rows}\nReport: {page}")
+
+
+def _print_study(folder: Path, suite: Suite) -> None:
+    from rich.console import Console
+
+    from mirst.display import show_table
+    from mirst.report import corruption_grid, f1_over_eps
+    from mirst.study import read_results
+
+    if suite is Suite.corruptions:
+        grid = corruption_grid(read_results(folder), "f1")
+        assert grid is not None
+        typer.echo("F1, mean over folds and seeds:\n" + grid.to_string(float_format=_rounded))
+    elif suite is Suite.distances:
+        curves = f1_over_eps(read_results(folder))
+        typer.echo("F1, pooled over folds and seeds, at eps:\n" + curves.to_string(float_format=_rounded))
+    else:
+        show_table(Console(), folder)
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.4f}"
 
 
 @contextmanager
-def _flaws_shown() -> Iterator[list[str]]:
-    """Prints what the checks of the model warn of, and collects it."""
+def _shown() -> Iterator[tuple["Tell", list[str]]]:
+    """Shows progress, and prints what the checks of the model warn of; gives the place to tell and those sentences."""
+    from rich.console import Console
+
     from mirst.evaluation import ModelWarning
+    from mirst.evaluation_display import EvaluationDisplay
 
     flaws: list[str] = []
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), EvaluationDisplay(Console(stderr=True)) as display:
         warnings.simplefilter("always", ModelWarning)
         show = warnings.showwarning
 
@@ -152,7 +182,7 @@ def _flaws_shown() -> Iterator[list[str]]:
                 show(message, category, *place, **more)
 
         warnings.showwarning = told
-        yield flaws
+        yield partial(display.progress, ""), flaws
 
 
 def _weak(
@@ -164,17 +194,18 @@ def _weak(
     from mirst.report import one_answer
     from mirst.study import parse_attacks
 
-    if suite is Suite.corruptions:
-        answers = evaluate_on(model, card, data, {})
-        table = rows = corrupt_on(model, card, data)
-    elif suite is Suite.distances:
-        rows = distances_on(model, card, data)
-        answers = rows.assign(attack="none", eps=0.0)
-        table = curve(rows, [level / 255 for level in range(17)], card.classes, card.positive)
-    else:
-        answers = rows = evaluate_on(model, card, data, parse_attacks(attacks))
-        table = metrics_of(rows, card)
-    _print(table)
+    with _shown() as (tell, _):
+        if suite is Suite.corruptions:
+            answers = evaluate_on(model, card, data, {})
+            table = rows = corrupt_on(model, card, data, tell)
+        elif suite is Suite.distances:
+            rows = distances_on(model, card, data, tell)
+            answers = rows.assign(attack="none", eps=0.0)
+            table = curve(rows, [level / 255 for level in range(17)], card.classes, card.positive)
+        else:
+            answers = rows = evaluate_on(model, card, data, parse_attacks(attacks), tell)
+            table = metrics_of(rows, card)
+    typer.echo(table.to_string(index=False, float_format=_rounded))
     _warn(one_answer(answers, card.classes, card.positive))
     if out is not None:
         path = out / ("outcomes.csv" if suite is Suite.paper else f"{suite}.csv")
@@ -192,22 +223,18 @@ def _strong(
     stand_ins: "StandIns",
     draws: int,
     out: Path | None,
-    flaws: list[str],
 ) -> None:
     from mirst.evaluation import metrics_of, robustness_on
     from mirst.report import one_answer, verdict_lines, write_robustness
 
-    found = robustness_on(model, card, data, suite, eps, twin, stand_ins, draws)
+    with _shown() as (tell, flaws):
+        found = robustness_on(model, card, data, suite, eps, twin, stand_ins, draws, tell)
     table = metrics_of(found.rows, card)
     typer.echo("\n".join(verdict_lines(found, [])) + "\n")
-    _print(table)
+    typer.echo(table.to_string(index=False, float_format=_rounded))
     _warn(one_answer(found.rows, card.classes, card.positive))
     if out is not None:
         typer.echo(f"Rows, costs, verdict and curve: {write_robustness(out, found, flaws, table)}")
-
-
-def _print(table: "pd.DataFrame") -> None:
-    typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
 
 
 def _stand_ins(entries: list[str], model: "nn.Module") -> "StandIns":

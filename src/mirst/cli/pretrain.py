@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirst.cli.options import DataOption, SetOption
-from mirst.cli.stop import stops_in_order
+from mirst.cli.stop import GOES_ON, stops_in_order
 
 if TYPE_CHECKING:
     from mirst.study import Method
@@ -43,16 +43,16 @@ def probe(
     typer.echo(means.to_string(float_format=lambda value: f"{value:.4f}"))
 
 
+@stops_in_order(GOES_ON)
 def _pretrain(method: "Method", data: list[Path], out: Path, overrides: list[str]) -> None:
     from mirst.study import load_spec, pretrain
 
     spec = load_spec(None, overrides)
-    with stops_in_order("the same command goes on from here"):
-        pretrain(
-            method,
-            data,
-            spec,
-            out,
-            lambda epoch: typer.echo(f"epoch {epoch.number}/{spec.training.epochs}: loss {epoch.loss:.4f}"),
-        )
+    pretrain(
+        method,
+        data,
+        spec,
+        out,
+        lambda epoch: typer.echo(f"epoch {epoch.number}/{spec.training.epochs}: loss {epoch.loss:.4f}"),
+    )
     typer.echo(f"Backbone: {out}; start from it with --set model.weights={out}")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mirst.cli.stop import stops_in_order
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
@@ -64,6 +63,6 @@ def run_and_report(
         for listener in listeners:
             listener.step(told)
 
-    with stops_in_order("the same command goes on from here"), display, engine as opened:
+    with display, engine as opened:
         run_study(spec, out, engine=opened, on_plan=plan, on_step=step)
     display.result(out, write_report(out))

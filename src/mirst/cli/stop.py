@@ -1,29 +1,69 @@
-"""What an interrupt or a termination says of a command."""
+"""SIGINT (Ctrl-C) and SIGTERM end every command with one sentence, at whatever moment they arrive."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
-import typer
+from mirst.errors import MirstError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit code that typer makes of a KeyboardInterrupt."""
+GOES_ON = "the same command goes on from here"
+
+Handler = Callable[[int, Any], Any] | int | None
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which stops work as Ctrl-C does."""
+class Stopped(Exception):
+    """A signal stopped a command that the same command resumes; the message says so."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """In the block SIGINT and SIGTERM raise KeyboardInterrupt; the process then ends with exit code 130 or 143.
+
+    An import that is interrupted may raise another exception, so whatever the block raises after a signal is taken
+    for its consequence, except a `MirstError` and an exit code of the command itself. Ignored signals stay ignored.
+    """
+    received: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    mine = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+    _handle(dict.fromkeys(mine, stop))
+    try:
+        yield
+    except BaseException as error:
+        if not received or not _follows_a_signal(error):
+            _handle(before)
+            raise
+        _handle(dict.fromkeys(mine, signal.SIG_IGN))  # while the interpreter shuts down
+        with suppress(OSError):
+            print(error if isinstance(error, Stopped) else "Stopped.", file=sys.stderr, flush=True)
+        sys.exit(128 + received[0])
+    _handle(before)
 
 
 @contextmanager
 def stops_in_order(then: str) -> Iterator[None]:
-    """Ctrl-C in the block ends the command with exit code 130, SIGTERM with 143, and a sentence that ends in `then`."""
-    before = signal.signal(signal.SIGTERM, _terminate)
+    """A KeyboardInterrupt in the block becomes the sentence "Stopped; `then`."; also a decorator."""
     try:
         yield
-    except KeyboardInterrupt as stop:
-        typer.echo(f"Stopped; {then}.", err=True)
-        raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except KeyboardInterrupt:
+        raise Stopped(f"Stopped; {then}.") from None
 
 
-def _terminate(*_: Any) -> None:
-    raise _Terminated
+def _follows_a_signal(error: BaseException) -> bool:
+    if isinstance(error, SystemExit):
+        return error.code == INTERRUPTED
+    return not isinstance(error, MirstError)
+
+
+def _handle(handlers: Mapping[signal.Signals, Handler]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -5,6 +5,7 @@ from mirst.data.batches import ImageSet, batches
 from mirst.data.cache import CarriedImages, PreparedImages, prepare_images
 from mirst.data.curate import ConflictRule, assign_groups, relabel, settle
 from mirst.data.folds import FOLDS, VAL_FRACTION, Fold, make_folds, split_validation, warn_of_folds
+from mirst.data.image_files import find_images
 from mirst.data.images import decode, letterbox, load_images, with_shared_range
 from mirst.data.inspection import few_levels
 from mirst.data.intensity import ValueRange
@@ -31,6 +32,7 @@ __all__ = [
     "batches",
     "decode",
     "few_levels",
+    "find_images",
     "letterbox",
     "load_images",
     "make_folds",

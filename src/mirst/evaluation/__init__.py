@@ -8,16 +8,16 @@ from mirst.evaluation.judge import decide
 from mirst.evaluation.masking import Check, overall
 from mirst.evaluation.model_checks import ModelWarning, inspect_model
 from mirst.evaluation.on_folder import (
-    Prediction,
     corrupt_on,
     distances_on,
     evaluate_on,
     metrics_of,
     named_rows,
     open_model,
-    predict,
     robustness_on,
 )
+from mirst.evaluation.predict import Prediction, predict, prediction_document, prediction_table
+from mirst.evaluation.progress import Progress
 from mirst.evaluation.robustness import Robustness, robustness
 from mirst.evaluation.suites import SuiteName
 from mirst.evaluation.summary import TRIAL, summarise, trial_metrics
@@ -37,6 +37,7 @@ __all__ = [
     "Metric",
     "ModelWarning",
     "Prediction",
+    "Progress",
     "Robustness",
     "SuiteName",
     "classification_metrics",
@@ -59,6 +60,8 @@ __all__ = [
     "overall",
     "paired_difference",
     "predict",
+    "prediction_document",
+    "prediction_table",
     "robustness",
     "robustness_on",
     "summarise",

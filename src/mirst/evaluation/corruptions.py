@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mirst.batches import Loader, checked_batches
 from mirst.errors import MirstError
 from mirst.evaluation.evaluate import evaluate
+from mirst.evaluation.progress import Progress, Tell, ignore
 from mirst.metrics import classification_metrics
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -54,22 +55,27 @@ def evaluate_corruptions(
     threshold: float = 0.0,
     seed: int = 0,
     check: bool = True,
+    tell: Tell = ignore,
 ) -> pd.DataFrame:
     """Metrics of `model` under every corruption and severity, and clean (`none`, 0).
 
     Args:
         data: as in `evaluate`; iterated once.
         check: warn of flaws of the model, as `evaluate` does.
+        tell: gets how far each corruption and severity has come, before and after it.
 
     Returns:
         One row per corruption and severity: `corruption, severity` and the metrics.
     """
     batches = list(checked_batches(data))
+    images = sum(len(x) for x, _ in batches)
     names = np.array(classes)
     rows = []
     for name, severity in [("none", 0), *((name, s) for name in CORRUPTIONS for s in SEVERITIES)]:
         generator = torch.Generator().manual_seed(seed)
         corrupted = [(corrupt(x, name, severity, generator) if severity else x, y) for x, y in batches]
+        title = f"{name}, severity {severity}" if severity else name
+        tell(Progress(title, 0.0, 0, images))
         found = evaluate(
             model,
             corrupted,
@@ -79,6 +85,7 @@ def evaluate_corruptions(
             seed=seed,
             check=check and name == "none",
         )
+        tell(Progress(title, 0.0, images, images))
         metrics = classification_metrics(
             names[found["label"]], names[found["prediction"]], found["score"], classes, positive
         )

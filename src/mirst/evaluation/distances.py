@@ -19,6 +19,7 @@ from mirst.errors import MirstError
 from mirst.evaluation.evaluate import checked_distance
 from mirst.evaluation.judge import WORST, at_threshold, device_of, judge, logits_of, seeded, shifted
 from mirst.evaluation.model_checks import NO_ANSWER, warn_of_flaws
+from mirst.evaluation.progress import Progress, Tell, ignore
 from mirst.metrics import classification_metrics
 from mirst.nn.logits import misclassified
 
@@ -41,7 +42,13 @@ class Distances:
 
 
 def distances(
-    model: nn.Module, data: Loader, *, positive: int = 1, threshold: float = 0.0, check: bool = True
+    model: nn.Module,
+    data: Loader,
+    *,
+    positive: int = 1,
+    threshold: float = 0.0,
+    check: bool = True,
+    tell: Tell = ignore,
 ) -> Distances:
     """Search the smallest eps that breaks each image, at the model's operating point.
 
@@ -51,16 +58,21 @@ def distances(
     `evaluate`, no attack is believed.
 
     Args:
-        model, data, positive, threshold, check: as in `evaluate`.
+        model, data, positive, threshold, check, tell: as in `evaluate`.
 
     Raises:
         MirstError, RuntimeError: as `evaluate`.
     """
-    device = device_of(model)
+    device, done = device_of(model), 0
+    parts: list[tuple[pd.DataFrame, Tensor]] = []
     with seeded(0, device):
         if check:
             data = warn_of_flaws(model, data)
-        parts = [_Search(model, x, y, positive, threshold).result() for x, y in checked_batches(data)]
+        for x, y in checked_batches(data):
+            tell(Progress("smallest eps", LARGEST, done))
+            parts.append(_Search(model, x, y, positive, threshold).result())
+            done += len(x)
+            tell(Progress("smallest eps", LARGEST, done))
     if not parts:
         raise MirstError("there are no images to evaluate on")
     rows = pd.concat([table for table, _ in parts], ignore_index=True)

@@ -11,6 +11,7 @@ from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
 from mirst.evaluation.judge import device_of, judge, logits_of, seeded
 from mirst.evaluation.model_checks import NO_ANSWER, warn_of_flaws
+from mirst.evaluation.progress import Progress, Tell, ignore
 
 CLEAN = "none"
 TOLERANCE = 1e-6
@@ -26,6 +27,7 @@ def evaluate(
     threshold: float = 0.0,
     seed: int = 0,
     check: bool = True,
+    tell: Tell = ignore,
 ) -> pd.DataFrame:
     """Predict every image clean and under every attack.
 
@@ -42,6 +44,7 @@ def evaluate(
         threshold: operating point on the score, for two classes; other models take the largest logit.
         seed: of the attacks' random draws, and of those that the model takes from torch's own generators.
         check: warn of what `mirst.evaluation.model_checks` finds wrong with the model, a `ModelWarning` each.
+        tell: gets how far each attack has come, before and after each batch.
 
     Returns:
         One row per image and attack, clean first: `image` (its position in `data`), `label` and
@@ -56,41 +59,29 @@ def evaluate(
             finite: a defect of the attack.
     """
     require_attacks(attacks)
-    device = device_of(model)
+    passes: list[tuple[str, Attack | None]] = [(CLEAN, None), *attacks.items()]
+    generators = {name: torch.Generator().manual_seed(seed) for name, _ in passes}
+    device, rows, start, answered = device_of(model), list[pd.DataFrame](), 0, False
     with seeded(seed, device):
         if check:
             data = warn_of_flaws(model, data)
-        return _evaluated(model, data, attacks, positive, threshold, seed, device)
-
-
-def _evaluated(
-    model: nn.Module,
-    data: Loader,
-    attacks: Mapping[str, Attack],
-    positive: int,
-    threshold: float,
-    seed: int,
-    device: torch.device,
-) -> pd.DataFrame:
-    passes: list[tuple[str, Attack | None]] = [(CLEAN, None), *attacks.items()]
-    generators = {name: torch.Generator().manual_seed(seed) for name, _ in passes}
-    rows: list[pd.DataFrame] = []
-    start, answered = 0, False
-    for x, y in checked_batches(data):
-        x, y = x.to(device), y.to(device)
-        for name, attack in passes:
-            attacked = x if attack is None else attack(model, x, y, generator=generators[name])
-            eps = 0.0 if attack is None else attack.eps
-            linf = checked_distance(name, x, attacked, eps)
-            logits = logits_of(model, attacked)
-            if attack is None:
-                require_labels(y, logits.shape[1])
-                answered |= bool(logits.isfinite().all(1).any())
-            score, prediction = judge(logits, y, positive, threshold)
-            columns = {"label": y, "prediction": prediction, "score": score, "linf": linf.double()}
-            frame = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
-            rows.append(frame.assign(image=range(start, start + len(x)), attack=name, eps=eps))
-        start += len(x)
+        for x, y in checked_batches(data):
+            x, y = x.to(device), y.to(device)
+            for name, attack in passes:
+                eps = 0.0 if attack is None else attack.eps
+                tell(Progress(name, eps, start))
+                attacked = x if attack is None else attack(model, x, y, generator=generators[name])
+                linf = checked_distance(name, x, attacked, eps)
+                logits = logits_of(model, attacked)
+                if attack is None:
+                    require_labels(y, logits.shape[1])
+                    answered |= bool(logits.isfinite().all(1).any())
+                score, prediction = judge(logits, y, positive, threshold)
+                columns = {"label": y, "prediction": prediction, "score": score, "linf": linf.double()}
+                frame = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
+                rows.append(frame.assign(image=range(start, start + len(x)), attack=name, eps=eps))
+                tell(Progress(name, eps, start + len(x)))
+            start += len(x)
     if not start:
         raise MirstError("there are no images to evaluate on")
     if not answered:

@@ -1,7 +1,7 @@
-"""Models on data sets and single images."""
+"""Models on data sets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,42 +12,26 @@ from torch.utils.data import DataLoader
 
 from mirst.attacks import Attack, StandIns
 from mirst.data import (
-    ImageFile,
     ImageSet,
     Record,
     assign_groups,
     batches,
-    decode,
-    few_levels,
-    load_images,
     positive_class,
     prepare_images,
     read_dataset,
 )
 from mirst.data.batches import Batch
-from mirst.errors import MirstError
 from mirst.evaluation.corruptions import evaluate_corruptions
 from mirst.evaluation.distances import distances, named_distances
 from mirst.evaluation.evaluate import evaluate
-from mirst.evaluation.judge import decide, logits_of
 from mirst.evaluation.model_checks import require_classes
+from mirst.evaluation.progress import Tell, ignore
 from mirst.evaluation.robustness import Robustness, robustness
 from mirst.evaluation.suites import SuiteName, has_drop_max
 from mirst.metrics import METRICS, classification_metrics
 from mirst.nn import ModelCard, is_factory, load_factory, load_model
 
 BATCH_SIZE = 64
-
-
-@dataclass(frozen=True)
-class Prediction:
-    image: Path
-    answer: str
-    """The class at the model's operating threshold."""
-    probability: float
-    """Of the positive class."""
-    few_levels: int | None = None
-    """Gray levels that the image keeps, where these are so few that some may be lost."""
 
 
 def named_rows(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
@@ -110,37 +94,55 @@ def open_model(
     return model.to(device), card
 
 
-def evaluate_on(model: nn.Module, card: ModelCard, data: Path, attacks: Mapping[str, Attack]) -> pd.DataFrame:
+def evaluate_on(
+    model: nn.Module, card: ModelCard, data: Path, attacks: Mapping[str, Attack], tell: Tell = ignore
+) -> pd.DataFrame:
     """Outcome rows of a model on every image of a data set, clean and under each attack.
 
     As all functions here, it warns of flaws of the model (`mirst.evaluation.model_checks`).
+
+    Args:
+        tell: as in `evaluate`, with the number of images.
 
     Raises:
         MirstError: data that cannot be read, or that lack a class of the model, or a model that cannot be evaluated.
     """
     records, loaded = _data(model, card, data)
-    rows = evaluate(model, loaded, attacks, positive=_positive(card), threshold=card.threshold)
+    rows = evaluate(
+        model,
+        loaded,
+        attacks,
+        positive=_positive(card),
+        threshold=card.threshold,
+        tell=lambda progress: tell(progress._replace(images=len(records))),
+    )
     return named_rows(rows, records, card.classes)
 
 
-def corrupt_on(model: nn.Module, card: ModelCard, data: Path) -> pd.DataFrame:
+def corrupt_on(model: nn.Module, card: ModelCard, data: Path, tell: Tell = ignore) -> pd.DataFrame:
     """Metrics of a model on a data set under every natural corruption and severity.
 
     Raises:
         MirstError: as `evaluate_on`.
     """
     _, loaded = _data(model, card, data)
-    return evaluate_corruptions(model, loaded, card.classes, card.positive, threshold=card.threshold)
+    return evaluate_corruptions(model, loaded, card.classes, card.positive, threshold=card.threshold, tell=tell)
 
 
-def distances_on(model: nn.Module, card: ModelCard, data: Path) -> pd.DataFrame:
+def distances_on(model: nn.Module, card: ModelCard, data: Path, tell: Tell = ignore) -> pd.DataFrame:
     """The smallest eps that breaks each image of a data set, as `named_distances`.
 
     Raises:
         MirstError: as `evaluate_on`.
     """
     records, loaded = _data(model, card, data)
-    found = distances(model, loaded, positive=_positive(card), threshold=card.threshold)
+    found = distances(
+        model,
+        loaded,
+        positive=_positive(card),
+        threshold=card.threshold,
+        tell=lambda progress: tell(progress._replace(images=len(records))),
+    )
     return named_distances(found.rows, records, card.classes)
 
 
@@ -153,6 +155,7 @@ def robustness_on(
     source: nn.Module | None = None,
     stand_ins: StandIns | None = None,
     draws: int = 1,
+    tell: Tell = ignore,
 ) -> Robustness:
     """`robustness` of a model on a data set, its rows with names.
 
@@ -170,6 +173,7 @@ def robustness_on(
         draws=draws,
         positive=_positive(card),
         threshold=card.threshold,
+        tell=tell,
     )
     return replace(found, rows=named_rows(found.rows, records, card.classes))
 
@@ -197,25 +201,3 @@ def _data(model: nn.Module, card: ModelCard, path: Path) -> tuple[list[Record], 
     loader = batches(ImageSet(images.pixels, labels), BATCH_SIZE)
     require_classes(model, next(iter(loader))[0][:2], len(card.classes))
     return records, loader
-
-
-def predict(path: Path, images: Sequence[Path], trusted: str | None = None) -> tuple[ModelCard, list[Prediction]]:
-    """What a checkpoint of ours answers for single images.
-
-    Args:
-        trusted: as for `load_model`.
-
-    Raises:
-        MirstError: a checkpoint or image that cannot be read, or an image for which the model has no finite logits.
-    """
-    model, card = load_model(path, trusted)
-    files = [ImageFile(image, value_range=card.value_range) for image in images]
-    x = torch.from_numpy(load_images(files, card.size, card.channels)).float() / 255
-    logits = logits_of(model, x)
-    if unsure := [str(image) for image, row in zip(images, logits, strict=True) if not row.isfinite().all()]:
-        raise MirstError(f"the model returns logits that are not finite for {', '.join(unsure)}; leave them out")
-    score, answer = decide(logits, _positive(card), card.threshold)
-    return card, [
-        Prediction(file.path, card.classes[a], p, few_levels(decode(file)))
-        for file, a, p in zip(files, answer.tolist(), score.sigmoid().tolist(), strict=True)
-    ]

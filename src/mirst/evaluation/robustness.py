@@ -17,6 +17,7 @@ from mirst.errors import MirstError
 from mirst.evaluation.evaluate import CLEAN, evaluate
 from mirst.evaluation.judge import at_threshold, device_of, logits_of
 from mirst.evaluation.masking import Check, check_masking
+from mirst.evaluation.progress import Progress, Tell, ignore
 from mirst.evaluation.suites import Suite, SuiteName, adaptive, paper, standard
 from mirst.evaluation.worst_case import STANDS, worst_case
 
@@ -50,6 +51,7 @@ def robustness(
     threshold: float = 0.0,
     seed: int = 0,
     check: bool = True,
+    tell: Tell = ignore,
 ) -> Robustness:
     """Attack `model` with the suite `name` at every `eps`, and `check` the result for gradient masking.
 
@@ -65,6 +67,7 @@ def robustness(
         draws: for the adaptive suite: calls of a randomised model that a gradient is averaged over
             (`mirst.attacks.Expectation`).
         check: also warn of flaws of the model, as `evaluate` does.
+        tell: as in `worst_case`.
 
     Raises:
         MirstError, RuntimeError: as `evaluate`; no eps, or one that is out of range or named twice; stand-ins or draws
@@ -80,13 +83,15 @@ def robustness(
     suites = {radius: _suite(name, radius, model, batches, source, stand_ins, draws) for radius in eps}
     for radius, suite in suites.items():
         for one in {"paper": paper(radius), name: suite}.values():
-            rows, cost = worst_case(model, batches, one.stages, positive=positive, threshold=threshold, seed=seed)
+            rows, cost = worst_case(
+                model, batches, one.stages, positive=positive, threshold=threshold, seed=seed, tell=tell
+            )
             kept.append(rows)
             costs.append(cost)
     table = pd.concat(kept, ignore_index=True)
     checked = PAPER_EPS if PAPER_EPS in eps else max(eps)
     shifted = at_threshold(model, positive, threshold)
-    checks = _checks(shifted, batches, table, suites[checked], checked, stand_ins, seed) if check else []
+    checks = _checks(shifted, batches, table, suites[checked], checked, stand_ins, seed, tell) if check else []
     return Robustness(table, pd.concat(costs, ignore_index=True), tuple(checks), checked, suites[checked].left_out)
 
 
@@ -119,13 +124,15 @@ def _checks(
     eps: float,
     stand_ins: StandIns,
     seed: int,
+    tell: Tell,
 ) -> list[Check]:
     """On some of the images, evenly spaced: a data set may come class by class."""
     x, y = (torch.cat(parts) for parts in zip(*data, strict=True))
     some = np.unique(np.linspace(0, len(x) - 1, min(len(x), MASKING_IMAGES)).astype(int))
     rows = table[table["image"].isin(some) & table["attack"].isin([CLEAN, suite.name])]
     wrong = rows[rows["label"] != rows["prediction"]].groupby("eps").size()
-    return check_masking(
+    tell(Progress("checks for gradient masking", eps, 0, len(some)))
+    checks = check_masking(
         model,
         x[some],
         y[some],
@@ -136,3 +143,5 @@ def _checks(
         stand_ins=stand_ins,
         seed=seed,
     )
+    tell(Progress("checks for gradient masking", eps, len(some), len(some)))
+    return checks

@@ -15,6 +15,7 @@ from mirst.errors import MirstError
 from mirst.evaluation.evaluate import CLEAN, checked_distance, require_attacks
 from mirst.evaluation.judge import at_threshold, device_of, judge, logits_of, seeded, shifted
 from mirst.evaluation.model_checks import NO_ANSWER
+from mirst.evaluation.progress import Progress, Tell, ignore
 from mirst.evaluation.summary import TRIAL
 from mirst.nn.logits import misclassified
 
@@ -31,6 +32,7 @@ def worst_case(
     positive: int = 1,
     threshold: float = 0.0,
     seed: int = 0,
+    tell: Tell = ignore,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run the attacks of all `stages` one after another on what still stands, and keep the worst answers.
 
@@ -43,6 +45,7 @@ def worst_case(
             The attacks see the model at its operating point: what they push over the line is what
             the threshold decides.
         stages: attacks by name, under the name of the stage. One eps for all.
+        tell: gets how far each attack has come, at its start and after each batch.
 
     Returns:
         The rows of `evaluate`, one per stage and image: the stage's name as the `attack`, and as
@@ -60,7 +63,7 @@ def worst_case(
         for stage, attacks in stages.items():
             for name, attack in attacks.items():
                 left, begin = images.standing(), time.perf_counter()
-                images.attack(name, attack, torch.Generator().manual_seed(seed))
+                images.attack(name, attack, torch.Generator().manual_seed(seed), tell)
                 seconds = time.perf_counter() - begin
                 costs.append((stage, attack.eps, name, len(left), len(left) - len(images.standing()), seconds))
             eps = max(attack.eps for attack in attacks.values())
@@ -98,10 +101,14 @@ class _Images:
         """Positions of the images that nothing has broken."""
         return torch.from_numpy(np.flatnonzero(self.broken_by == STANDS)).to(self.x.device)
 
-    def attack(self, name: str, attack: Attack, generator: torch.Generator) -> None:
-        for left in torch.split(self.standing(), self.size):
+    def attack(self, name: str, attack: Attack, generator: torch.Generator, tell: Tell) -> None:
+        standing, done = self.standing(), 0
+        tell(Progress(name, attack.eps, done, len(standing)))
+        for left in torch.split(standing, self.size):
             if len(left):
                 self._attack(name, attack, left, generator)
+                done += len(left)
+                tell(Progress(name, attack.eps, done, len(standing)))
 
     def _attack(self, name: str, attack: Attack, left: Tensor, generator: torch.Generator) -> None:
         x, y = self.x[left], self.y[left]

@@ -2,15 +2,19 @@
 
 from mirst.report.audit import write_audit
 from mirst.report.compare import paper_comparison
+from mirst.report.eps_curve import f1_over_eps
+from mirst.report.evaluation import write_evaluation
 from mirst.report.html import write_report
 from mirst.report.paper_figures import attacks_figure, read_subject, residuals_figure, save_figure
 from mirst.report.robustness import verdict_lines, write_robustness
-from mirst.report.tables import every_row, notes, one_answer, paper_table
+from mirst.report.tables import corruption_grid, every_row, notes, one_answer, paper_table
 from mirst.report.two_studies import write_comparison
 
 __all__ = [
     "attacks_figure",
+    "corruption_grid",
     "every_row",
+    "f1_over_eps",
     "notes",
     "one_answer",
     "paper_comparison",
@@ -21,6 +25,7 @@ __all__ = [
     "verdict_lines",
     "write_audit",
     "write_comparison",
+    "write_evaluation",
     "write_report",
     "write_robustness",
 ]

@@ -7,9 +7,10 @@ from typing import Literal
 
 import pandas as pd
 
+from mirst.errors import MirstError
 from mirst.evaluation import Difference, paired_difference
 from mirst.report.paper import ATTACKS, CLAIMS, COLUMNS, CW_REASON, MARGIN, Claim, Column
-from mirst.report.tables import METRIC_NAMES, of_defense, over_folds, title
+from mirst.report.tables import CLEAN, METRIC_NAMES, of_defense, over_folds, title
 from mirst.study import Results
 
 Verdict = Literal["upheld", "reversed", "inside the noise", "not comparable"]
@@ -36,19 +37,22 @@ def judge(claim: Claim, attack: str, tables: Tables) -> Judgement:
     """The verdict on `claim` under `attack`, by the 95 % interval of the pooled difference.
 
     "higher" is upheld where the interval lies above 0 and reversed where it lies below; "not worse"
-    is upheld where it lies above -0.05 and reversed where it lies below that.
-
-    Raises:
-        MirstError: the columns were not measured on the same images and seeds.
+    is upheld where it lies above -0.05 and reversed where it lies below that. Columns that were not measured, or not
+    on the same images and seeds, are not comparable.
     """
     paper = _printed(*claim.better, claim.metric, attack) - _printed(*claim.other, claim.metric, attack)
     for table, defense in (claim.other, claim.better):
-        reason = _missing(tables, table, defense)
+        reason = _missing(tables, table, defense, attack)
         if reason:
             return Judgement(claim, attack, paper, None, (), "not comparable", reason)
     first, second = (_rows(tables[table], defense, attack) for table, defense in (claim.other, claim.better))
     better = tables[claim.better[0]]
-    whole = paired_difference(first, second, better.classes, better.positive, claim.metric)
+    try:
+        whole = paired_difference(first, second, better.classes, better.positive, claim.metric)
+    except MirstError:
+        names = " and ".join(tables[table].folder.name for table, _ in (claim.other, claim.better))
+        reason = f"{names} were measured on other images, labels or seeds"
+        return Judgement(claim, attack, paper, None, (), "not comparable", reason)
     seeds = tuple(
         paired_difference(one, second[second["seed"] == seed], better.classes, better.positive, claim.metric).value
         for seed, one in first.groupby("seed")
@@ -78,8 +82,8 @@ def _printed(table: int, defense: str, metric: str, attack: str) -> float:
     return values[ATTACKS.index(attack)]
 
 
-def _missing(tables: Tables, table: int, defense: str) -> str:
-    """Why a column was not measured; empty where it was."""
+def _missing(tables: Tables, table: int, defense: str, attack: str) -> str:
+    """Why a column was not measured under the attack; empty where it was."""
     if table not in tables:
         return f"Table {table} was not measured"
     results = tables[table]
@@ -88,6 +92,8 @@ def _missing(tables: Tables, table: int, defense: str) -> str:
     diverged = results.diverged
     if defense in {title(d, m) for d, m in zip(diverged["defense"], diverged["drop_max"], strict=True)}:
         return f"{defense} diverged"
+    if attack not in {CLEAN, *(entry.label for entry in results.spec.attacks)}:
+        return f"{results.folder.name} has no attack {attack}"
     return ""
 
 

@@ -14,10 +14,11 @@ LEVEL = 0.05
 NOISE = "inside the noise"
 
 
-def under_attack(results: Results) -> dict[str, pd.DataFrame]:
+def under_attack(results: Results, beside: Results | None = None) -> dict[str, pd.DataFrame]:
     """Rows of all trials, one per image: clean, the worst of the study's own attacks, and each suite that was run.
 
-    A suite that was run at several eps is taken at that of the study's own attacks where it has it.
+    A suite that was run at several eps is taken at that of the study's own attacks where it has it, else at the
+    largest. With another study beside, only suites and eps that both were run at are taken.
     """
     own = results.outcomes[results.outcomes["attack"] != CLEAN]
     rows = {
@@ -25,18 +26,28 @@ def under_attack(results: Results) -> dict[str, pd.DataFrame]:
         PROTOCOL: worst_rows(own, PROTOCOL, results.positive),
     }
     for suite, attacked in results.suites.items():
-        eps = own["eps"].max() if own["eps"].max() in set(attacked["eps"]) else attacked["eps"].max()
-        rows[suite] = attacked[attacked["eps"] == eps]
+        radii = suite_eps(results, suite) & suite_eps(results if beside is None else beside, suite)
+        if radii:
+            eps = own["eps"].max() if own["eps"].max() in radii else max(radii)
+            rows[suite] = attacked[attacked["eps"] == eps]
     return rows
 
 
-def intervals(results: Results, metric: Metric = "f1") -> pd.DataFrame:
+def suite_eps(results: Results, suite: str) -> set[float]:
+    """The radii at which the suite was run; empty where it was not."""
+    return set(results.suites[suite]["eps"]) if suite in results.suites else set()
+
+
+def intervals(results: Results, metric: Metric = "f1", beside: Results | None = None) -> pd.DataFrame:
     """The metric of every defense, pooled over folds and seeds, with its 95 % interval over groups.
+
+    Args:
+        beside: as for `under_attack`.
 
     Returns:
         `Interval`s: a row per attack of `under_attack`, a column per defense of which no trial diverged or was killed.
     """
-    rows = under_attack(results)
+    rows = under_attack(results, beside)
     entries = [entry for entry in results.spec.defenses if results.is_whole(entry)]
     return pd.DataFrame(
         {

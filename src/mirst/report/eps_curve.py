@@ -31,21 +31,36 @@ def eps_curve(results: Results) -> EpsCurve | None:
     """F1 and accuracy over eps, pooled over the folds; `None` where the smallest breaking eps were not searched."""
     if results.distances is None:
         return None
-    levels = [step / 4 for step in range(round(LARGEST * 255) * 4 + 1)]
-    curves = {}
-    for entry in results.spec.defenses:
-        rows = of_defense(results.distances, entry)
-        if len(rows):
-            curves[entry.title] = curve(rows, [level / 255 for level in levels], results.classes, results.positive)
-    table = pd.DataFrame({title: one["f1"].to_numpy() for title, one in curves.items()}, index=levels)
-    table = table.loc[list(TABLED)]
-    table.index = pd.Index([f"{level:g}/255" if level else "0" for level in table.index])
+    curves = _curves(results, results.distances)
+    table = _tabled(curves)
     halves = {title: _half(one) for title, one in curves.items()}
     alt = "F1 and accuracy of every defense over eps. F1 falls below half of its clean value " + ", ".join(
         f"for {title} {where}" for title, where in halves.items()
     )
     picture = data_uri(as_png(_figure(results, curves)))
     return EpsCurve(picture, f"{alt}; the table holds the numbers.", table, next(reversed(results.suites), None))
+
+
+def f1_over_eps(results: Results) -> pd.DataFrame:
+    """F1 at every eps of `TABLED`, as text, a row each; a column per defense.
+
+    The study's smallest breaking eps must have been searched.
+    """
+    assert results.distances is not None
+    return _tabled(_curves(results, results.distances))
+
+
+def _curves(results: Results, distances: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """By defense, at every quarter of a gray level."""
+    eps = [step / 4 / 255 for step in range(round(LARGEST * 255) * 4 + 1)]
+    rows = {entry.title: of_defense(distances, entry) for entry in results.spec.defenses}
+    return {title: curve(own, eps, results.classes, results.positive) for title, own in rows.items() if len(own)}
+
+
+def _tabled(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    rows = [int(4 * level) for level in TABLED]
+    names = [f"{level:g}/255" if level else "0" for level in TABLED]
+    return pd.DataFrame({title: one["f1"].to_numpy()[rows] for title, one in curves.items()}, index=names)
 
 
 def _half(one: pd.DataFrame) -> str:

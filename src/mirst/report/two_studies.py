@@ -1,25 +1,34 @@
 """Two studies side by side, on one page."""
 
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from mirst.attacks import Attack
 from mirst.errors import MirstError
 from mirst.evaluation import Difference, Metric, holm, paired_difference
-from mirst.report.differences import LEVEL, NOISE, intervals, named, under_attack
+from mirst.report.differences import LEVEL, NOISE, intervals, named, suite_eps, under_attack
 from mirst.report.html import render
-from mirst.report.tables import METRIC_NAMES, of_defense
+from mirst.report.tables import METRIC_NAMES, PROTOCOL, of_defense, pixels
 from mirst.study import Results, read_results
+from mirst.study.results import SUITES
 
 METRICS: tuple[Metric, ...] = ("f1", "sensitivity")
 OTHER_IMAGES = "other images or seeds"
+OTHER_ATTACKS = "other attacks"
+OTHER_CLASS = "other positive class"
 
 
-def write_comparison(first: str | Path, second: str | Path, out: str | Path | None = None) -> Path:
+def write_comparison(
+    first: str | Path, second: str | Path, out: str | Path | None = None, tell: Callable[[str], object] = lambda _: None
+) -> Path:
     """Write a page with the defenses that two finished studies share.
 
     Args:
         out: the HTML file; `comparison-with-SECOND.html` in the first study's folder by default.
+        tell: gets each difference between the two studies, a sentence.
 
     Raises:
         MirstError: a folder holds no finished study, the same folder twice, or no defense in common.
@@ -28,23 +37,27 @@ def write_comparison(first: str | Path, second: str | Path, out: str | Path | No
     if one.folder.resolve() == other.folder.resolve():
         raise MirstError(f"{first} and {second} are the same study; name two")
     path = one.folder / f"comparison-with-{other.folder.name}.html" if out is None else Path(out)
+    rows, sentences = side_by_side(one, other), unlike(one, other)
     render(
         path,
         "two_studies.html.j2",
         name=f"{one.folder.name} and {other.folder.name}",
         studies=[one, other],
-        unlike=unlike(one, other),
-        rows=side_by_side(one, other),
-        unjudged=(NOISE, OTHER_IMAGES),
+        unlike=sentences,
+        rows=rows,
+        unjudged=(NOISE, OTHER_IMAGES, OTHER_ATTACKS, OTHER_CLASS),
     )
+    for sentence in sentences:
+        tell(sentence)
     return path
 
 
 def side_by_side(one: Results, other: Results) -> pd.DataFrame:
     """A row per shared defense, attack and metric, with intervals of both and the difference, `other` minus `one`.
 
-    Where both attacked the same images under the same seeds, the difference is a paired one with its interval,
-    else it is `-`: between other images it would say nothing about the defense.
+    Suites are compared at eps that both studies were run at. Where both studies attacked the same images in the same
+    way under the same seeds, and count the same positive class, the difference is a paired one with its interval.
+    Elsewhere it is `-`, since it would say nothing about the defense, and the reading says why.
 
     Raises:
         MirstError: no defense in common.
@@ -53,48 +66,97 @@ def side_by_side(one: Results, other: Results) -> pd.DataFrame:
     shared = [(entry, theirs[entry.title]) for entry in one.spec.defenses if entry.title in theirs]
     if not shared:
         raise MirstError(f"{one.folder} and {other.folder} have no defense in common; there is nothing to compare")
-    rows_of = under_attack(one), under_attack(other)
+    rows_of = under_attack(one, other), under_attack(other, one)
     rows: list[tuple[str, ...]] = []
-    found: list[Difference | None] = []
+    found: list[Difference | str] = []
     for metric in METRICS:
-        left, right = intervals(one, metric), intervals(other, metric)
+        left, right = intervals(one, metric, other), intervals(other, metric, one)
         for entry, counterpart in shared:
             if entry.title not in left or entry.title not in right:
                 continue  # it diverged in one of them
-            for attack in left.index.intersection(right.index):
+            for attack in left.index:
                 values = (str(table.loc[attack, entry.title]) for table in (left, right))
                 rows.append((entry.title, named(attack), METRIC_NAMES[metric], *values))
                 attacked = of_defense(rows_of[0][attack], entry), of_defense(rows_of[1][attack], counterpart)
-                found.append(_difference(*attacked, one, metric))
+                found.append(_why_not(one, other, attack) or _difference(*attacked, one, metric))
     table = pd.DataFrame(rows, columns=["defense", "attack", "metric", "first", "second"])
-    corrected = iter(holm([one.p for one in found if one is not None]))
-    table["difference"] = ["-" if one is None else str(one) for one in found]
-    table["reading"] = [OTHER_IMAGES if one is None else _reading(one, next(corrected)) for one in found]
+    corrected = iter(holm([one.p for one in found if isinstance(one, Difference)]))
+    table["difference"] = [str(one) if isinstance(one, Difference) else "-" for one in found]
+    table["reading"] = [_reading(one, next(corrected)) if isinstance(one, Difference) else one for one in found]
     return table
 
 
 def unlike(one: Results, other: Results) -> list[str]:
-    """What differs between the two studies, a sentence each."""
-    mine, theirs = one.spec.resolved(), other.spec.resolved()
-    sentences = [
-        f"{section}: {mine[section]} in the first, {theirs[section]} in the second."
-        for section in mine
-        if section not in ("out", "reuse", "defenses") and mine[section] != theirs.get(section)
-    ]
+    """What differs between the two studies, a sentence each; not the defenses that only one of them has."""
+    data = one.run["data"], other.run["data"]
     shared = [(e, c) for e in one.spec.defenses for c in other.spec.defenses if e.title == c.title]
-    sentences += [
-        f"{e.title}: {e.defense} in the first, {c.defense} in the second." for e, c in shared if e.defense != c.defense
+    sentences = [
+        *_settings(one.spec.resolved(), other.spec.resolved()),
+        *_attacks(one, other),
+        *_suites(one, other),
+        *(_both(e.title, e.defense, c.defense) for e, c in shared if e.defense != c.defense),
+        *(_both(key, data[0][key], data[1][key]) for key in ("classes", "positive") if data[0][key] != data[1][key]),
     ]
-    if one.run["data"]["fingerprint"] != other.run["data"]["fingerprint"]:
+    if data[0]["fingerprint"] != data[1]["fingerprint"]:
         sentences.append("The images, labels or groups are not the same.")
     return sentences
 
 
-def _difference(first: pd.DataFrame, second: pd.DataFrame, results: Results, metric: Metric) -> Difference | None:
+def _both(what: str, first: object, second: object) -> str:
+    return f"{what}: {first} in the first, {second} in the second."
+
+
+def _settings(first: Mapping[str, Any], second: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    for key, mine in first.items():
+        theirs = second.get(key)
+        if mine == theirs or (within + key) in ("out", "reuse", "defenses", "attacks"):
+            continue
+        if isinstance(mine, dict) and isinstance(theirs, dict) and not within:
+            yield from _settings(mine, theirs, f"{key}.")
+        else:
+            yield _both(within + key, mine, theirs)
+
+
+def _attacks(one: Results, other: Results) -> Iterator[str]:
+    mine, theirs = _own_attacks(one), _own_attacks(other)
+    for label in dict.fromkeys((*mine, *theirs)):
+        if mine.get(label) != theirs.get(label):
+            yield _both(f"attack {label}", mine.get(label, "none"), theirs.get(label, "none"))
+
+
+def _own_attacks(results: Results) -> dict[str, Attack]:
+    return {entry.label: entry.attack for entry in results.spec.attacks}
+
+
+def _suites(one: Results, other: Results) -> Iterator[str]:
+    for suite in SUITES:
+        radii = [sorted(suite_eps(results, suite)) for results in (one, other)]
+        if all(radii) and radii[0] != radii[1]:
+            texts = (f"eps {', '.join(map(pixels, own))}" for own in radii)
+            yield f"{_both(suite, *texts)[:-1]}; it is compared at an eps of both, if there is one."
+    for suite in (*SUITES, "distances", "corruptions"):
+        there = [_was_run(results, suite) for results in (one, other)]
+        if there[0] != there[1]:
+            folder = (one, other)[there.index(False)].folder
+            yield f"{suite}: not run on {folder}, so it is not compared (mirst evaluate {folder} --suite {suite})."
+
+
+def _was_run(results: Results, suite: str) -> bool:
+    return suite in results.suites or (results.folder / f"{suite}.csv").exists()
+
+
+def _why_not(one: Results, other: Results, attack: object) -> str:
+    """Why a difference under the attack would say nothing; empty where it would."""
+    if one.positive != other.positive:
+        return OTHER_CLASS
+    return OTHER_ATTACKS if attack == PROTOCOL and _own_attacks(one) != _own_attacks(other) else ""
+
+
+def _difference(first: pd.DataFrame, second: pd.DataFrame, results: Results, metric: Metric) -> Difference | str:
     try:
         return paired_difference(first, second, results.classes, results.positive, metric)
     except MirstError:
-        return None
+        return OTHER_IMAGES
 
 
 def _reading(difference: Difference, p: float) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mirst.data import batches
-from mirst.evaluation import SuiteName, named_rows, robustness
+from mirst.evaluation import Progress, SuiteName, named_rows, robustness
 from mirst.files import write_csv, write_text
 from mirst.nn import load_model
 from mirst.study.history import read_history
@@ -38,6 +38,7 @@ def attack_study(
     data: Path | None = None,
     jobs: int | None = None,
     on_trial: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str, Progress], None] = lambda trial, progress: None,
 ) -> Path:
     """Write `SUITE.csv` (outcome rows), `SUITE-costs.csv` and `SUITE-checks.csv` into the results folder.
 
@@ -51,6 +52,8 @@ def attack_study(
         eps: radii, in units of the [0, 1] pixel range.
         data: where its images lie now; where they lay then, by default.
         jobs: trials at a time; as many as the cores allow, by default.
+        on_trial: gets the name of each trial that has ended.
+        on_progress: gets the name of a trial and how far the attack on its model has come.
 
     Returns:
         The path of `SUITE.csv`.
@@ -72,7 +75,7 @@ def attack_study(
         prepared,
         partial(_attack, folder, suite, tuple(eps)),
         default_jobs(prepared.spec, jobs),
-        lambda _: None,
+        lambda message: on_progress(*message),
         lambda trial, _: on_trial(trial.name),
     )
     for kind in ("", "-costs"):
@@ -107,6 +110,7 @@ def _attack(
         threshold=card.threshold,
         seed=trial.seed,
         check=trial.fold == 0 and trial.seed == prepared.spec.seeds[0],
+        tell=lambda progress: tell((trial.name, progress)),
     )
     rows = named_rows(found.rows, [prepared.records[i] for i in test], prepared.classes)
     for table, kind in ((rows, ""), (found.costs, "-costs")):

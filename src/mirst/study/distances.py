@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from mirst.data import batches
-from mirst.evaluation import distances, named_distances
+from mirst.evaluation import Progress, distances, named_distances
 from mirst.files import atomic, write_csv
 from mirst.nn import load_model
 from mirst.study.pool import default_jobs, over_trials
@@ -28,6 +28,7 @@ def measure_distances(
     data: Path | None = None,
     jobs: int | None = None,
     on_trial: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str, Progress], None] = lambda trial, progress: None,
 ) -> Path:
     """Write `distances.csv` into the results folder: a row per trial and test image, as `named_distances`.
 
@@ -39,6 +40,7 @@ def measure_distances(
         folder: results folder of a finished study.
         data: where its images lie now; where they lay then, by default.
         jobs: trials at a time; as many as the cores allow, by default.
+        on_trial, on_progress: as for `attack_study`.
 
     Raises:
         MirstError: no finished study, or other images.
@@ -51,7 +53,7 @@ def measure_distances(
         prepared,
         partial(_measure, folder),
         default_jobs(prepared.spec, jobs),
-        lambda _: None,
+        lambda message: on_progress(*message),
         lambda trial, _: on_trial(trial.name),
     )
     files = [trial_folder(folder, trial) / "distances.csv" for trial in trials]
@@ -64,8 +66,14 @@ def _measure(out: Path, trial: Trial, prepared: Prepared, tell: Callable[[Any], 
     model, card = load_model(folder / "model.safetensors", prepared.spec.model.name)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     subset = prepared.subset(test)
-    data = batches(subset, EVALUATION_BATCH)
-    found = distances(model, data, positive=prepared.positive_index, threshold=card.threshold, check=False)
+    found = distances(
+        model,
+        batches(subset, EVALUATION_BATCH),
+        positive=prepared.positive_index,
+        threshold=card.threshold,
+        check=False,
+        tell=lambda progress: tell((trial.name, progress._replace(images=len(test)))),
+    )
     is_positive = found.rows["label"] == prepared.positive_index
     first = found.rows[is_positive & (found.rows["eps"] > 0)].sort_values("eps", kind="stable").index[:PICTURES]
     clean, _ = subset[list(first)]

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from typing import Any, Literal, TypeVar
@@ -19,6 +20,7 @@ from mirst.errors import MirstError
 from mirst.study.memory import out_of_memory, starve_first, starved_processes
 from mirst.study.spec import StudySpec
 from mirst.study.trial import Prepared, Trial, conditions
+from mirst.training.signals import signals_held
 
 Result = TypeVar("Result")
 Work = Callable[[Trial, Prepared, Callable[[Any], None]], Result]
@@ -86,19 +88,19 @@ def over_trials(
     Raises:
         MirstError: as `work`, with the trial's name; or as `on_kill`.
     """
-    start, killed = partial(_Worker, work, prepared), list[Trial]()
+    make, killed = partial(_Worker, work, prepared), list[Trial]()
 
     def begin_again(trial: Trial, reason: str) -> None:
         on_kill(trial, reason, True)
         killed.append(trial)
 
-    _round(trials, start, jobs, on_message, on_end, begin_again)
-    _round(killed, start, 1, on_message, on_end, lambda trial, reason: on_kill(trial, reason, False))
+    _round(trials, make, jobs, on_message, on_end, begin_again)
+    _round(killed, make, 1, on_message, on_end, lambda trial, reason: on_kill(trial, reason, False))
 
 
 def _round(
     trials: Sequence[Trial],
-    start: "Callable[[Trial], _Worker]",
+    make: "Callable[[], _Worker]",
     jobs: int,
     on_message: Callable[[Any], None],
     on_end: Callable[[Trial, Result], None],
@@ -110,9 +112,10 @@ def _round(
     try:
         while waiting or busy:
             while waiting and len(busy) < jobs:
-                worker = start(waiting.popleft())
-                everyone.append(worker)
+                worker = make()
+                everyone.append(worker)  # before it starts: an interrupt must reach it
                 busy[worker.connection] = worker
+                worker.start(waiting.popleft())
             for connection in wait_for(list(busy)):
                 worker = busy[connection]
                 kind, content = worker.receive()
@@ -128,51 +131,68 @@ def _round(
                     worker.connection.close()
                 else:
                     worker.give(waiting.popleft())
-    except KeyboardInterrupt:
         for worker in everyone:
-            worker.interrupt()
+            worker.join()
+    except KeyboardInterrupt:
+        _interrupt_all(everyone)
         raise
     except BaseException:
         for worker in everyone:
-            worker.process.kill()
+            worker.kill()
         raise
-    finally:
-        _join(everyone)
 
 
-def _join(workers: "Sequence[_Worker]") -> None:
-    """Wait until they have ended; who interrupts once more waits no longer."""
+def _interrupt_all(workers: "Sequence[_Worker]") -> None:
+    """Let them end and save the step that they are in; a second interrupt kills them."""
     try:
+        with signals_held(True):
+            for worker in workers:
+                worker.interrupt()
         for worker in workers:
-            worker.process.join()
+            worker.join()
     except KeyboardInterrupt:
         for worker in workers:
-            worker.process.kill()
-            worker.process.join()
+            worker.kill()
         raise
 
 
 class _Worker:
     """A process that does the work on one trial after the other, until its connection is closed."""
 
-    def __init__(self, work: Work[Any], prepared: Prepared, trial: Trial) -> None:
-        self.starved = starved_processes()
-        self.connection, theirs = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=_serve, args=(theirs, work, prepared))
-        with _signals_held():  # or a process that starts right now would die of them, with a traceback
+    def __init__(self, work: Work[Any], prepared: Prepared) -> None:
+        self.prepared, self.starved = prepared, starved_processes()
+        self.connection, self.theirs = SPAWN.Pipe()
+        self.process = SPAWN.Process(target=_serve, args=(self.theirs, work))
+
+    def start(self, trial: Trial) -> None:
+        resource_tracker.ensure_running()  # `Process.start` would start it and unblock the signals
+        with signals_held(True), _signals_blocked():
             self.process.start()
-        theirs.close()
+        self.theirs.close()
+        self._send(self.prepared)
         self.give(trial)
 
     def give(self, trial: Trial) -> None:
         self.trial = trial
+        self._send(trial)
+
+    def _send(self, content: Any) -> None:
         with suppress(OSError):  # a worker that was killed just now is met again in `receive`
-            self.connection.send(trial)
+            self.connection.send(content)
 
     def interrupt(self) -> None:
         """Let it end and save the step that it is in, then itself."""
         if self.process.is_alive() and self.process.pid is not None:
             os.kill(self.process.pid, signal.SIGINT)
+
+    def join(self) -> None:
+        if self.process.pid is not None:  # else it was never started
+            self.process.join()
+
+    def kill(self) -> None:
+        if self.process.pid is not None:
+            self.process.kill()
+            self.process.join()
 
     def receive(self) -> "tuple[Literal['message', 'end', 'kill'], Any]":
         """A message, what the work returned, or how the process was killed, if it did not run out of memory.
@@ -202,28 +222,35 @@ class _Worker:
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    """Interrupts and terminations wait until the end of the block; so they do in a process that is started in it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+def _signals_blocked() -> Iterator[None]:
+    """A process that is started in the block begins with interrupts and terminations blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: "Connection[Any, Any]", work: Work[Any], prepared: Prepared) -> None:
+def _serve(connection: "Connection[Any, Any]", work: Work[Any]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, _interrupt)
     starve_first()
-    with suppress(KeyboardInterrupt, EOFError), conditions(prepared.spec):  # EOF: the end of the study
+    with suppress(KeyboardInterrupt, EOFError):  # EOF: the end of the study
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-        while True:
-            trial = connection.recv()
-            try:
-                answer = ("end", work(trial, prepared, lambda message: connection.send(("message", message))))
-            except Exception as error:  # noqa: BLE001 (the study raises it again, or tries the trial alone)
-                answer = failure_of(error)
-            connection.send(answer)
+        prepared: Prepared = connection.recv()
+        with conditions(prepared.spec):
+            _serve_trials(connection, work, prepared)
+
+
+def _serve_trials(connection: "Connection[Any, Any]", work: Work[Any], prepared: Prepared) -> None:
+    while True:
+        trial = connection.recv()
+        try:
+            answer = ("end", work(trial, prepared, lambda message: connection.send(("message", message))))
+        except Exception as error:  # noqa: BLE001 (the study raises it again, or tries the trial alone)
+            answer = failure_of(error)
+        connection.send(answer)
 
 
 def _interrupt(*_: object) -> None:

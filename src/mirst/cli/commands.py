@@ -1,0 +1,229 @@
+"""The commands: each parses, calls one public function, and says where the result is."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mirst.cli.app import explorer
+from mirst.cli.data import data_app
+from mirst.cli.evaluate import evaluate
+from mirst.cli.figure import figure_app
+from mirst.cli.options import (
+    DataOption,
+    EngineOption,
+    GpusOption,
+    JobsOption,
+    JsonOption,
+    QuietOption,
+    RayAddressOption,
+    SetOption,
+    TrackOption,
+    TrustOption,
+)
+from mirst.cli.predict import predict
+from mirst.cli.pretrain import pretrain_app, probe
+from mirst.cli.run import open_engine, run_and_report
+from mirst.cli.stop import GOES_ON, stops_in_order
+from mirst.errors import MirstError
+
+if TYPE_CHECKING:
+    from mirst.study import StudySpec
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_DEMO = """\
+Demo: draws 240 breast phantoms, trains plain (ce), robust (rst) and multi-instance robust (mirst)
+classifiers on them, the last one also with a drop-max layer (+dm), attacks each with FGSM, PGD and CW
+at eps 5/255, three-fold cross-validated. It takes about five minutes on two cores and writes to {out}."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"mirst {version('mirst')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Robust classifiers for small medical image sets: train, attack, cross-validate, report."""
+
+
+app.add_typer(data_app, name="data")
+app.add_typer(figure_app, name="figure")
+app.add_typer(pretrain_app, name="pretrain")
+
+
+@app.command()
+@stops_in_order(GOES_ON)
+def run(
+    study: Annotated[Path, typer.Argument(help="The study, a YAML file.")],
+    data: DataOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Results folder; replaces out.")] = None,
+    override: SetOption = None,
+    jobs: JobsOption = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
+    gpus_per_trial: GpusOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure and say what it would take.")] = False,
+    quiet: QuietOption = False,
+    json_lines: JsonOption = False,
+    track: TrackOption = None,
+) -> None:
+    """Cross-validate every defense of STUDY under every attack. The same command resumes a killed run."""
+    from mirst.study import load_spec
+
+    spec = load_spec(study, override or []).with_data(data)
+    folder = out or spec.out or Path("results") / study.stem
+    if dry_run and (quiet or json_lines or track is not None or engine != "local"):
+        raise MirstError(
+            "--dry-run measures on this machine and trains nothing to be told of; leave out --engine, --quiet, --json "
+            "and --track"
+        )
+    if dry_run:
+        _estimate(spec, folder, jobs)
+    else:
+        where = open_engine(engine, spec, jobs, ray_address, gpus_per_trial)
+        run_and_report(spec, folder, where, quiet=quiet, json_lines=json_lines, track=track)
+
+
+@app.command()
+@stops_in_order(GOES_ON)
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for phantoms and results.")] = Path("demo"),
+    jobs: JobsOption = None,
+    quiet: QuietOption = False,
+    json_lines: JsonOption = False,
+    track: TrackOption = None,
+) -> None:
+    """The whole road on breast phantoms, made on the spot: about five minutes on two cores."""
+    from mirst.study import demo_spec
+
+    if not (quiet or json_lines):
+        typer.echo(_DEMO.format(out=out))
+    spec = demo_spec(out)
+    where = open_engine("local", spec, jobs)
+    run_and_report(spec, out / "results", where, quiet=quiet, json_lines=json_lines, track=track)
+
+
+@app.command()
+@stops_in_order(GOES_ON)
+def train(
+    out: Annotated[Path, typer.Option("--out", help="Checkpoint to write.")],
+    data: DataOption = None,
+    study: Annotated[Path | None, typer.Argument(help="A study whose data, model and training to use.")] = None,
+    defense: Annotated[str, typer.Option("--defense", help="ce, rst, mirst, or {name: rst, alpha: 2}.")] = "mirst",
+    drop_max: Annotated[bool, typer.Option("--drop-max", help="Replace the first max-pool by drop-max.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    override: SetOption = None,
+) -> None:
+    """Train one model on a whole data set and write it as a checkpoint."""
+    from mirst.study import load_spec, parse_defense
+    from mirst.study import train as train_one
+
+    spec = load_spec(study, [*(override or []), f"seeds=[{seed}]"]).with_data(data)
+    entry = parse_defense(defense, drop_max)
+    result = train_one(
+        spec,
+        entry,
+        out,
+        lambda epoch: typer.echo(f"epoch {epoch.number}/{spec.training.epochs}: loss {epoch.loss:.4f}"),
+        lambda sentence: typer.echo(f"Data: {sentence}"),
+    )
+    typer.echo(f"{entry.title}: {result}")
+    typer.echo(f"Checkpoint: {out}")
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
+    to: Annotated[str, typer.Option("--to", help="onnx, torch-export, safetensors or monai-bundle.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write; for monai-bundle a new folder.")],
+    trust: TrustOption = None,
+) -> None:
+    """Write a trained model in the format of other programs."""
+    from mirst.export import export_model
+
+    typer.echo(f"Exported: {export_model(checkpoint, to, out, trust)}")
+
+
+@app.command()
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULTS [OTHER]", help="Results folder of a finished study, or two to compare."),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write the comparison of two studies.")] = None,
+) -> None:
+    """Write the tables and report.html anew from the outcome rows; of two studies, a page that compares them, and print
+    what differs between the studies."""
+    from mirst.report import write_comparison, write_report
+
+    if len(folders) > 2 or (out is not None and len(folders) != 2):
+        raise MirstError("report takes one results folder, or two to compare, with --out then naming the HTML file")
+    page = write_report(folders[0]) if len(folders) == 1 else write_comparison(folders[0], folders[1], out, typer.echo)
+    typer.echo(f"Report: {page}")
+
+
+@app.command()
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RESULTS...", help="Studies of the paper's Tables 1, 2 and 3, in order.")
+    ],
+    paper: Annotated[bool, typer.Option("--paper", help="Judge the claims of MIRST-DM by them.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Markdown file to write instead.")] = None,
+) -> None:
+    """Print the paper's numbers beside measured ones, and a verdict on each of its claims."""
+    from mirst.files import write_text
+    from mirst.report import paper_comparison
+    from mirst.study import read_results
+
+    if not paper or len(folders) > 3:
+        raise MirstError("compare judges the paper's three tables: add --paper and give at most three results folders")
+    text = paper_comparison({number: read_results(folder) for number, folder in enumerate(folders, start=1)})
+    if out is None:
+        typer.echo(text)
+    else:
+        write_text(out, text)
+        typer.echo(f"Comparison: {out}")
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(help="Results folder, of a running study or any other.")],
+    json_lines: JsonOption = False,
+) -> None:
+    """Say what of a study is done, begun, diverged and waiting, and who runs it."""
+    import json
+    from dataclasses import asdict
+
+    from mirst.display import status_text
+    from mirst.study import study_status
+
+    found = study_status(folder)
+    typer.echo(json.dumps(asdict(found)) if json_lines else status_text(found))
+
+
+app.command("app")(explorer)
+app.command()(evaluate)
+app.command()(predict)
+app.command()(probe)
+
+
+def _estimate(spec: "StudySpec", out: Path, jobs: int | None) -> None:
+    from mirst.display import estimate_text
+    from mirst.study import estimate_study
+
+    estimate = estimate_study(
+        spec, out, jobs=jobs, on_measure=lambda titles: typer.echo(f"Measuring {', '.join(titles)} ...", err=True)
+    )
+    typer.echo(estimate_text(estimate))

@@ -1,0 +1,73 @@
+"""`mirst predict`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mirst.cli.options import TrustOption
+from mirst.errors import MirstError, plain
+
+STDOUT = Path("-")
+
+
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="PATH", help="Image files, and folders, which are searched to any depth.")
+    ],
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the answers as CSV; - is the standard output.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the answers as JSON; - is the standard output.")
+    ] = None,
+    trust: TrustOption = None,
+) -> None:
+    """Classify images. Not a medical device."""
+    from mirst.display import as_json
+    from mirst.evaluation import predict as predict_images
+    from mirst.evaluation import prediction_document, prediction_table
+    from mirst.files import harmless_table, write_csv, write_text
+
+    if csv_file == json_file == STDOUT:
+        raise MirstError("--csv - and --json - would mix on the standard output; name a file for one of them")
+    for file in (csv_file, json_file):
+        _require_no_input(file)
+    card, predictions = predict_images(checkpoint, images, trust, lambda line: typer.echo(f"mirst: {line}", err=True))
+    if csv_file == STDOUT:
+        typer.echo(harmless_table(prediction_table(card, predictions)).to_csv(index=False), nl=False)
+    elif csv_file is not None:
+        write_csv(csv_file, prediction_table(card, predictions))
+    document = as_json(prediction_document(checkpoint, card, predictions))
+    if json_file == STDOUT:
+        typer.echo(document)
+    elif json_file is not None:
+        write_text(json_file, f"{document}\n")
+    for one in predictions:
+        if one.few_levels is not None:
+            typer.echo(
+                f"mirst: {plain(one.name)} keeps only {one.few_levels} of 256 gray levels; compare its values with the "
+                "range in the model's card",
+                err=True,
+            )
+    if STDOUT in (csv_file, json_file):
+        return
+    if csv_file is None and json_file is None:
+        for one in predictions:
+            typer.echo(f"{plain(one.name)}: {one.answer} (probability of {card.positive} {one.probability:.3f})")
+        return
+    counts = ", ".join(f"{sum(one.answer == name for one in predictions)} {name}" for name in card.classes)
+    typer.echo(f"{len(predictions)} images: {counts}")
+    for kind, file in (("CSV", csv_file), ("JSON", json_file)):
+        if file is not None:
+            typer.echo(f"{kind}: {file}")
+
+
+def _require_no_input(file: Path | None) -> None:
+    """A forgotten file name makes an image the value of the option."""
+    from mirst.data.file_kind import SUFFIXES
+
+    inputs = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
+    if file is not None and file.suffix.lower() in {*inputs, ".safetensors"}:
+        raise MirstError(f"{file} is named as the file to write the answers to; name a .csv or .json file there")

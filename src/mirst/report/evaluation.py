@@ -1,0 +1,47 @@
+"""Tables from the rows of `mirst.evaluation.evaluate`, of one model on one set of images."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mirst.evaluation import metrics_of
+from mirst.files import write_csv, write_text
+from mirst.nn import ModelCard
+from mirst.report.exports import markdown
+from mirst.report.tables import pixels
+
+LIMITS = (
+    "One model on one set of images: the numbers say nothing about the spread over folds or trainings.",
+    "An attack that a model withstands may be weak; only attacks in this table were run.",
+)
+
+
+def write_evaluation(out: str | Path, rows: pd.DataFrame, card: ModelCard) -> Path:
+    """Write `outcomes.csv` (the rows, classes by name), `metrics.csv` and `table.md` into the folder `out`.
+
+    Args:
+        rows: as from `evaluate` or `mirst.evaluation.worst_case.worst_case`, labels and predictions being indices of
+            `card.classes`.
+        card: whose classes and positive class count.
+
+    Returns:
+        The path of `table.md`, a row per attack and eps: images, F1, sensitivity, specificity, AUC and accuracy.
+
+    Raises:
+        MirstError: a file cannot be written.
+    """
+    classes = np.array(card.classes)
+    named = rows.assign(label=classes[rows["label"]], prediction=classes[rows["prediction"]])
+    metrics = metrics_of(named, card)
+    counts = named.groupby(["attack", "eps"], sort=False).size()
+    metrics.insert(2, "images", counts.to_numpy())
+    shown = metrics.assign(eps=metrics["eps"].map(pixels))
+    numbers = shown.columns[3:]
+    shown[numbers] = shown[numbers].map("{:.3f}".format)
+    notes = [f"Positive class: {card.positive}. Trained by: {card.defense}.", *LIMITS]
+    folder = Path(out)
+    write_csv(folder / "outcomes.csv", named)
+    write_csv(folder / "metrics.csv", metrics)
+    write_text(folder / "table.md", "\n".join([markdown(shown), *(f"- {note}" for note in notes), ""]))
+    return folder / "table.md"

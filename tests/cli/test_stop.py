@@ -1,0 +1,162 @@
+"""Real signals for real commands, at moments that are known and not timed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mirst.cli.stop import Stopped, stoppable, stops_in_order
+from mirst.errors import MirstError
+
+MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import mirst.cli; mirst.cli.main()"
+"""SIGINT is ignored in a background job, and so it would be here."""
+SENTENCES = {"Stopped.", "Stopped; the same command goes on from here."}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@pytest.fixture
+def start():
+    processes = []
+
+    def begin(*command):
+        process = subprocess.Popen(
+            [sys.executable, "-c", MAIN, *map(str, command)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_until(moment, process):
+    while not moment() and process.poll() is None:
+        time.sleep(0.002)
+    assert process.poll() is None
+
+
+def handles_signals(process):
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return bool(caught & 1 << (signal.SIGTERM - 1))
+
+
+def workers(process):
+    """Of the command, as soon as they exist."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+@pytest.mark.parametrize("sent", CODES)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["run", "{study}", "--data", "{data}", "--out", "{out}"],
+        ["evaluate", "{out}", "--suite", "standard"],
+        ["pretrain", "simclr", "--data", "{data}", "--out", "{out}/b.safetensors"],
+        ["probe", "--data", "{data}"],
+        ["predict", "{out}", "{data}"],
+        ["demo", "--out", "{out}"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_signal_while_a_command_is_imported(start, small_yaml, phantoms, tmp_path, command, sent):
+    places = {"study": small_yaml, "data": phantoms, "out": tmp_path / "out"}
+    process = start(*(part.format(**places) for part in command))
+    wait_until(lambda: handles_signals(process), process)
+    os.killpg(process.pid, sent)
+    _, err = process.communicate(timeout=60)
+    assert err.strip() in SENTENCES
+    assert process.returncode == CODES[sent]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("sent", "group"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_a_signal_while_workers_start(start, small_yaml, phantoms, tmp_path, sent, group):
+    """A terminal sends it to all processes; the first worker used to die with a traceback."""
+    process = start("run", small_yaml, "--data", phantoms, "--out", tmp_path / "out", "--jobs", 2)
+    wait_until(lambda: workers(process), process)
+    (os.killpg if group else os.kill)(process.pid, sent)
+    _, err = process.communicate(timeout=120)
+    assert err.strip() == "Stopped; the same command goes on from here."
+    assert process.returncode == CODES[sent]
+
+
+def test_a_second_signal_kills_workers_that_start(start, small_yaml, phantoms, tmp_path):
+    process = start("run", small_yaml, "--data", phantoms, "--out", tmp_path / "out", "--jobs", 1)
+    wait_until(lambda: workers(process), process)
+    started = workers(process)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.3)
+    _, err = process.communicate(timeout=60)
+    assert err.strip() == "Stopped; the same command goes on from here."
+    assert process.returncode == 130
+    assert not any(Path(f"/proc/{pid}/cmdline").exists() for pid in started)
+
+
+def test_a_signal_after_the_sentence_changes_nothing(start, small_yaml, phantoms, tmp_path):
+    process = start("run", small_yaml, "--data", phantoms, "--out", tmp_path / "out")
+    wait_until(lambda: handles_signals(process), process)
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr.readline().strip() in SENTENCES
+    while process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.01)
+    assert process.stderr.read() == ""
+    assert process.returncode == 143
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        lambda: None,
+        lambda: (_ for _ in ()).throw(ImportError("numpy._core.multiarray failed to import")),
+        lambda: sys.exit(130),
+    ],
+    ids=["the interrupt", "an import that fails for it", "what typer makes of it"],
+)
+def test_whatever_a_signal_leads_to_is_one_sentence(block, capsys):
+    before = [signal.getsignal(number) for number in CODES]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit, match="130"):
+            _interrupted(block)
+        assert capsys.readouterr().err == "Stopped.\n"
+    finally:
+        for number, handler in zip(CODES, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _interrupted(block):
+    with stoppable():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            block()
+            raise
+
+
+@pytest.mark.parametrize("error", [MirstError("the disk is full"), SystemExit(2), ZeroDivisionError()])
+def test_without_a_signal_errors_stay_what_they_are(error):
+    before = [signal.getsignal(number) for number in CODES]
+    with pytest.raises(type(error)), stoppable():
+        raise error
+    assert [signal.getsignal(number) for number in CODES] == before
+
+
+def test_how_to_go_on_is_said():
+    with pytest.raises(Stopped, match=r"^Stopped; it is saved\.$"), stops_in_order("it is saved"):
+        raise KeyboardInterrupt
