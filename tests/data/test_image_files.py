@@ -17,20 +17,20 @@ def folder(tmp_path):
 
 def test_folders_are_searched_to_any_depth(folder):
     images, left_out = find_images([folder])
-    names = ["a.JPG", "a_mask.png", "b.png", "sub/deep/c.tif"]  # a_mask.png belongs to no a.png
+    names = ["a.JPG", "b.png", "sub/deep/c.tif"]
     assert images == [ImageFile(folder / name) for name in names]
-    assert left_out == [folder / "b_mask_1.png", folder / "sub" / "notes.txt"]
+    assert left_out == [folder / "a_mask.png", folder / "b_mask_1.png", folder / "sub" / "notes.txt"]
 
 
 def test_files_are_taken_as_named_each_once(folder):
     mask = folder / "b_mask_1.png"
     images, left_out = find_images([mask, folder / "sub", folder, folder / "b.png"])
-    assert [image.path.name for image in images] == ["b_mask_1.png", "c.tif", "a.JPG", "a_mask.png", "b.png"]
-    assert left_out == [folder / "sub" / "notes.txt"]
+    assert [image.path.name for image in images] == ["b_mask_1.png", "c.tif", "a.JPG", "b.png"]
+    assert left_out == [folder / "sub" / "notes.txt", folder / "a_mask.png"]
 
 
 def test_what_is_not_there_is_named(folder):
-    with pytest.raises(MirstError, match=r"empty holds no images \(.bmp"):
+    with pytest.raises(MirstError, match=r"empty holds no images \(PNG"):
         find_images([folder, folder / "empty"])
     with pytest.raises(MirstError, match=r"gone does not exist"):
         find_images([folder / "gone"])

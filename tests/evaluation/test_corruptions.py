@@ -85,10 +85,10 @@ def test_an_impulse_is_blurred_into_a_gaussian():
 
 def test_one_row_per_corruption_and_severity(images):
     data = DataLoader(TensorDataset(images, torch.arange(6) % 2), batch_size=4)
-    table = evaluate_corruptions(small_cnn(), data, ("a", "b"), "b")
+    table = evaluate_corruptions(small_cnn().eval(), data, ("a", "b"), "b")
     assert len(table) == 1 + 5 * len(CORRUPTIONS)
     assert list(table.columns[:4]) == ["corruption", "severity", "f1", "sensitivity"]
-    assert table.equals(evaluate_corruptions(small_cnn(), data, ("a", "b"), "b"))
+    assert table.equals(evaluate_corruptions(small_cnn().eval(), data, ("a", "b"), "b"))
     assert np.isfinite(table["accuracy"]).all()
 
 

@@ -287,7 +287,7 @@ def test_labels_need_a_class_each(right):
 
 def test_images_are_needed_and_must_be_pixels(right):
     x, y = stripes(12)
-    with pytest.raises(MirstError, match="there are no images to inspect the model on"):
+    with pytest.raises(MirstError, match="the batch has no images"):
         inspect_model(right, x[:0], y[:0])
     with pytest.raises(MirstError, match=r"images must lie in \[0, 1\]"):
         inspect_model(right, 255 * x, y)

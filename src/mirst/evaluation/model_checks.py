@@ -103,8 +103,6 @@ def inspect_model(model: nn.Module, x: Tensor, y: Tensor) -> list[str]:
             whose logits are not finite on any image.
     """
     x, y = checked_batch(x, y)
-    if not len(x):
-        raise MirstError("there are no images to inspect the model on")
     device = device_of(model)
     x, y = _spread(x.to(device), y, IMAGES)
     with seeded(0, device):

@@ -185,9 +185,7 @@ def finite_differences(model: nn.Module, x: Tensor, y: Tensor, *, generator: tor
 
 def require_batch(x: Tensor, y: Tensor, eps: float = 1.0) -> None:
     """Raise `MirstError` unless these are images, labels and the radius of a ball that holds more than the image."""
-    x, y = checked_batch(x, y)
-    if not len(x):
-        raise MirstError("there are no images to check on")
+    checked_batch(x, y)
     if not 0 < eps <= 1:
         raise MirstError(f"eps is {eps}; it must lie above 0 and at most at 1, in units of the pixel range")
 
@@ -262,7 +260,7 @@ def _derivatives_differ(model: nn.Module, x: Tensor, y: Tensor, generator: torch
         point = random_point(JITTER + (1 - 2 * JITTER) * x, JITTER, generator)
         slope = _margin_gradient(net, point, y)
         with torch.no_grad():
-            logits = net(point)
+            logits = model(point.clone())  # `Logits` would hide that it is not in float64
             if logits.dtype != torch.float64:
                 raise TypeError("its logits are not in float64")
             unsure = ROUNDING * logits.abs().amax(1)
