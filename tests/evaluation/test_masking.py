@@ -11,7 +11,6 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mirst.attacks import APGD, CW, FAB, FGSM, PGD, MultiTargeted, Square, StandIn, SurrogateBackward, Transfer
-from mirst.attacks.base import frozen
 from mirst.defenses import CE, RST
 from mirst.errors import MirstError
 from mirst.evaluation.masking import (
@@ -33,6 +32,7 @@ from mirst.evaluation.masking import (
 )
 from mirst.evaluation.suites import paper
 from mirst.nn import replace_first_max_pool
+from mirst.nn.frozen import frozen
 from mirst.training import Training, fit
 from tests.helpers import small_cnn, snapshot
 

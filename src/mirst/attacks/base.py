@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mirst.batches import checked_batch, require_labels
 from mirst.errors import MirstError
 from mirst.nn.agreement import optimized
-from mirst.nn.frozen import frozen as frozen
+from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits
 
 PAPER_EPS = 5 / 255

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import frozen
 from mirst.errors import MirstError
+from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits
 
 BATCH_SIZE = 64

@@ -12,13 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
-from mirst.attacks.base import frozen
 from mirst.attacks.losses import margin
 from mirst.batches import Loader, checked_batch, checked_batches, require_labels
 from mirst.errors import MirstError
 from mirst.evaluation.judge import device_of, differ, in_batches, logits_of, seeded, tolerance_of
 from mirst.evaluation.normalisation import missing_normalisation
 from mirst.nn.factory import in_words
+from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits, input_gradient, require_logits
 
 IMAGES = 256

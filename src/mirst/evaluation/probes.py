@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks import APGD, CW, Attack
-from mirst.attacks.base import frozen, uniform
+from mirst.attacks.base import uniform
 from mirst.attacks.descent import random_point
 from mirst.attacks.losses import margin
 from mirst.batches import checked_batch
 from mirst.errors import MirstError
 from mirst.evaluation.judge import differ, in_batches, logits_of, tolerance_of
+from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits, input_gradient, misclassified
 
 Verdict = Literal["pass", "suspect", "fail"]

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mirst.attacks import Attack
-from mirst.attacks.base import frozen
 from mirst.batches import Loader, checked_batches
 from mirst.metrics import balanced_accuracy
+from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits
 
 
