@@ -111,7 +111,9 @@ def _entry(batch: Mapping[Any, Any], known: tuple[str, ...]) -> object:
 
 def _tensor(value: object, what: str) -> Tensor:
     if isinstance(value, Tensor):
-        return value.as_subclass(Tensor)
+        if value.layout is not torch.strided or value.is_quantized or value.is_meta:
+            raise MirstError(f"{what} must be an ordinary tensor, but are sparse, nested, quantised or without values")
+        return (value.clone() if value.is_inference() else value).as_subclass(Tensor)
     package = type(value).__module__.partition(".")[0]
     if package == "numpy":
         mend = "convert them with torch.from_numpy"
@@ -200,6 +202,8 @@ def _checked_labels(y: Tensor, count: int) -> Tensor:
             f"labels must be {count} integers, shape ({count},), but are {_named(y)}, shape {tuple(y.shape)}; "
             f"{_to_classes(y, count)}"
         )
+    if y.dtype == torch.uint64 and bool((y > torch.iinfo(torch.int64).max).any()):
+        raise MirstError("labels must be class indices, but some are 2**63 or more")
     y = y.detach().long()
     low = int(y.min())
     if low < 0:

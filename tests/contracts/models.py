@@ -259,6 +259,42 @@ class RewritesWeight(Net):
         return self.norm(self.conv(x))
 
 
+class RoutesByBrightness(Net):
+    """Its strided convolution gets its weights from what the batch looks like."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(6, 6, 3, 2, 1, bias=False)
+        weight = self.down.weight.detach().clone()
+        self.register_buffer("experts", torch.stack([weight, -weight]))
+
+    def features(self, x):
+        features = super().features(x)
+        with torch.no_grad():
+            self.down.weight.copy_(self.experts[int(x.mean() > 0.5)])
+        return self.down(features)
+
+
+class LowRank(Net):
+    """The convolution is called with a weight that is not its own, as adapters do."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.randn(1, 9)), nn.Parameter(torch.zeros(6, 1))
+
+    def features(self, x):
+        weight = self.conv.weight + (self.b @ self.a).view(6, 1, 3, 3)
+        return self.norm(torch.func.functional_call(self.conv, {"weight": weight}, (x,)))
+
+
+class ScaledGradient(Net):
+    """A hook on a parameter scales its gradient, once."""
+
+    def __init__(self):
+        super().__init__()
+        self.second.weight.register_hook(lambda gradient: 0.1 * gradient)
+
+
 class Keeps(Net):
     def features(self, x):
         self.kept = self.norm(self.conv(x))
@@ -382,6 +418,11 @@ FAMILIES: dict[str, Factory] = {
     "branch by size": BySize,
     "branch by gradient mode": ByGrad,
     "weight rewritten": RewritesWeight,
+    "weight by brightness": RoutesByBrightness,
+    "low-rank adapter": LowRank,
+    "parameter hook": ScaledGradient,
+    "group norm": lambda: Net(norm=nn.GroupNorm(2, 6)),
+    "instance norm": lambda: Net(norm=nn.InstanceNorm2d(6, affine=True)),
     "keeps a feature": Keeps,
     "keeps once": KeepsOnce,
     "buffers change": CountsCalls,

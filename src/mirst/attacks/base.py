@@ -57,6 +57,12 @@ class MinimumNormAttack(Protocol):
 
 def require_fields(*, eps: float, step_size: float = 1.0, steps: int = 1, restarts: int = 1) -> None:
     """Raise `MirstError` naming the first attack field that makes no sense."""
+    for name, value in {"eps": eps, "step_size": step_size}.items():
+        if not isinstance(value, int | float):
+            raise MirstError(f"{name} is {value!r}; it must be a number, such as 5 / 255")
+    for name, value in {"steps": steps, "restarts": restarts}.items():
+        if not isinstance(value, int):
+            raise MirstError(f"{name} is {value!r}; it must be a whole number")
     if not 0 <= eps <= 1:
         raise MirstError(f"eps is {eps}; it must lie in [0, 1], in units of the pixel range (5/255 = 0.0196)")
     if not step_size > 0:

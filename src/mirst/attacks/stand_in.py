@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mirst.attacks.base import Attack
 from mirst.attacks.swapped_gradient import with_gradient_of
 from mirst.errors import MirstError, suggestion
+from mirst.nn.logits import is_opaque
 
 Layer = str | type[nn.Module] | nn.Module
 StandIns = Mapping[Layer, Callable[..., Tensor]]
@@ -71,8 +72,8 @@ class Expectation:
     draws: int = 20
 
     def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise MirstError(f"draws is {self.draws}; it must be at least 1")
+        if not isinstance(self.draws, int) or self.draws < 1:
+            raise MirstError(f"draws is {self.draws}; it must be a whole number, at least 1")
 
     @property
     def eps(self) -> float:
@@ -127,6 +128,13 @@ def resolved(model: nn.Module, stand_ins: StandIns) -> StandIns:
     Raises:
         MirstError: a layer that the model lacks.
     """
+    if not isinstance(stand_ins, Mapping):
+        raise MirstError(f"stand-ins are of type {type(stand_ins).__name__}; give {{'layer': torch.nn.Identity()}}")
+    for key, stand_in in stand_ins.items():
+        if isinstance(stand_in, type) or not callable(stand_in):
+            raise MirstError(f"the stand-in for {_name(key)} is {stand_in}; give a module, such as torch.nn.Identity()")
+    if stand_ins and is_opaque(model):
+        raise MirstError("a compiled or scripted model takes no stand-ins; give the model as it was before")
     return {layer: stand_in for key, stand_in in stand_ins.items() for layer in _layers(model, key)}
 
 

@@ -9,7 +9,7 @@ from mirst.attacks.losses import cross_entropy
 from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import require_weight
-from mirst.nn.logits import Logits
+from mirst.nn.logits import Logits, input_gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,6 @@ class GR:
         if self.weight == 0:
             return LossTerms(clean, {"clean": clean.item()})
         # of the sum: the gradient of a mean would shrink with the square of the batch size
-        (gradient,) = torch.autograd.grad(cross_entropy(logits, y).sum(), pixels, create_graph=True)
+        gradient = input_gradient(cross_entropy(logits, y), pixels, create_graph=True)
         penalty = gradient.flatten(1).square().sum(1).mean()
         return LossTerms(clean + self.weight * penalty, {"clean": clean.item(), "gradient": penalty.item()})

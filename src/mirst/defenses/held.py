@@ -23,7 +23,7 @@ class HeldLoss:
         """Add `weight * loss`, a scalar whose graph is used up.
 
         Returns:
-            The gradients of `loss` itself with respect to `inputs`, from the same backward pass.
+            The gradients of `loss` itself with respect to `inputs`, from the same backward pass; 0 without a path.
         """
         found = torch.autograd.grad(loss, [*inputs, *self._parameters], allow_unused=True)
         for place, gradient in enumerate(found[len(inputs) :]):
@@ -31,7 +31,8 @@ class HeldLoss:
             if gradient is not None:
                 self._gradients[place] = gradient * weight if before is None else before.add_(gradient, alpha=weight)
         self._value = self._value + weight * loss.detach()
-        return found[: len(inputs)]
+        own = zip(found, inputs, strict=False)
+        return tuple(torch.zeros_like(one) if gradient is None else gradient for gradient, one in own)
 
     def total(self) -> Tensor:
         """The sum so far, differentiable once."""

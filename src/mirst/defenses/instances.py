@@ -61,7 +61,7 @@ class InstanceTraining(Crafting):
         instances = self._instances() if self.alpha > 0 else {}
         if not self.joint_batch:  # batch norms then meet the batches in the order of the run
             instances = dict(sorted(instances.items()))
-        one_by_one = bool(instances) and not self.joint_batch and is_fast()
+        one_by_one = bool(instances) and not self.joint_batch and is_fast() and not _has_hooks(model)
         compute = self._one_by_one if one_by_one else self._together
         total, losses = compute(model, x, y, instances, generator)
         terms = {"clean": losses[CLEAN].item()}
@@ -159,3 +159,8 @@ class InstanceTraining(Crafting):
         if self.craft_mode == "train":
             return weighted_cross_entropy(net(images), y, self.class_weights)
         return cross_entropy(net(images), y)
+
+
+def _has_hooks(model: nn.Module) -> bool:
+    """Whether a hook waits for a parameter's gradient, of which one by one there are several."""
+    return any(parameter._backward_hooks for parameter in model.parameters())

@@ -83,7 +83,7 @@ def _around(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, joint: bool) 
     pixels = x.detach().requires_grad_(True)
     logits, moved = logits_of(model, [pixels, x.detach() + delta], joint)
     loss = cross_entropy(logits, y)
-    (gradient,) = torch.autograd.grad(loss.sum(), pixels, create_graph=True)
+    gradient = input_gradient(loss, pixels, create_graph=True)
     slope = _dot(delta, gradient)
     return logits, (cross_entropy(moved, y) - loss - slope).abs().mean(), slope.abs().mean()
 

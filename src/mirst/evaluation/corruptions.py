@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mirst.batches import Loader, checked_batches
 from mirst.errors import MirstError
 from mirst.evaluation.evaluate import evaluate
+from mirst.evaluation.model_checks import require_classes
 from mirst.evaluation.progress import Progress, Tell, ignore
 from mirst.metrics import classification_metrics
 
@@ -69,6 +70,11 @@ def evaluate_corruptions(
     """
     batches = list(checked_batches(data))
     images = sum(len(x) for x, _ in batches)
+    if not batches:
+        raise MirstError("there are no images to evaluate on")
+    if positive not in classes:
+        raise MirstError(f"positive is {positive}; name one of the classes {', '.join(classes)}")
+    require_classes(model, batches[0][0][:2], len(classes))
     names = np.array(classes)
     rows = []
     for name, severity in [("none", 0), *((name, s) for name in CORRUPTIONS for s in SEVERITIES)]:

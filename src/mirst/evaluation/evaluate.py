@@ -97,6 +97,12 @@ def require_attacks(attacks: object, what: str = "attacks") -> None:
     if not isinstance(attacks, Mapping):
         raise MirstError(f"{what} must have names, but are of type {type(attacks).__name__}; give {{'pgd': PGD()}}")
     for name, attack in attacks.items():
+        if not isinstance(name, str) or name in ("", CLEAN):
+            raise MirstError(f"{what} have the name {name!r}; give another one: {CLEAN!r} and '' mean no attack")
+        if hasattr(attack, "minimum") and not callable(attack):
+            raise MirstError(f"{name} looks for the nearest success at any distance; call its minimum(model, x, y)")
+        if not isinstance(attack, type) and callable(attack) and not hasattr(attack, "eps"):
+            raise MirstError(f"{what} must be attacks such as PGD(), but {name} has no eps; give it that attribute")
         if isinstance(attack, type) or not callable(attack):
             is_class = isinstance(attack, type)
             kind = f"the class {attack.__name__}" if is_class else f"of type {type(attack).__name__}"

@@ -29,7 +29,7 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
         MirstError: an output that is not `(N, K)` logits, K >= 2.
     """
     with frozen(model, training=False), torch.no_grad():
-        return Logits(model)(images)
+        return Logits(model)(images).detach()
 
 
 def in_batches(model: nn.Module, images: Tensor) -> Tensor:

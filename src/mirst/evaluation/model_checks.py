@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sized
 from itertools import chain
+from typing import cast
 from warnings import warn
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
+from torch.utils.data import DataLoader, IterableDataset
 
 from mirst.attacks.losses import margin
 from mirst.batches import Loader, checked_batch, checked_batches, require_labels
@@ -33,7 +35,8 @@ STOCHASTIC_DEPTH = ("DropPath", "StochasticDepth")
 """As timm and torchvision call it."""
 NO_ANSWER = (
     "the model's logits are not finite on any of the images; look for a division by a deviation that can be 0, a "
-    "logarithm of 0, an overflow in half precision, or weights that diverged in training"
+    "logarithm of 0, an overflow in half precision, a class masked with infinity (take -1e9), or weights that "
+    "diverged in training"
 )
 
 
@@ -52,22 +55,23 @@ def warn_of_flaws(model: nn.Module, data: Loader) -> Loader:
     """Warn of each flaw that `inspect_model` finds, on some images of `data`.
 
     Returns:
-        `data`, or, if it has no length, an iterator that still gives all of its batches.
+        `data`, or, if it may be iterated only once, an iterator that still gives all of its batches.
 
     Raises:
         MirstError: as `inspect_model`; no images are no flaw.
     """
     images, labels, data = _some(data)
     if images:
-        for flaw in inspect_model(model, torch.cat(images), torch.cat(labels)):
+        alike = [(x, y) for x, y in zip(images, labels, strict=True) if x.shape[1:] == images[0].shape[1:]]
+        for flaw in inspect_model(model, *(torch.cat(parts) for parts in zip(*alike, strict=True))):
             warn(flaw, ModelWarning, stacklevel=3)
     return data
 
 
 def _some(data: Loader) -> tuple[list[Tensor], list[Tensor], Loader]:
     """At most about `IMAGES` images and labels, from all batches; where their number is unknown, from the first."""
-    if isinstance(data, Sized):
-        share = -(-IMAGES // max(1, len(data)))
+    if _can_be_iterated_again(data):
+        share = -(-IMAGES // max(1, len(cast("Sized", data))))
         picked = [_spread(x, y, share) for x, y in checked_batches(data)]
         return [x for x, _ in picked], [y for _, y in picked], data
     rest = checked_batches(data)
@@ -77,6 +81,12 @@ def _some(data: Loader) -> tuple[list[Tensor], list[Tensor], Loader]:
         if sum(len(x) for x, _ in first) >= IMAGES:
             break
     return [x for x, _ in first], [y for _, y in first], chain(first, rest)
+
+
+def _can_be_iterated_again(data: Loader) -> bool:
+    if isinstance(data, DataLoader):
+        return not isinstance(data.dataset, IterableDataset)
+    return isinstance(data, list | tuple)
 
 
 def _spread(x: Tensor, y: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -118,7 +128,7 @@ def inspect_model(model: nn.Module, x: Tensor, y: Tensor) -> list[str]:
             *_train_mode(model),
             *_changing(model, some),
             *probabilities,
-            *([] if probabilities else _no_gradient(model, some, labels)),  # saturated ones have none, and are named
+            *([] if probabilities and not _are_votes(answers) else _no_gradient(model, some, labels)),
             *missing_normalisation(model, x, y.cpu().numpy(), answers),
         ]
 
@@ -199,6 +209,23 @@ def _changing(model: nn.Module, x: Tensor) -> Iterator[str]:
             "its outputs differ with gradients on and off, so attacks see another model than the one that is judged; "
             "let its forward ask neither torch.is_grad_enabled() nor requires_grad"
         )
+    elif differ(first[:1], _alone(model, x[:1]), near):
+        yield (
+            "its output for an image depends on the other images of the batch, so its numbers depend on how images are "
+            "put together; let it take statistics from training, not from the batch"
+        )
+
+
+def _alone(model: nn.Module, image: Tensor) -> Tensor:
+    """The logits of one image; an attack comes down to a single one that is still classified right."""
+    try:
+        return logits_of(model, image)
+    except MirstError:
+        raise
+    except Exception as error:
+        raise MirstError(
+            f"the model fails on a single image with {in_words(error)}; let it take batches of any size"
+        ) from error
 
 
 def _no_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Iterator[str]:
@@ -245,6 +272,11 @@ def _probabilities(answers: Tensor, extremes: Tensor) -> Iterator[str]:
                 f"{len(answers)} images, where attacks find no gradient; let it return the logits that go into its "
                 "softmax"
             )
+
+
+def _are_votes(answers: Tensor) -> bool:
+    """Whether only 0 and 1 occur, which no saturated softmax gives on every image; those are named as probabilities."""
+    return bool(((answers == 0) | (answers == 1)).all())
 
 
 def _sum_to_one(rows: Tensor) -> bool:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from mirst.attacks import StandIns
 from mirst.attacks.base import PAPER_EPS
 from mirst.attacks.stand_in import resolved
 from mirst.batches import Loader, checked_batches
-from mirst.errors import MirstError
+from mirst.errors import MirstError, suggestion
 from mirst.evaluation.evaluate import CLEAN, evaluate
 from mirst.evaluation.judge import at_threshold, device_of, logits_of
 from mirst.evaluation.masking import Check, check_masking
@@ -73,6 +74,8 @@ def robustness(
         MirstError, RuntimeError: as `evaluate`; no eps, or one that is out of range or named twice; stand-ins or draws
             for another suite, or stand-ins that do not fit the model.
     """
+    if name not in get_args(SuiteName):
+        raise MirstError(f"there is no suite {name}{suggestion(str(name), get_args(SuiteName))}")
     _require_eps(eps)
     if name != "adaptive" and (stand_ins or draws != 1):
         raise MirstError(f"stand-ins and draws are for the adaptive suite, not {name}")
@@ -96,6 +99,8 @@ def robustness(
 
 
 def _require_eps(eps: Sequence[float]) -> None:
+    if not isinstance(eps, Sequence):
+        raise MirstError(f"eps is {eps}; give a sequence of radii, such as (5 / 255,)")
     if not eps or len(set(eps)) < len(eps) or not all(0 < radius <= 1 for radius in eps):
         given = ", ".join(f"{radius:g}" for radius in eps) or "none"
         raise MirstError(f"eps is {given}; name each radius once, above 0 and at most 1 (5/255 = 0.0196)")

@@ -76,7 +76,11 @@ def _require_stages(stages: object) -> None:
         raise MirstError(
             f"stages must have names, but are of type {type(stages).__name__}; give {{'standard': {{'pgd': PGD()}}}}"
         )
+    if not stages or not all(stages.values()):
+        raise MirstError("a stage has no attacks; give {'standard': {'pgd': PGD()}}")
     for name, attacks in stages.items():
+        if name in ("", CLEAN):
+            raise MirstError(f"a stage has the name {name!r}; give another one: {CLEAN!r} and '' mean no attack")
         require_attacks(attacks, f"the attacks of stage {name}")
 
 
@@ -88,6 +92,10 @@ class _Images:
             raise MirstError("there are no images to evaluate on")
         self.model, self.positive, self.threshold = model, positive, threshold
         self.size = max(len(x) for x, _ in batches)
+        if len(shapes := {tuple(x.shape[1:]) for x, _ in batches}) > 1:
+            raise MirstError(
+                f"the images have {len(shapes)} shapes, {' and '.join(map(str, sorted(shapes)[:2]))}; bring them to one"
+            )
         self.x, self.y = (torch.cat(parts).to(device_of(model)) for parts in zip(*batches, strict=True))
         self.logits = torch.cat([logits_of(model, x) for x in torch.split(self.x, self.size)])
         require_labels(self.y, self.logits.shape[1])

@@ -86,10 +86,13 @@ def _agree(model: Logits, copy: Logits, images: Tensor) -> bool:
 
 
 def _look(net: Logits, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits with gradients off and on, and the input gradient."""
+    """Logits of the inverted images with gradients off, logits with gradients on, and the input gradient.
+
+    Two batches, since a model may compute its weights from what it sees.
+    """
     with _same_draws(images.device):
         with torch.no_grad():
-            off = net(images)
+            off = net(1 - images)
         images = images.detach().requires_grad_(True)
         on = net(images)
         weights = torch.rand(on.shape[1], generator=torch.Generator().manual_seed(1), dtype=on.dtype).to(on)
@@ -125,6 +128,7 @@ def _warn(model: nn.Module, what: str) -> None:
     if model not in _warned:
         _warned.add(model)
         warnings.warn(
-            f"{what} ({type(model).__name__}) computes another function; the model itself is used, which is slower",
+            f"{what} ({type(model).__name__}) computes another function, or the model changes from call to call; the "
+            "model itself is used, which is slower",
             stacklevel=2,
         )

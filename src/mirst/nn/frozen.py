@@ -1,11 +1,13 @@
 """A model that is only looked at: afterwards it is, bit for bit, what it was."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from mirst.errors import MirstError
 
 
 @contextmanager
@@ -15,15 +17,23 @@ def frozen(model: nn.Module, *, training: bool | None) -> Iterator[None]:
     Inside, the parameters ask for no gradient, and the model is in eval mode (`training=False`) or
     in the mode of each module as found (`None`). On leaving, training flags, `requires_grad`, parameters and buffers
     are what they were, whatever the model's own forward did to them.
+
+    Raises:
+        MirstError: a model made under `torch.inference_mode()`.
     """
-    flags = [(module, module.training) for module in model.modules()]
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise MirstError(
+            "the model was made under torch.inference_mode(), so nothing can be differentiated in it; make it outside"
+        )
+    flags = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     grads = [(p, p.requires_grad) for p in model.parameters()]
     state = _State(model)
     try:
         for parameter, _ in grads:
             parameter.requires_grad_(False)
-        if training is not None:
-            model.train(training)
+        if training is not None and flags:
+            with suppress(NotImplementedError):  # an exported program has one mode
+                model.train(training)
         with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
@@ -41,7 +51,8 @@ class _State:
         modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
         tables: list[dict[str, Any]] = [table for module in modules for table in (module._parameters, module._buffers)]
         self._tables = [(table, dict(table)) for table in tables]
-        self._values = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
+        tensors = (tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.layout is torch.strided)
+        self._values = [(tensor, tensor.detach().clone()) for tensor in tensors]
 
     def restore(self) -> None:
         for table, entries in self._tables:
@@ -50,5 +61,12 @@ class _State:
                 table.update(entries)
         with torch.no_grad():
             for tensor, value in self._values:
-                if not torch.equal(tensor, value):  # writing what is there would invalidate graphs that wait for it
+                if tensor.shape != value.shape:
+                    tensor.data = value
+                elif not _same(tensor, value):  # writing what is there would invalidate graphs that wait for it
                     tensor.copy_(value)
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    """Also where both are NaN."""
+    return torch.equal(first, second) or bool(((first == second) | ((first != first) & (second != second))).all())

@@ -111,7 +111,7 @@ def dtype_of(model: nn.Module) -> torch.dtype | None:
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
 
 
-def input_gradient(values: Tensor, images: Tensor, *, retain_graph: bool = False) -> Tensor:
+def input_gradient(values: Tensor, images: Tensor, *, retain_graph: bool = False, create_graph: bool = False) -> Tensor:
     """The gradient of the sum of `values` with respect to `images`; 0 where no path leads from one to the other.
 
     Args:
@@ -120,5 +120,7 @@ def input_gradient(values: Tensor, images: Tensor, *, retain_graph: bool = False
     """
     if not values.requires_grad:
         return torch.zeros_like(images)
-    (gradient,) = torch.autograd.grad(values.sum(), images, retain_graph=retain_graph, allow_unused=True)
+    (gradient,) = torch.autograd.grad(
+        values.sum(), images, retain_graph=retain_graph or create_graph, create_graph=create_graph, allow_unused=True
+    )
     return torch.zeros_like(images) if gradient is None else gradient

@@ -1,5 +1,6 @@
 """Convolutions whose weights stay for several passes on a CPU: oneDNN sorts them once, not in every pass."""
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +23,7 @@ _ATTRIBUTES: dict[type[nn.Module], frozenset[str]] = {
 
 
 def pack(conv: nn.Conv2d) -> None:
-    """From now on `conv` gives the same output, but only first-order gradients; later weight updates are ignored.
+    """From now on `conv` gives the same output faster, but only first-order gradients, until its weight changes.
 
     Args:
         conv: one that `can_pack` accepts.
@@ -87,18 +88,22 @@ def can_pack(conv: nn.Conv2d) -> bool:
 
 
 class _PackedForward:
-    """Holds no reference to the layer that holds it: nothing then waits for the garbage collector."""
+    """Holds a weak reference to the layer that holds it: nothing then waits for the garbage collector."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        self.weight, self.bias = conv.weight, conv.bias
+        self.layer = weakref.ref(conv)
+        self.weight, self.bias, self.version = conv.weight, conv.bias, conv.weight._version
         self.stride, self.padding = _pair(conv.stride), _pair(conv.padding)
         self.forward_pass = _Packed(conv.weight, conv.bias, self.padding, self.stride)
         by_phases = conv.stride == (1, 1) or conv.in_channels <= NARROW
         self.backward_pass = (_PhaseGradient if by_phases else _TransposedGradient)(conv)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if x.dtype != torch.float32 or x.ndim != 4:
-            return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+        conv = self.layer()
+        weight, bias = (self.weight, self.bias) if conv is None else (conv.weight, conv.bias)
+        changed = weight is not self.weight or bias is not self.bias or weight._version != self.version
+        if changed or x.dtype != torch.float32 or x.ndim != 4:
+            return F.conv2d(x, weight, bias, self.stride, self.padding)
         answer: Tensor = _Convolution.apply(x, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
         return answer
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from mirst.defenses import CE, Defense
 from mirst.errors import MirstError
@@ -40,6 +40,12 @@ class Training:
     """Use every speed-up that changes no result beyond float rounding."""
 
     def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            value, choices = getattr(self, name), get_args(kind)
+            if choices and value not in choices:
+                raise MirstError(f"{name} is {value}; choose {' or '.join(choices)}")
+        if not isinstance(self.epochs, int):
+            raise MirstError(f"epochs is {self.epochs}; it must be a whole number")
         if self.epochs < 1:
             raise MirstError(f"epochs is {self.epochs}; it must be at least 1")
         if not self.lr > 0:
