@@ -137,3 +137,21 @@ def test_images_outside_the_pixel_range_get_a_sentence(name, model, batch):
     x, y = batch
     with pytest.raises(MirstError, match="must lie in"):
         DEFENSES[name]()(model, x * 255, y)
+
+
+class CutOff(nn.Module):
+    """Its first layer lets no gradient through to the images; its weights can be trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = small_cnn()
+
+    def forward(self, x):
+        return self.body((255 * x).round().detach() / 255)
+
+
+@every_case
+def test_models_without_a_gradient_to_the_images_are_trained(name, fields, batch):
+    model = CutOff().train()
+    DEFENSES[name](**fields)(model, *batch).total.backward()
+    assert model.body[0].weight.grad.abs().sum() > 0

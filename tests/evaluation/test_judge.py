@@ -8,14 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
 
-from mirst.attacks import FGSM
+from mirst.attacks import FGSM, PGD
 from mirst.errors import MirstError
-from mirst.evaluation import decide, distances, evaluate, robustness
+from mirst.evaluation import ModelWarning, decide, distances, evaluate, evaluate_corruptions, robustness
 from mirst.evaluation.judge import WORST, AtThreshold, differ, judge, logits_of, shifted
 from mirst.evaluation.worst_case import worst_case
 from mirst.metrics import classification_metrics
 from mirst.nn.logits import misclassified
+from tests.helpers import small_cnn
 
 values = st.sampled_from([-1.0, 0.0, 0.5, 1.0, 3e38, -3e38, math.nan, math.inf, -math.inf])
 
@@ -165,3 +167,105 @@ def test_logits_differ_beyond_rounding_or_where_one_is_not_finite():
     assert not differ(one, torch.tensor([1.001, math.nan]), 0.01)
     assert differ(one, torch.tensor([1.1, math.nan]), 0.01)
     assert differ(one, torch.tensor([1.0, 1.0]), 0.01)
+
+
+class Prior(nn.Module):
+    """The same logits for every image, which are a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.prior = nn.Parameter(torch.tensor([0.2, 0.8]))
+
+    def forward(self, x):
+        return self.prior.expand(len(x), -1)
+
+
+@pytest.mark.filterwarnings("ignore::mirst.evaluation.ModelWarning")
+def test_a_constant_baseline_is_judged(batch):
+    x, y = batch
+    rows = evaluate(Prior().eval(), [batch], {"pgd": PGD(steps=2)})
+    assert set(rows["prediction"]) == {1}
+    assert len(distances(Prior().eval(), [(x, y)]).rows) == len(x)
+
+
+class OverBatch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = small_cnn().eval()
+
+    def forward(self, x):
+        z = self.body(x)
+        return z - z.mean(0)
+
+
+class NotAlone(OverBatch):
+    def forward(self, x):
+        assert len(x) > 1
+        return self.body(x)
+
+
+def test_images_that_depend_on_their_batch_are_warned_of(batch):
+    with pytest.warns(ModelWarning, match="depends on the other images of the batch"):
+        evaluate(OverBatch().eval(), [batch], {})
+    with pytest.raises(MirstError, match="fails on a single image"):
+        evaluate(NotAlone().eval(), [batch], {})
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter([(torch.rand(1, 16, 16), label) for label in (0, 1, 0, 1, 1)])
+
+
+class Once:
+    """Has a length, but can be iterated only once."""
+
+    def __init__(self, batches):
+        self.batches = iter(batches)
+
+    def __len__(self):
+        return 3
+
+    def __iter__(self):
+        return self.batches
+
+
+def test_loaders_that_can_be_iterated_once_are_read_whole(batch):
+    model = small_cnn().eval()
+    assert len(evaluate(model, DataLoader(Stream(), batch_size=2), {})) == 5
+    assert len(evaluate(model, Once([batch, batch]), {})) == 2 * len(batch[0])
+    assert len(evaluate(model, (part for part in [batch, batch]), {})) == 2 * len(batch[0])
+
+
+def test_images_of_two_shapes(batch):
+    x, y = batch
+    data = [(x, y), (torch.rand(2, 1, 24, 24), y[:2])]
+    assert len(evaluate(small_cnn().eval(), data, {})) == len(x) + 2
+    with pytest.raises(MirstError, match="have 2 shapes"):
+        worst_case(small_cnn().eval(), data, {"s": {"pgd": PGD(steps=1)}})
+
+
+@pytest.mark.parametrize("name", ["none", ""])
+def test_names_that_mean_no_attack_are_refused(name, batch):
+    model = small_cnn().eval()
+    with pytest.raises(MirstError, match="mean no attack"):
+        evaluate(model, [batch], {name: PGD()})
+    with pytest.raises(MirstError, match="mean no attack"):
+        worst_case(model, [batch], {"s": {name: PGD()}})
+    with pytest.raises(MirstError, match="mean no attack"):
+        worst_case(model, [batch], {name: {"pgd": PGD()}})
+    with pytest.raises(MirstError, match="has no attacks"):
+        worst_case(model, [batch], {"s": {}})
+
+
+@pytest.mark.parametrize("name", ["autoattack", "Paper", "standart"])
+def test_an_unknown_suite_is_refused(name, batch):
+    with pytest.raises(MirstError, match="there is no suite"):
+        robustness(small_cnn().eval(), [batch], name)
+
+
+def test_corruptions_need_a_logit_for_each_class(batch):
+    for classes in (("a", "b", "c"), ("a",)):
+        with pytest.raises(MirstError, match="2 logits"):
+            evaluate_corruptions(small_cnn().eval(), [batch], classes, "a")
+    with pytest.raises(MirstError, match="positive is z"):
+        evaluate_corruptions(small_cnn().eval(), [batch], ("a", "b"), "z")

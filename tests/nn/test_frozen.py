@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from mirst.errors import MirstError
 from mirst.nn.frozen import frozen
 from tests.helpers import small_cnn, snapshot
 
@@ -61,3 +62,42 @@ def test_it_restores_when_the_model_fails():
     with pytest.raises(RuntimeError), frozen(model, training=False):
         model(torch.rand(2, 3, 16, 16))
     assert str(snapshot(model)) == before
+
+
+class Buffers(nn.Module):
+    """Buffers that cannot simply be compared and written back."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = small_cnn()
+        self.register_buffer("sparse", torch.eye(3).to_sparse())
+        self.register_buffer("grows", torch.zeros(2))
+        self.register_buffer("expanded", torch.tensor([torch.nan]).expand(3))
+
+    def forward(self, x):
+        self.grows.data = torch.zeros(len(self.grows) + 1)
+        return self.body(x)
+
+
+def test_unusual_buffers_are_kept():
+    model = Buffers().eval()
+    with frozen(model, training=False):
+        model(torch.rand(2, 1, 16, 16))
+        assert len(model.grows) == 3
+    assert torch.equal(model.grows, torch.zeros(2))
+    assert model.expanded.isnan().all()
+    assert model.sparse.layout is torch.sparse_coo
+
+
+def test_a_model_made_in_inference_mode_gets_a_sentence():
+    with torch.inference_mode():
+        model = small_cnn()
+    with pytest.raises(MirstError, match="inference_mode"), frozen(model, training=False):
+        pass
+
+
+def test_an_exported_program_keeps_its_mode():
+    x = torch.rand(2, 1, 16, 16)
+    program = torch.export.export(small_cnn().eval(), (x,)).module()
+    with frozen(program, training=False), torch.no_grad():
+        assert program(x).shape == (2, 2)

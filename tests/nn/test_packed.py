@@ -124,3 +124,16 @@ def test_a_second_derivative_is_refused():
     (gradient,) = torch.autograd.grad(packed_copy(fixed(3, 4, 3))(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_weight_that_changes_after_packing_counts(stride):
+    conv, x = fixed(6, 6, 3, stride=stride), torch.rand(2, 6, 9, 9)
+    pack(conv)
+    before = conv(x)
+    with torch.no_grad():
+        conv.weight.neg_()
+    torch.testing.assert_close(conv(x), 2 * conv.bias[:, None, None] - before, rtol=1e-4, atol=1e-4)
+    other = torch.rand_like(conv.weight)
+    swapped = torch.func.functional_call(conv, {"weight": other}, (x,))
+    torch.testing.assert_close(swapped, nn.functional.conv2d(x, other, conv.bias, stride), rtol=1e-4, atol=1e-4)

@@ -393,3 +393,18 @@ def test_the_fast_layout_changes_rounding_alone_and_is_undone():
     assert all(seen[half:])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert all(parameter.is_contiguous() for parameter in fast.parameters())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"select": "best"},
+        {"threshold": "Youden"},
+        {"schedule": "linear"},
+        {"class_weights": "balance"},
+        {"epochs": 1.5},
+    ],
+)
+def test_settings_that_are_no_choice_get_a_sentence(wrong):
+    with pytest.raises(MirstError, match=next(iter(wrong))):
+        Training(**wrong)

@@ -128,7 +128,7 @@ def inspect_model(model: nn.Module, x: Tensor, y: Tensor) -> list[str]:
             *_train_mode(model),
             *_changing(model, some),
             *probabilities,
-            *([] if probabilities and not _are_votes(answers) else _no_gradient(model, some, labels)),
+            *_no_gradient(model, some, labels, saturated=bool(probabilities)),
             *missing_normalisation(model, x, y.cpu().numpy(), answers),
         ]
 
@@ -228,9 +228,10 @@ def _alone(model: nn.Module, image: Tensor) -> Tensor:
         ) from error
 
 
-def _no_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Iterator[str]:
+def _no_gradient(model: nn.Module, x: Tensor, y: Tensor, *, saturated: bool) -> Iterator[str]:
+    """Saturated probabilities, which are named as such, may have a gradient of 0 although there is a path."""
     images, outputs = _with_gradients(model, x)
-    if not input_gradient(margin(outputs, y), images).any():
+    if not outputs.requires_grad or (not saturated and not input_gradient(margin(outputs, y), images).any()):
         yield (
             "no gradient leads from its outputs to the images (no_grad, detach, rounding, a vote), so gradient attacks "
             "say nothing about it; remove what stops the gradient, or attack it with the adaptive suite and a stand-in "
@@ -272,11 +273,6 @@ def _probabilities(answers: Tensor, extremes: Tensor) -> Iterator[str]:
                 f"{len(answers)} images, where attacks find no gradient; let it return the logits that go into its "
                 "softmax"
             )
-
-
-def _are_votes(answers: Tensor) -> bool:
-    """Whether only 0 and 1 occur, which no saturated softmax gives on every image; those are named as probabilities."""
-    return bool(((answers == 0) | (answers == 1)).all())
 
 
 def _sum_to_one(rows: Tensor) -> bool:

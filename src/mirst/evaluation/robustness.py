@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mirst.attacks import StandIns
 from mirst.attacks.base import PAPER_EPS
-from mirst.attacks.stand_in import resolved
+from mirst.attacks.stand_in import resolved, standing_in
 from mirst.batches import Loader, checked_batches
 from mirst.errors import MirstError, suggestion
 from mirst.evaluation.evaluate import CLEAN, evaluate
@@ -80,7 +80,8 @@ def robustness(
     if name != "adaptive" and (stand_ins or draws != 1):
         raise MirstError(f"stand-ins and draws are for the adaptive suite, not {name}")
     stand_ins, batches = resolved(model, stand_ins or {}), list(checked_batches(data))
-    clean = evaluate(model, batches, {}, positive=positive, threshold=threshold, seed=seed, check=check)
+    with standing_in(model, stand_ins):  # whose gradients the checks of the model then see
+        clean = evaluate(model, batches, {}, positive=positive, threshold=threshold, seed=seed, check=check)
     kept = [clean.assign(broken_by=np.where(clean["label"] == clean["prediction"], STANDS, CLEAN))]
     costs = []
     suites = {radius: _suite(name, radius, model, batches, source, stand_ins, draws) for radius in eps}

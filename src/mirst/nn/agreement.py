@@ -71,9 +71,10 @@ def _packs_equally(model: nn.Module, images: Tensor) -> bool:
 
 
 def _some(x: Tensor) -> Tensor:
-    """A few images, evenly spaced, and a little off each."""
+    """A few images from the darkest to the brightest, and a little off each."""
+    by_brightness = x.detach().flatten(1).mean(1).argsort(stable=True)
     at = torch.linspace(0, len(x) - 1, min(len(x), COMPARED)).long().to(x.device)
-    images = x.detach()[at]
+    images = x.detach()[by_brightness[at]]
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0), dtype=images.dtype).to(images.device)
     return JITTER + (1 - 2 * JITTER) * images + JITTER * (2 * noise - 1)
 
@@ -86,13 +87,13 @@ def _agree(model: Logits, copy: Logits, images: Tensor) -> bool:
 
 
 def _look(net: Logits, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits of the inverted images with gradients off, logits with gradients on, and the input gradient.
+    """Logits of the darker half with gradients off, logits with gradients on, and the input gradient.
 
-    Two batches, since a model may compute its weights from what it sees.
+    These are two batches, since a model may compute its weights from what it sees.
     """
     with _same_draws(images.device):
         with torch.no_grad():
-            off = net(1 - images)
+            off = net(images[: max(1, len(images) // 2)])
         images = images.detach().requires_grad_(True)
         on = net(images)
         weights = torch.rand(on.shape[1], generator=torch.Generator().manual_seed(1), dtype=on.dtype).to(on)

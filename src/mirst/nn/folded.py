@@ -50,7 +50,7 @@ def folded(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def in_fast_layout(model: nn.Module) -> Iterator[None]:
-    """Inside, the weights of plain convolutions in float32 on a CPU lie channels last, unless speed-ups are off.
+    """Inside, the weights of `nn.Conv2d` layers in float32 on a CPU lie channels last, unless speed-ups are off.
 
     Weights that the forward of another layer reads stay as they are: it may look at them through a `view`.
     """
@@ -102,7 +102,11 @@ def _laid_out(model: nn.Module) -> list[nn.Module]:
         read = _read(_trace(_copy(model)))
     except Exception:  # noqa: BLE001 - copying runs the model's own code, which may fail in any way
         read = set()
-    return [layer for name, layer in model.named_modules() if is_plain_layer(layer, nn.Conv2d) and name not in read]
+    return [
+        layer
+        for name, layer in model.named_modules()
+        if type(layer) is nn.Conv2d and "weight" in layer._parameters and name not in read
+    ]
 
 
 def _pairs(model: nn.Module) -> Pairs:
