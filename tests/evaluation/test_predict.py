@@ -63,7 +63,7 @@ def test_left_out_files_are_told(checkpoint, phantoms, tmp_path):
     told = []
     predict(checkpoint[0], [tmp_path / "data"], tell=told.append)
     assert told == [
-        "1 file(s) in the folders are left out, being masks or no images by their names: "
+        "1 file(s) in the folders are left out, as masks by their names or as files of no format that is read: "
         f"{tmp_path / 'data' / 'readme.txt'}"
     ]
 
