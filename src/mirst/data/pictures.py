@@ -83,10 +83,10 @@ class _Metered(io.BufferedReader):
 def _unidentified(path: Path) -> MirstError:
     try:
         with warnings.catch_warnings(), _Metered(path) as file:
-            warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("error", UserWarning)  # damaged tags, which Pillow skips
             if tags := tags_of(file):
                 return unread(path, tags)
-    except UNREADABLE:
+    except (*UNREADABLE, UserWarning):
         pass
     return MirstError(f"{path} is no sound file of {', '.join(FORMATS)}; repair or remove it")
 
