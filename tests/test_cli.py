@@ -268,6 +268,14 @@ def test_predict_answers_for_each_image(mirst, checkpoint, phantoms):
         assert re.fullmatch(re.escape(str(image)) + r": (benign|malignant) \(probability of malignant 0\.\d{3}\)", line)
 
 
+def test_predict_tells_of_pages_on_the_error_stream(mirst, checkpoint, phantoms, tmp_path):
+    with Image.open(next(phantoms.glob("*/*.png"))) as page:
+        page.save(tmp_path / "x.tif", save_all=True, append_images=[page.rotate(90)])
+    code, text, err = mirst("predict", checkpoint, tmp_path / "x.tif")
+    assert (code, len(text.splitlines())) == (0, 1)
+    assert err == f"mirst: {tmp_path / 'x.tif'} holds 2 pages or frames; only the first is read\n"
+
+
 def test_predict_writes_csv_and_json(mirst, checkpoint, phantoms, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, text, _ = mirst("predict", checkpoint, phantoms, "--csv", "new/answers.csv", "--json", "answers.json")

@@ -3,7 +3,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from mirst.data import read_dataset
+from mirst.data import read_dataset, write_prepared
 from mirst.data.audit import audit, read_for_audit
 
 
@@ -56,3 +56,35 @@ def test_real_busi_files_lesions_under_two_classes(real_data):
     assert {"benign (433)", "malignant (145)"} in conflicts
     assert {"benign (42)", "benign (131)", "malignant (51)"} in conflicts
     assert len(conflicts) == 8
+
+
+def paged_set(phantoms, folder, forms):
+    """A set in which the first benign images are files of several pages."""
+    shutil.copytree(phantoms, folder)
+    images = sorted((folder / "benign").iterdir())
+    for path, form in zip(images, forms, strict=False):
+        with Image.open(path) as opened:
+            page = opened.convert("RGB")
+        path.unlink()
+        page.save(path.with_suffix(f".{form}"), save_all=True, append_images=[page.rotate(90), page.rotate(180)])
+    return folder
+
+
+def test_pages_that_are_not_read_are_warned_of(phantoms, tmp_path):
+    several = audit(read_dataset(paged_set(phantoms, tmp_path / "a", ["tif", "gif", "png", "webp"])))
+    (warning,) = several.remarks()
+    assert warning.startswith(
+        "WARNING: 4 files hold several pages or frames, of which only the first is read: benign/phantom-001.tif (3), "
+    )
+    assert "and 1 more. Save every page" in warning
+    assert warning in several.summary()
+    (warning,) = audit(read_dataset(paged_set(phantoms, tmp_path / "b", ["tif"]))).remarks()
+    assert "1 file holds several pages or frames" in warning
+    assert audit(read_dataset(phantoms)).remarks() == []
+
+
+def test_a_prepared_folder_remembers_the_pages(phantoms, tmp_path):
+    records = read_dataset(paged_set(phantoms, tmp_path / "a", ["tif"]))
+    folder = write_prepared(records, tmp_path / "prepared", 32)
+    assert audit(read_dataset(folder)).found.pictures == audit(records).found.pictures
+    assert len(audit(records).found.pictures) == 1

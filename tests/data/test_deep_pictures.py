@@ -51,7 +51,7 @@ def test_a_gray_tiff_is_shown_in_the_range_of_its_values(tmp_path, kind, order):
     pixels, low, high = GRAY[kind]
     write_tiff(tmp_path / "x.tif", pixels, order)
     if pixels.dtype == np.uint32 and order == ">":  # which Pillow does not read
-        with pytest.raises(MirstError, match="no sound file"):
+        with pytest.raises(MirstError, match="big-endian 32-bit gray, which is not read; save it as"):
             shown(tmp_path / "x.tif")
         return
     assert shown(tmp_path / "x.tif") == close(pixels, low, high)
@@ -95,6 +95,79 @@ def test_transparent_parts_are_dark_as_in_eight_bits(tmp_path, channels, write):
     alpha = pixels[..., -1:] / 65535
     expected = np.broadcast_to(pixels[..., :-1] * alpha, (9, 11, 3))
     assert shown(tmp_path / "x", 3) == pytest.approx(expected / 65535 * 255, abs=0.51)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("extra", [0, 1], ids=["unused", "multiplied alpha"])
+def test_a_fourth_channel_that_hides_nothing_is_ignored(tmp_path, extra, order, packed):
+    """Colours that are multiplied by alpha lie on black already."""
+    pixels = values(0, 4000, np.uint16, (9, 11, 4))
+    pixels[..., 3] = RNG.integers(0, 65536, (9, 11))
+    write_tiff(tmp_path / "x.tif", pixels, order, packed=packed, extra=extra)
+    assert deep_values(tmp_path / "x.tif").pixels.tolist() == pixels[..., :3].tolist()
+    assert shown(tmp_path / "x.tif", 3) == close(pixels[..., :3], 0, 4095)
+
+
+UNREAD = {
+    "16-bit RGB in separate planes": (np.uint16, 3, {"planes": True}),
+    "16-bit RGB with 1 extra channel in separate planes": (np.uint16, 4, {"planes": True}),
+    "16-bit CMYK": (np.uint16, 4, {"photometric": 5}),
+    "16-bit CMYK in separate planes": (np.uint16, 4, {"photometric": 5, "planes": True}),
+    "16-bit floating-point gray": (np.float16, 1, {}),
+    "64-bit floating-point gray": (np.float64, 1, {}),
+    "32-bit floating-point RGB": (np.float32, 3, {}),
+    "32-bit RGB": (np.uint32, 3, {}),
+    "16-bit signed RGB": (np.int16, 3, {}),
+    "16-bit gray with 1 extra channel": (np.uint16, 2, {"photometric": 1}),
+    "16-bit gray with 2 extra channels": (np.uint16, 3, {"photometric": 1}),
+    "8-bit gray with 1 extra channel": (np.uint8, 2, {"photometric": 1, "extra": 0}),
+    "8-bit signed gray with white as 0": (np.int8, 1, {"photometric": 0}),
+    "8-bit signed RGB": (np.int8, 3, {}),
+    "8-bit ICC LAB": (np.uint8, 1, {"photometric": 9}),
+    "8-bit photometric interpretation 32803": (np.uint8, 1, {"photometric": 32803}),
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("layout", UNREAD)
+def test_a_tiff_that_is_not_read_in_full_is_refused_by_its_layout(tmp_path, layout, order, packed):
+    dtype, channels, fields = UNREAD[layout]
+    write_tiff(tmp_path / "x.tif", values(0, 100, dtype, (9, 11, channels)), order, packed=packed, **fields)
+    order = "big-endian " if order == ">" and not layout.startswith("8") else ""
+    mend = " in one plane" if "planes" in layout else ""
+    with pytest.raises(MirstError) as refused:
+        shown(tmp_path / "x.tif")
+    assert str(refused.value) == (
+        f"{tmp_path / 'x.tif'} is a TIFF of {order}{layout}, which is not read; "
+        f"save it as 8- or 16-bit gray or RGB{mend}"
+    )
+
+
+@pytest.mark.parametrize("layout", ["16-bit gray with white as 0", "32-bit gray", "12-bit gray"])
+def test_big_endian_gray_that_is_not_read_is_refused_by_its_layout(tmp_path, layout):
+    pixels = values(0, 100, np.uint32 if layout.startswith("32") else np.uint16)
+    bits, photometric = int(layout[:2]), 0 if "white" in layout else 1
+    write_tiff(tmp_path / "x.tif", pixels, ">", bits=bits, photometric=photometric)
+    with pytest.raises(MirstError, match=f"is a TIFF of big-endian {layout}, which is not read; save it"):
+        shown(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("order", "<>")
+def test_planes_of_eight_bits_are_read(tmp_path, order, packed):
+    pixels = values(0, 255, np.uint8, (9, 11, 3))
+    write_tiff(tmp_path / "x.tif", pixels, order, packed=packed, planes=True)
+    assert np.array_equal(shown(tmp_path / "x.tif", 3), pixels)
+
+
+@pytest.mark.parametrize("length", [0, 3, 8, 100])
+def test_a_cut_tiff_is_no_sound_file(tmp_path, length):
+    write_tiff(tmp_path / "whole.tif", values(0, 1, np.float16))
+    (tmp_path / "x.tif").write_bytes((tmp_path / "whole.tif").read_bytes()[:length])
+    with pytest.raises(MirstError, match="no sound file of PNG"):
+        shown(tmp_path / "x.tif")
 
 
 def test_a_transparent_value_is_black_and_no_part_of_the_range(tmp_path):

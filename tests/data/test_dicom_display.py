@@ -164,6 +164,38 @@ def test_padding_is_black_and_no_part_of_the_range(tmp_path, photometric, signed
     assert intensity(ImageFile(tmp_path / "x.dcm")).range == (0, 4095)
 
 
+@pytest.mark.parametrize("signed", [0, 1])
+@pytest.mark.parametrize(("stored", "high"), [
+    (12, 11), (12, 12), (12, 13), (12, 15), (8, 8), (8, 15), (10, 15), (10, 12), (15, 15), (1, 15),
+])  # fmt: skip
+def test_the_stored_bits_end_at_the_highest_one(tmp_path, stored, high, signed):
+    """PS3.5, 8.1.1; the unused bits may hold anything."""
+    unused = np.random.default_rng(3).integers(0, 2**16, DEEP.shape)
+    below, above = (1 << (high + 1 - stored)) - 1, ~((1 << (high + 1)) - 1)
+    values = DEEP.astype(int) >> 12 - stored if stored <= 12 else DEEP.astype(int) << stored - 12
+    words = (values << (high + 1 - stored)) | (unused & (below | above))
+    write_dicom(tmp_path / "x.dcm", (words & 0xFFFF).astype(np.uint16), bits=stored, HighBit=high,
+                PixelRepresentation=signed)  # fmt: skip
+    half = 2 ** (stored - 1)
+    meant = np.where(values >= half, values - 2 * half, values) if signed else values
+    low, top = (-half, half - 1) if signed and stored <= 8 else (meant.min(), meant.max())
+    if not signed:
+        low, top = 0, 2**stored - 1
+    assert shown(tmp_path / "x.dcm") == pytest.approx((meant - low) / (top - low) * 255, abs=0.51)
+
+
+@pytest.mark.parametrize(("stored", "high"), [(12, 7), (12, 0), (12, 16), (8, 6), (8, 31)])
+def test_a_highest_bit_that_cannot_be_is_refused(tmp_path, stored, high):
+    write_dicom(tmp_path / "x.dcm", DEEP, bits=stored, HighBit=high)
+    with pytest.raises(MirstError, match=f"HighBit is {high}, where {stored} of 16 bits are stored; HighBit must be"):
+        shown(tmp_path / "x.dcm")
+
+
+def test_where_all_bits_are_stored_the_highest_one_does_not_matter(tmp_path):
+    write_dicom(tmp_path / "x.dcm", RAMP, HighBit=0)
+    assert np.array_equal(shown(tmp_path / "x.dcm"), RAMP)
+
+
 def table(bits, first, entries, words=True):
     data = np.asarray(entries, dtype="<u2" if words else np.uint8).tobytes()
     return item(LUTDescriptor=[len(entries) % 2**16, first, bits], LUTData=data)
@@ -191,6 +223,74 @@ def test_a_table_as_pydicom_looks_it_up(tmp_path):
     write_dicom(tmp_path / "x.dcm", DEEP, bits=12, VOILUTSequence=[table(16, 100, entries)])
     theirs = apply_voi(DEEP, pydicom.dcmread(tmp_path / "x.dcm"))
     assert shown(tmp_path / "x.dcm") == pytest.approx(theirs / 65535 * 255, abs=0.51)
+
+
+FIRST = {
+    "signed": ({"PixelRepresentation": 1}, -1000, 64536),
+    "signed, as such": ({"PixelRepresentation": 1}, -1000, -1000),
+    "rescaled": ({"RescaleIntercept": -1000, "RescaleSlope": 1}, -1000, 64536),
+    "rescaled upside down": ({"RescaleIntercept": 1000, "RescaleSlope": -1}, -3000, 62536),
+    "never below 0": ({}, 40000, 40000),
+    "rescaled above 0": ({"RescaleIntercept": 36000, "RescaleSlope": 1}, 36000, 36000),
+}
+
+
+def signed_table(first, entries):
+    return item_of("SS" if first < 0 else "US", [len(entries), first, 12], np.asarray(entries, "<u2").tobytes())
+
+
+def item_of(form, descriptor, data):
+    made = Dataset()
+    made.add_new("LUTDescriptor", form, descriptor)
+    made.add_new("LUTData", "OW", data)
+    return made
+
+
+@pytest.mark.parametrize("kind", FIRST)
+def test_the_first_value_of_a_table_is_signed_where_values_may_be(tmp_path, kind):
+    """C.11.2.1.1. The oracle looks up each value by itself."""
+    fields, first, written = FIRST[kind]
+    entries = np.round(CURVE * 4095).astype(int)
+    pixels = DEEP + 39000 if kind == "never below 0" else DEEP
+    pixels = (DEEP.astype(np.int16) - 2000).view(np.uint16) if kind.startswith("signed") else pixels
+    slope, intercept = fields.get("RescaleSlope", 1), fields.get("RescaleIntercept", 0)
+    meant = (pixels.view(np.int16) if kind.startswith("signed") else pixels).astype(int) * slope + intercept
+    bits = 12 if "RescaleSlope" in fields else 16
+    write_dicom(tmp_path / "x.dcm", pixels, bits=bits, VOILUTSequence=[signed_table(written, entries)], **fields)
+    expected = [[entries[min(max(v - first, 0), 2999)] for v in row] for row in meant.tolist()]
+    assert len(np.unique(expected)) > 50
+    assert shown(tmp_path / "x.dcm") == pytest.approx(np.array(expected) / 4095 * 255, abs=0.51)
+
+
+@pytest.mark.parametrize("written", [64536, -1000])
+def test_the_first_value_of_a_modality_table_is_signed_as_the_pixels(tmp_path, written):
+    entries = np.round(CURVE * 4095).astype(int)
+    pixels = DEEP.astype(np.int16) - 2000
+    write_dicom(tmp_path / "x.dcm", pixels.view(np.uint16), bits=16, PixelRepresentation=1,
+                ModalityLUTSequence=[signed_table(written, entries)])  # fmt: skip
+    expected = entries[(pixels.astype(int) + 1000).clip(0, 2999)]
+    assert shown(tmp_path / "x.dcm") == pytest.approx(expected / 4095 * 255, abs=0.51)
+
+
+DAMAGED = {
+    "no descriptor": ({"VOILUTSequence": [Dataset()]}, "has no LUTDescriptor of three numbers"),
+    "two numbers": (
+        {"VOILUTSequence": [item(LUTDescriptor=[4, 0], LUTData=b"\0" * 8)]},
+        "has no LUTDescriptor of three",
+    ),
+    "no entries": ({"VOILUTSequence": [item(LUTDescriptor=[4, 0, 16])]}, "look-up table is empty"),
+    "no modality descriptor": ({"ModalityLUTSequence": [Dataset()]}, "has no LUTDescriptor of three numbers"),
+    "no palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "no RedPaletteColorLookupTableDescriptor of three"),
+    "two kinds": ({"PhotometricInterpretation": ["MONOCHROME2", "RGB"]}, "several photometric interpretations, MONO"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_elements_are_named(tmp_path, kind):
+    fields, words = DAMAGED[kind]
+    write_dicom(tmp_path / "x.dcm", RAMP, **fields)
+    with pytest.raises(MirstError, match=words):
+        shown(tmp_path / "x.dcm")
 
 
 def test_bytes_in_a_table(tmp_path):

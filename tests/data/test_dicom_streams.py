@@ -184,3 +184,23 @@ def test_a_frame_larger_than_the_header_is_refused_before_it_is_decoded(name, tm
 def test_a_frame_cut_in_its_header_is_refused(frame):
     with pytest.raises(ValueError, match="no complete header"):
         frame_size(frame)
+
+
+def test_unused_low_bits_of_run_lengths_are_dropped(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 4096, (8, 12)).astype(np.uint16)
+    deep[0, :2] = 0, 4095
+    write_dicom(tmp_path / "x.dcm", deep << 4, bits=16)
+    dataset = read(tmp_path / "x.dcm")
+    dataset.compress(pydicom.uid.RLELossless)
+    dataset.BitsStored = 12
+    dataset.save_as(tmp_path / "x.dcm")
+    assert gray(tmp_path / "x.dcm") == pytest.approx(deep / 4095 * 255, abs=0.51)
+
+
+def test_a_codestream_with_another_highest_bit_is_refused(tmp_path):
+    dataset = read(shipped("693_J2KI.dcm"))
+    assert (dataset.BitsStored, dataset.HighBit) == (14, 13)
+    dataset.HighBit = 15
+    dataset.save_as(tmp_path / "x.dcm")
+    with pytest.raises(MirstError, match="HighBit is 15, where 14 of 16 bits are stored; HighBit must be 13"):
+        gray(tmp_path / "x.dcm")

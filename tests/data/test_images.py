@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mirst.data import ImageFile, decode, letterbox, load_images
+from mirst.data import ImageFile, decode, letterbox, load_images, picture_count
 from mirst.errors import MirstError
 
 
@@ -90,3 +90,33 @@ def test_a_strip_that_would_fill_the_memory_when_squared_is_named(tmp_path):
     Image.new("L", (2, 20_000)).save(tmp_path / "strip.png")
     with pytest.raises(MirstError, match=r"strip\.png is 2 x 20000"):
         decode(ImageFile(tmp_path / "strip.png"))
+
+
+PAGED = ["tiff", "gif", "png", "webp", "mpo"]
+
+
+def save_pages(path, form, count):
+    rng = np.random.default_rng(count)
+    pages = [Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)) for _ in range(count)]
+    pages[0].save(path, form, **({"save_all": True, "append_images": pages[1:]} if count > 1 else {}))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("form", PAGED)
+def test_pages_and_frames_are_counted(tmp_path, form, count):
+    save_pages(tmp_path / "x.png", form, count)
+    assert picture_count(ImageFile(tmp_path / "x.png")) == count
+
+
+@pytest.mark.parametrize("form", ["tiff", "gif"])
+def test_pages_behind_a_damaged_one_are_not_counted(tmp_path, form):
+    save_pages(tmp_path / "x.png", form, 3)
+    content = (tmp_path / "x.png").read_bytes()
+    (tmp_path / "x.png").write_bytes(content[: len(content) * 2 // 3])
+    assert picture_count(ImageFile(tmp_path / "x.png")) in (1, 2)
+
+
+def test_other_files_are_one_picture(phantoms, tmp_path):
+    (tmp_path / "x.png").write_text("none")
+    assert picture_count(ImageFile(tmp_path / "x.png")) == 1
+    assert {picture_count(ImageFile(path)) for path in phantoms.glob("*/*.png")} == {1}

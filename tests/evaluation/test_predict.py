@@ -1,10 +1,12 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pydicom
 import pytest
 import torch
+from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 
 from mirst.data import ImageFile, load_images
@@ -63,7 +65,7 @@ def test_left_out_files_are_told(checkpoint, phantoms, tmp_path):
     told = []
     predict(checkpoint[0], [tmp_path / "data"], tell=told.append)
     assert told == [
-        "1 file(s) in the folders are left out, being masks or no images by their names: "
+        "1 file(s) in the folders are left out, as masks by their names or as files of no format that is read: "
         f"{tmp_path / 'data' / 'readme.txt'}"
     ]
 
@@ -78,3 +80,22 @@ def test_table_and_document_hold_the_same(checkpoint, phantoms):
     for row, one in zip(table.to_dict("records"), document["predictions"], strict=True):
         assert (row["image"], row["answer"], None) == (one["image"], one["answer"], one["frame"])
         assert [row[f"probability of {name}"] for name in one["probabilities"]] == list(one["probabilities"].values())
+
+
+def test_pages_and_few_gray_levels_are_remarked(checkpoint, phantoms, tmp_path):
+    with Image.open(sorted(phantoms.glob("*/*.png"))[0]) as opened:
+        page = opened.convert("L")
+    page.save(tmp_path / "pages.tif", save_all=True, append_images=[page.rotate(90)])
+    page.point(lambda value: value // 64 * 64).save(tmp_path / "few.png")
+    page.save(tmp_path / "whole.png")
+    card, (few, pages, whole) = predict(
+        checkpoint[0], [tmp_path / name for name in ("few.png", "pages.tif", "whole.png")]
+    )
+    levels = f"keeps only {few.few_levels} of 256 gray levels"
+    assert few.few_levels <= 4
+    assert few.remarks(replace(card, value_range=None)) == [f"{levels}; check that it was saved with all of them"]
+    assert few.remarks(replace(card, value_range=(0.0, 4095.0))) == [
+        f"{levels}; compare its values with 0 to 4095, the range in the model's card"
+    ]
+    assert pages.remarks(card) == ["holds 2 pages or frames; only the first is read"]
+    assert whole.remarks(card) == []

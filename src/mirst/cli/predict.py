@@ -45,12 +45,8 @@ def predict(
     elif json_file is not None:
         write_text(json_file, f"{document}\n")
     for one in predictions:
-        if one.few_levels is not None:
-            typer.echo(
-                f"mirst: {plain(one.name)} keeps only {one.few_levels} of 256 gray levels; compare its values with the "
-                "range in the model's card",
-                err=True,
-            )
+        for remark in one.remarks(card):
+            typer.echo(f"mirst: {plain(one.name)} {remark}", err=True)
     if STDOUT in (csv_file, json_file):
         return
     if csv_file is None and json_file is None:

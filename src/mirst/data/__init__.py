@@ -6,7 +6,7 @@ from mirst.data.cache import CarriedImages, PreparedImages, prepare_images
 from mirst.data.curate import ConflictRule, assign_groups, relabel, settle
 from mirst.data.folds import FOLDS, VAL_FRACTION, Fold, make_folds, split_validation, warn_of_folds
 from mirst.data.image_files import find_images
-from mirst.data.images import decode, letterbox, load_images, with_shared_range
+from mirst.data.images import decode, letterbox, load_images, picture_count, with_shared_range
 from mirst.data.inspection import few_levels
 from mirst.data.intensity import ValueRange
 from mirst.data.phantom import make_phantom, write_phantoms
@@ -37,6 +37,7 @@ __all__ = [
     "load_images",
     "make_folds",
     "make_phantom",
+    "picture_count",
     "positive_class",
     "prepare_images",
     "read_dataset",

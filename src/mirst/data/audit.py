@@ -57,8 +57,10 @@ class Audit:
         return dict(counts)
 
     def remarks(self) -> list[str]:
-        """What one should know before a run, in sentences: images that look like masks, lost gray levels, the notes."""
-        return [*self._mask_warnings(), *(f"WARNING: {one}" for one in self.range_warnings()), *self.notes]
+        """What one should know before a run, in sentences: images that look like masks, pages that are not read, lost
+        gray levels, the notes."""
+        warnings = [*self._mask_warnings(), *self._page_warnings(), *self.range_warnings()]
+        return [*(f"WARNING: {one}" for one in warnings), *self.notes]
 
     def range_warnings(self) -> list[str]:
         """Sentences about images that lost gray levels or are shown in another range than the others."""
@@ -70,8 +72,18 @@ class Audit:
             return []
         look = "1 image looks like a mask" if len(masks) == 1 else f"{len(masks)} images look like masks"
         return [
-            f"WARNING: {look}, with two gray levels: {listed(masks)}. Remove every mask, or put the word mask into its "
+            f"{look}, with two gray levels: {listed(masks)}. Remove every mask, or put the word mask into its "
             "file name."
+        ]
+
+    def _page_warnings(self) -> list[str]:
+        names = [f"{self.records[number].name} ({count})" for number, count in self.found.pictures.items()]
+        if not names:
+            return []
+        holds = "1 file holds" if len(names) == 1 else f"{len(names)} files hold"
+        return [
+            f"{holds} several pages or frames, of which only the first is read: {listed(names)}. Save every "
+            "page that is an image of its own as a file."
         ]
 
     def summary(self) -> list[str]:

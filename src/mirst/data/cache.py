@@ -16,7 +16,7 @@ from mirst.data.record import ImageFile
 from mirst.errors import MirstError
 from mirst.files import cache_folder
 
-VERSION = 3
+VERSION = 4
 """Of the preparation; a change of it makes every cache stale."""
 
 

@@ -9,28 +9,34 @@ from PIL import Image, ImageOps
 
 from mirst.data.intensity import Intensity, ValueRange, Values
 from mirst.data.pictures import open_picture
+from mirst.data.tiff_layout import PHOTOMETRIC, SAMPLE_FORMAT, bits_of, in_planes, unread
 
-PHOTOMETRIC, SAMPLE_FORMAT = 262, 339
-"""TIFF tags. Pillow inverts WhiteIsZero for 8 bits alone, and mistakes the sign of unsigned 32 and signed 8 bits."""
-COLOUR = ("RGB;16", "RGBA;16")
+COLOUR = ("RGB;16", "RGBA;16", "RGBX;16", "RGBa;16")
 """Pillow's names of 16-bit layouts, less the byte order: of each value it keeps one byte."""
 
 
 def deep_values(path: Path) -> Values | None:
     """The numbers of a picture of more than 8 bits a channel, upright; `None` for one that Pillow reads whole.
 
+    Pillow inverts WhiteIsZero for 8 bits alone, and mistakes the sign of unsigned 32 and signed 8 bits.
+
     Raises:
-        MirstError: as `open_picture`.
+        MirstError: as `open_picture`, or a TIFF that Pillow would cut down to 8 bits.
     """
     with open_picture(path) as image:
         layout, order = _layout(image)
+        tags = getattr(image, "tag_v2", {})
+        deep = bool(tags) and max(bits_of(tags)) > 8
+        if deep and in_planes(tags):
+            raise unread(path, tags)
         if layout in COLOUR:
             return _colour(path, layout, order)
         if layout == "LA;16":
             return _gray_alpha(image)
-        tags = getattr(image, "tag_v2", {})
         signed_bytes = image.mode == "L" and tags.get(SAMPLE_FORMAT) == (2,)
         if not (image.mode.startswith(("I", "F")) or signed_bytes):
+            if deep:
+                raise unread(path, tags)
             return None
         key = image.info.get("transparency")
         stated = Intensity("16 bits", ValueRange(0, 65535)) if image.format == "PPM" and image.mode == "I" else None
@@ -58,14 +64,18 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _colour(path: Path, layout: str, order: str) -> Values:
-    """Pillow keeps the first byte of each value when it is told that the file is big-endian, else the second."""
-    first, second = (_reread(path, layout + byte) for byte in "BL")
+    """Pillow keeps the first byte of each value when it is told that the file is big-endian, else the second.
+
+    It divides the colours of RGBa, which are multiplied by alpha, unless it is told that they are RGBA.
+    """
+    first, second = (_reread(path, layout.replace("a", "A") + byte) for byte in "BL")
     high, low = (first, second) if order == "B" else (second, first)
     pixels = high.astype(np.uint16) * 256 + low
     with open_picture(path) as image:
         key = image.info.get("transparency")
     hidden = None if key is None else (pixels[..., :3] == np.asarray(key)).all(axis=-1)
-    return Values(_on_black(pixels[..., :3], pixels[..., 3:]), hidden=hidden)
+    colours, alpha = pixels[..., :3], pixels[..., 3:]
+    return Values(colours if layout == "RGBa;16" else _on_black(colours, alpha), hidden=hidden)
 
 
 def _reread(path: Path, layout: str) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirst.data.dicom_display import display
-from mirst.data.dicom_streams import extra_could_read, missing_extra, plugin, require_declared_sizes
+from mirst.data.dicom_streams import bit_shift, extra_could_read, missing_extra, plugin, require_declared_sizes
 from mirst.data.intensity import Values
 from mirst.data.pictures import MAX_SIDE
 from mirst.data.record import Stamp, file_stamp
@@ -93,6 +93,7 @@ def _read_frames(path: Path, stamp: Stamp) -> NDArray[Any]:
     dataset = _read_dataset(path, stamp)
     with _reading(path):
         count = _require_bounded(dataset, path.stat().st_size)
+        _require_one_photometric(dataset)
         require_declared_sizes(dataset, count)
         frames = _decoded(path, dataset)
         frames = frames if count > 1 else frames[None]
@@ -104,13 +105,15 @@ def _read_frames(path: Path, stamp: Stamp) -> NDArray[Any]:
 def _decoded(path: Path, dataset: Any) -> NDArray[Any]:
     from pydicom.pixels import pixel_array
 
-    choice = plugin(path, dataset)
+    choice, shift = plugin(path, dataset), bit_shift(dataset)
+    options: dict[str, Any] = {"bits_stored": int(dataset.BitsStored) + shift} if shift else {}
     try:
-        return np.asarray(pixel_array(dataset, decoding_plugin=choice))
+        frames = np.asarray(pixel_array(dataset, decoding_plugin=choice, **options))
     except Exception as error:
         if extra_could_read(dataset):
             raise missing_extra(path, dataset) from error
         raise
+    return frames >> shift if shift else frames
 
 
 @lru_cache(maxsize=2)
@@ -162,6 +165,12 @@ def _require_bounded(dataset: Any, size: int) -> int:
             f"are read, {MAX_FRAME} pixels a frame, {MAX_SIDE} a side"
         )
     return frames
+
+
+def _require_one_photometric(dataset: Any) -> None:
+    stated = dataset.get("PhotometricInterpretation")
+    if stated is not None and not isinstance(stated, str):
+        raise ValueError(f"it states several photometric interpretations, {', '.join(map(str, stated))}")
 
 
 def _cropped(dataset: Any, frame: NDArray[Any]) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,23 +68,23 @@ def _shown(header: _Header, stored: NDArray[Any], bits: int) -> tuple[NDArray[An
     """Through the modality's values to those of the window or table; the stated range."""
     table = header.get("ModalityLUTSequence")
     slope, intercept = header.number("RescaleSlope") or 1.0, header.number("RescaleIntercept") or 0.0
+    signed = int(header.dataset.get("PixelRepresentation") or 0) * 2 ** (bits - 1)
+    ends = sorted(end * slope + intercept for end in (-signed, 2**bits - 1 - signed))
     if table:
-        values = _looked_up(stored, *_table(header.dataset, table[0]))
+        values = _looked_up(stored, _table(header.dataset, table[0], signed > 0))
     else:
         values = stored if (slope, intercept) == (1, 0) else stored * slope + intercept
-    if table := header.get("VOILUTSequence"):
-        first, entries = _table(header.dataset, table[0])
-        full = _full(int(table[0].LUTDescriptor[2]), int(entries.max()))
-        return _looked_up(values, first, entries), Intensity("VOI LUT", ValueRange(0, full))
+    if tables := header.get("VOILUTSequence"):
+        voi = _table(header.dataset, tables[0], not table and ends[0] < 0)
+        full = _full(voi.bits, int(voi.entries.max()))
+        return _looked_up(values, voi), Intensity("VOI LUT", ValueRange(0, full))
     if window := _window(header):
         low, high, sigmoid = window
         if sigmoid and high > low:
             values = low + (high - low) * expit(4 * (values - (low + high) / 2) / (high - low))
         return values, Intensity("window", ValueRange(low, high))
-    if bits > 8 or header.get("ModalityLUTSequence"):
+    if bits > 8 or table:
         return values, None
-    signed = int(header.dataset.PixelRepresentation) * 2 ** (bits - 1)
-    ends = sorted(end * slope + intercept for end in (-signed, 2**bits - 1 - signed))
     return values, Intensity(_bits(bits), ValueRange(*ends))
 
 
@@ -111,32 +111,54 @@ def _window(header: _Header) -> tuple[float, float, bool] | None:
     return centre - width / 2, centre + width / 2, function == "SIGMOID"
 
 
-def _table(dataset: Any, item: Any) -> tuple[int, NDArray[Any]]:
-    """First value mapped, and the entries (C.11.1.1, C.11.2.1.1). pydicom's own look-up fails for 12-bit
-    modality tables and for tables of more than 256 entries of 8 bits."""
-    count, first, bits = (int(value) for value in item.LUTDescriptor)
-    count = count or 2**16
-    data = item.LUTData
+class _Table(NamedTuple):
+    first: int
+    """The value that the first entry shows."""
+    entries: NDArray[Any]
+    bits: int
+    """Of an entry, as declared."""
+
+
+def _table(dataset: Any, item: Any, signed: bool) -> _Table:
+    """A look-up table (C.11.1.1, C.11.2.1.1). pydicom's own look-up fails for 12-bit
+    modality tables and for tables of more than 256 entries of 8 bits.
+
+    Args:
+        signed: the values that it maps may lie below 0, so that its first one is a signed number.
+    """
+    count, first, bits = _descriptor(item, "LUTDescriptor")
+    if signed and first >= 2**15:
+        first -= 2**16
+    data = item.get("LUTData")
     if isinstance(data, bytes):
         order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
         packed = bits <= 8 and len(data) < 2 * count
         data = np.frombuffer(data, np.uint8 if packed else f"{order}u2")
-    entries = np.atleast_1d(np.asarray(data, dtype=np.uint16))[:count]
+    entries = np.atleast_1d(np.asarray([] if data is None else data, dtype=np.uint16))[:count]
     if not entries.size:
         raise ValueError("its look-up table is empty")
-    return first, entries
+    return _Table(first, entries, bits)
 
 
-def _looked_up(values: NDArray[Any], first: int, entries: NDArray[Any]) -> NDArray[Any]:
-    places = np.rint(values.astype(np.float64) - first).clip(0, len(entries) - 1)
-    return np.asarray(entries[places.astype(np.intp)])
+def _descriptor(item: Any, name: str) -> tuple[int, int, int]:
+    """Number of entries, first value mapped, and bits of an entry."""
+    described = np.atleast_1d(item.get(name) or [])
+    if len(described) != 3:
+        raise ValueError(f"its look-up table has no {name} of three numbers")
+    count, first, bits = (int(value) for value in described)
+    return count or 2**16, first, bits
+
+
+def _looked_up(values: NDArray[Any], table: _Table) -> NDArray[Any]:
+    places = np.rint(values.astype(np.float64) - table.first).clip(0, len(table.entries) - 1)
+    return np.asarray(table.entries[places.astype(np.intp)])
 
 
 def _palette(dataset: Any, stored: NDArray[Any]) -> Values:
     from pydicom.pixels import apply_color_lut
 
-    count, first, bits = (int(value) for value in dataset.RedPaletteColorLookupTableDescriptor)
-    entries = apply_color_lut(np.arange(first, first + (count or 2**16)), dataset)
+    count, first, bits = _descriptor(dataset, "RedPaletteColorLookupTableDescriptor")
+    entries = apply_color_lut(np.arange(first, first + count), dataset)
     stated = Intensity("palette", ValueRange(0, _full(bits, int(entries[..., :3].max()))))
     return Values(apply_color_lut(stored, dataset)[..., :3], stated)
 

@@ -1,4 +1,4 @@
-"""Compressed pixel data of DICOM files: what decodes them, and whether they are as large as the header says."""
+"""Pixel data of DICOM files: where their bits are, what decodes them, whether they are as large as the header says."""
 
 import struct
 from pathlib import Path
@@ -48,6 +48,27 @@ def extra_could_read(dataset: Any) -> bool:
 
 def missing_extra(path: Path, dataset: Any) -> MirstError:
     return MirstError(f"{path} is compressed as {dataset.file_meta.TransferSyntaxUID.name}; install {EXTRA} to read it")
+
+
+def bit_shift(dataset: Any) -> int:
+    """How many unused bits lie below the stored ones (PS3.5, 8.1.1). pydicom takes them for none.
+
+    Raises:
+        ValueError: the stored bits do not fit below the highest one, or the file is compressed and its codestream
+            does not say where they are.
+    """
+    from pydicom.uid import RLELossless
+
+    stored, allocated = int(dataset.get("BitsStored") or 0), int(dataset.get("BitsAllocated") or 0)
+    high = dataset.get("HighBit")
+    if high is None or "PixelData" not in dataset or not 0 < stored < allocated or int(high) == stored - 1:
+        return 0
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not stored <= int(high) < allocated or (syntax.is_encapsulated and syntax != RLELossless):
+        raise ValueError(
+            f"its HighBit is {high}, where {stored} of {allocated} bits are stored; HighBit must be {stored - 1}"
+        )
+    return int(high) + 1 - stored
 
 
 def require_declared_sizes(dataset: Any, frames: int) -> None:

@@ -47,6 +47,20 @@ def intensity(file: ImageFile) -> Intensity:
     return EIGHT_BITS if values is None else values.intensity
 
 
+def picture_count(file: ImageFile) -> int:
+    """How many pages or frames a picture file holds, of which only the first is read; 1 for all other files.
+
+    Pages behind a damaged one are not counted.
+    """
+    if file_kind(file.path) is not Kind.PICTURE:
+        return 1
+    try:
+        with open_picture(file.path) as image:
+            return int(getattr(image, "n_frames", 1))
+    except MirstError:  # said by whoever decodes the first one
+        return 1
+
+
 def with_shared_range(files: Sequence[ImageFile]) -> list[ImageFile]:
     """The files, those without a `value_range` with the one that is fit for all images that state none.
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from mirst.data.cache import content_key
-from mirst.data.images import Pixels, decode, intensity, shared_range
+from mirst.data.images import Pixels, decode, intensity, picture_count, shared_range
 from mirst.data.intensity import Intensity, ValueRange
 from mirst.data.record import ImageFile
 from mirst.data.similarity import Pair, describe_all, find_pairs
@@ -20,7 +20,7 @@ from mirst.files import cache_folder, write_text
 
 FINDINGS = "inspection.json"
 """Of a prepared folder."""
-VERSION = 3
+VERSION = 4
 """Of the inspection; a change of it makes every remembered one stale."""
 WORKING_SIDE = 320
 """Longest side at which images are compared; larger ones are reduced to it."""
@@ -55,6 +55,8 @@ class Inspection:
     """Images of fewer than `FEW_LEVELS` gray levels, and how many they keep."""
     two_level: list[int] = field(default_factory=list)
     """Images of two gray levels, as masks have; not known of folders prepared by earlier versions."""
+    pictures: dict[int, int] = field(default_factory=dict)
+    """Files of several pages or frames, of which the first is read, and how many; not known of such folders either."""
 
 
 _JSON = TypeAdapter(Inspection)
@@ -135,6 +137,7 @@ def _restricted(found: Inspection, chosen: Sequence[int]) -> Inspection:
         intensities={at[i]: one for i, one in found.intensities.items() if i in at},
         value_range=found.value_range,
         few_levels={at[i]: count for i, count in found.few_levels.items() if i in at},
+        pictures={at[i]: count for i, count in found.pictures.items() if i in at},
     )
 
 
@@ -157,6 +160,7 @@ def _look(files: Sequence[ImageFile]) -> Inspection:
         unreadable=dict(sorted((unreadable | found.unreadable).items())),
         intensities={number: one for number, one in intensities.items() if number not in found.unreadable},
         value_range=shared or (given[0] if given else None),
+        pictures={number: count for number, file in readable if (count := picture_count(file)) > 1},
     )
 
 

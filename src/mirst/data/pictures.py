@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from mirst.data.tiff_layout import tags_of, unread
 from mirst.errors import MirstError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
@@ -40,7 +41,8 @@ def open_picture(path: Path, max_side: int = MAX_SIDE) -> Iterator[Image.Image]:
     Whatever damage the block meets is said in the sentence too.
 
     Raises:
-        MirstError: no file, no picture of `FORMATS`, a damaged one, or one too large to be safe.
+        MirstError: no file, no picture of `FORMATS`, a TIFF of another layout, a damaged picture, or one too large
+            to be safe.
     """
     try:
         with warnings.catch_warnings(), _Metered(path) as file:
@@ -53,7 +55,7 @@ def open_picture(path: Path, max_side: int = MAX_SIDE) -> Iterator[Image.Image]:
     except MirstError:
         raise
     except UnidentifiedImageError as error:
-        raise MirstError(f"{path} is no sound file of {', '.join(FORMATS)}; repair or remove it") from error
+        raise _unidentified(path) from error
     except UNREADABLE as error:
         raise MirstError(f"cannot read {path} as an image ({error}); repair or remove it") from error
 
@@ -76,6 +78,17 @@ class _Metered(io.BufferedReader):
         if min(self.left, self.exif_left) < 0:
             raise OSError("its tags take far more than the file holds")
         return content
+
+
+def _unidentified(path: Path) -> MirstError:
+    try:
+        with warnings.catch_warnings(), _Metered(path) as file:
+            warnings.simplefilter("error", UserWarning)  # damaged tags, which Pillow skips
+            if tags := tags_of(file):
+                return unread(path, tags)
+    except (*UNREADABLE, UserWarning):
+        pass
+    return MirstError(f"{path} is no sound file of {', '.join(FORMATS)}; repair or remove it")
 
 
 def _require_sides(path: Path, image: Image.Image, max_side: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from mirst.data import decode, few_levels, find_images, load_images
+from mirst.data import ValueRange, decode, few_levels, find_images, load_images, picture_count
 from mirst.errors import MirstError, plain
 from mirst.evaluation.judge import decide, logits_of
 from mirst.nn import ModelCard, load_model
@@ -31,10 +31,24 @@ class Prediction:
     """Of the positive class."""
     few_levels: int | None = None
     """Gray levels that the image keeps, where these are so few that some may be lost."""
+    pictures: int = 1
+    """Pages or frames of a picture file, of which only the first is read."""
 
     @property
     def name(self) -> str:
         return str(self.image) if self.frame is None else f"{self.image}#{self.frame}"
+
+    def remarks(self, card: ModelCard) -> list[str]:
+        """What one should know of the image, in parts of sentences that follow its name; often there is none."""
+        remarks = []
+        if self.pictures > 1:
+            remarks.append(f"holds {self.pictures} pages or frames; only the first is read")
+        if self.few_levels is not None:
+            check = "check that it was saved with all of them"
+            if card.value_range is not None:
+                check = f"compare its values with {ValueRange(*card.value_range)}, the range in the model's card"
+            remarks.append(f"keeps only {self.few_levels} of 256 gray levels; {check}")
+        return remarks
 
 
 def predict(
@@ -55,7 +69,10 @@ def predict(
     files, left_out = find_images(images)
     if left_out:
         names = ", ".join(map(str, left_out[:3])) + (", ..." if len(left_out) > 3 else "")
-        tell(f"{len(left_out)} file(s) in the folders are left out, being masks or no images by their names: {names}")
+        tell(
+            f"{len(left_out)} file(s) in the folders are left out, as masks by their names or as files of no format "
+            f"that is read: {names}"
+        )
     positive = card.classes.index(card.positive)
     predictions: list[Prediction] = []
     for begin in range(0, len(files), BATCH_SIZE):
@@ -68,7 +85,13 @@ def predict(
         columns = answers.tolist(), logits.softmax(1).tolist(), score.sigmoid().tolist()
         predictions += [
             Prediction(
-                file.path, file.item, card.classes[answer], tuple(probabilities), probability, few_levels(decode(file))
+                file.path,
+                file.item,
+                card.classes[answer],
+                tuple(probabilities),
+                probability,
+                few_levels(decode(file)),
+                picture_count(file),
             )
             for file, answer, probabilities, probability in zip(part, *columns, strict=True)
         ]
