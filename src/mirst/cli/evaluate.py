@@ -89,6 +89,7 @@ def evaluate(
     if attack and suite is not Suite.paper:
         raise MirstError(f"--attack and --suite {suite} exclude each other; leave one out")
     radii = parse_eps(eps or "5/255") if strong else []
+    _require_effect(override or [], [model, *([source] if source else [])])
     if Path(model).is_dir():
         if source or attack or out or stand_in or draws != 1:
             raise MirstError(
@@ -107,6 +108,21 @@ def evaluate(
             _strong(opened, card, data, cast("SuiteName", suite.value), radii, twin, layers, draws, out)
         else:
             _weak(opened, card, data, suite, attack or ["fgsm", "pgd", "cw"], out)
+
+
+def _require_effect(override: list[str], models: list[str]) -> None:
+    """Raises `MirstError` for a setting that would change nothing."""
+    from mirst.nn import is_factory
+    from mirst.study import load_spec, overridden
+
+    load_spec(None, override)
+    used = set() if Path(models[0]).is_dir() else {"training.fast"}
+    if any(is_factory(name) for name in models):
+        used |= {"data.size", "data.channels", "data.classes", "data.positive"}
+    for key in sorted(overridden(override) - used):
+        effect = f"only {', '.join(sorted(used))} can be set here" if used else "a study keeps its own settings"
+        brings = "the checkpoint brings its own" if key.startswith("data.") and used == {"training.fast"} else effect
+        raise MirstError(f"--set {key} has no effect on the evaluation of {models[0]}: {brings}; leave it out")
 
 
 @stops_in_order("the same command goes on with the trials that are left")
@@ -163,21 +179,30 @@ def _rounded(value: float) -> str:
 
 @contextmanager
 def _shown() -> Iterator[tuple["Tell", list[str]]]:
-    """Shows progress, and prints what the checks of the model warn of; gives the place to tell and those sentences."""
+    """Shows progress, and prints once what the data and the checks of the model warn of.
+
+    Gives the place to tell, and the sentences about the model.
+    """
     from rich.console import Console
 
-    from mirst.evaluation import ModelWarning
+    from mirst.evaluation import DataWarning, ModelWarning
     from mirst.evaluation_display import EvaluationDisplay
 
     flaws: list[str] = []
+    left_out: set[str] = set()
     with warnings.catch_warnings(), EvaluationDisplay(Console(stderr=True)) as display:
         warnings.simplefilter("always", ModelWarning)
+        warnings.simplefilter("always", DataWarning)
         show = warnings.showwarning
 
         def told(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, ModelWarning):
                 flaws.append(str(message))
                 typer.echo(f"MODEL: {message}.")
+            elif issubclass(category, DataWarning):
+                if str(message) not in left_out:
+                    typer.echo(f"Data: {message}.")
+                left_out.add(str(message))
             else:
                 show(message, category, *place, **more)
 
