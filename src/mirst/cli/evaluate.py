@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from mirst.cli.evaluation_input import require_effect, require_folder
 from mirst.cli.options import JobsOption, SetOption, TrustOption
 from mirst.cli.stop import stops_in_order
 from mirst.errors import MirstError
@@ -89,7 +90,7 @@ def evaluate(
     if attack and suite is not Suite.paper:
         raise MirstError(f"--attack and --suite {suite} exclude each other; leave one out")
     radii = parse_eps(eps or "5/255") if strong else []
-    _require_effect(override or [], [model, *([source] if source else [])])
+    require_effect(override or [], [model, *([source] if source else [])])
     if Path(model).is_dir():
         if source or attack or out or stand_in or draws != 1:
             raise MirstError(
@@ -100,6 +101,8 @@ def evaluate(
         return
     if data is None:
         raise MirstError("name the images to evaluate on with --data PATH")
+    if out is not None:
+        require_folder(out, [data, *map(Path, (model, source or model))])
     with plainly(not load_spec(None, override or []).training.fast):
         opened, card = _open(model, data, override or [], trust)
         if strong:
@@ -108,21 +111,6 @@ def evaluate(
             _strong(opened, card, data, cast("SuiteName", suite.value), radii, twin, layers, draws, out)
         else:
             _weak(opened, card, data, suite, attack or ["fgsm", "pgd", "cw"], out)
-
-
-def _require_effect(override: list[str], models: list[str]) -> None:
-    """Raises `MirstError` for a setting that would change nothing."""
-    from mirst.nn import is_factory
-    from mirst.study import load_spec, overridden
-
-    load_spec(None, override)
-    used = set() if Path(models[0]).is_dir() else {"training.fast"}
-    if any(is_factory(name) for name in models):
-        used |= {"data.size", "data.channels", "data.classes", "data.positive"}
-    for key in sorted(overridden(override) - used):
-        effect = f"only {', '.join(sorted(used))} can be set here" if used else "a study keeps its own settings"
-        brings = "the checkpoint brings its own" if key.startswith("data.") and used == {"training.fast"} else effect
-        raise MirstError(f"--set {key} has no effect on the evaluation of {models[0]}: {brings}; leave it out")
 
 
 @stops_in_order("the same command goes on with the trials that are left")

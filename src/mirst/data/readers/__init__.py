@@ -58,10 +58,10 @@ def read_dataset(
         on_remark: told in sentences which files of the data set were ignored, and which masks were left out.
 
     Raises:
-        MirstError: nothing there that is a data set, a class without images, fewer than two
-            classes, two classes that differ in letter case only, a class of `classes` or `labels` that
-            is not there, a label that `labels` forgets, a listed image that is missing, a class whose name no output can hold, two images
-        of one name.
+        MirstError: nothing there that is a data set, a class without images, fewer than two classes, two
+            classes that differ in letter case only, a class of `classes` or `labels` that is not there, a
+            label that `labels` forgets, a listed image that is missing, a class whose name no output can
+            hold, two images of one name.
     """
     root = Path(path)
     _require_readable(root)
@@ -151,7 +151,9 @@ def _require_distinct(labels: Iterable[str], root: Path) -> None:
     for label in sorted(labels):
         other = alike.setdefault(label.casefold(), label)
         if other != label:
-            raise MirstError(f"{root} has the classes {other} and {label}, which differ in letter case only; rename one")
+            raise MirstError(
+                f"{root} has the classes {other} and {label}, which differ in letter case only; rename one"
+            )
 
 
 def _uniform(records: list[Record], root: Path) -> list[Record]:
