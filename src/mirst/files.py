@@ -42,6 +42,22 @@ def atomic(path: str | Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def require_target(path: str | Path) -> None:
+    """Whether a file can be written to `path`, looked at before the work that it is to hold.
+
+    Raises:
+        MirstError: it is a folder, or its folder cannot be made or written.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise MirstError(f"{target} is a folder; name a file to write")
+    place = next((folder for folder in target.absolute().parents if folder.exists()), None)
+    if place is None or not place.is_dir():
+        raise MirstError(f"cannot write {target}, because {place} is not a folder; name another file")
+    if not os.access(place, os.W_OK):
+        raise MirstError(f"cannot write {target}, because {place} is write-protected; name another file")
+
+
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
     """Give a temporary folder beside `path` to fill; it becomes `path` when the block ends well.

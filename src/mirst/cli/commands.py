@@ -21,6 +21,7 @@ from mirst.cli.options import (
     TrackOption,
     TrustOption,
 )
+from mirst.cli.outputs import require_no_input, require_output
 from mirst.cli.predict import predict
 from mirst.cli.pretrain import pretrain_app, probe
 from mirst.cli.run import open_engine, run_and_report
@@ -84,6 +85,7 @@ def run(
 
     spec = load_spec(study, override or []).with_data(data)
     folder = out or spec.out or Path("results") / study.stem
+    require_no_input(folder, _inputs(spec, study))
     if dry_run and (quiet or json_lines or track is not None or engine != "local"):
         raise MirstError(
             "--dry-run measures on this machine and trains nothing to be told of; leave out --engine, --quiet, --json "
@@ -132,6 +134,7 @@ def train(
 
     spec = load_spec(study, [*(override or []), f"seeds=[{seed}]"]).with_data(data)
     entry = parse_defense(defense, drop_max)
+    require_output(out, (".safetensors",), _inputs(spec, study))
     result = train_one(
         spec,
         entry,
@@ -151,8 +154,10 @@ def export(
     trust: TrustOption = None,
 ) -> None:
     """Write a trained model in the format of other programs."""
-    from mirst.export import export_model
+    from mirst.export import SUFFIXES, export_model
 
+    if to in SUFFIXES:
+        require_output(out, SUFFIXES[to], [checkpoint])
     typer.echo(f"Exported: {export_model(checkpoint, to, out, trust)}")
 
 
@@ -170,6 +175,8 @@ def report(
 
     if len(folders) > 2 or (out is not None and len(folders) != 2):
         raise MirstError("report takes one results folder, or two to compare, with --out then naming the HTML file")
+    if out is not None:
+        require_output(out, (".html",), folders)
     page = write_report(folders[0]) if len(folders) == 1 else write_comparison(folders[0], folders[1], out, typer.echo)
     typer.echo(f"Report: {page}")
 
@@ -189,6 +196,8 @@ def compare(
 
     if not paper or len(folders) > 3:
         raise MirstError("compare judges the paper's three tables: add --paper and give at most three results folders")
+    if out is not None:
+        require_output(out, (".md",), folders)
     text = paper_comparison({number: read_results(folder) for number, folder in enumerate(folders, start=1)})
     if out is None:
         typer.echo(text)
@@ -217,6 +226,12 @@ app.command("app")(explorer)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(probe)
+
+
+def _inputs(spec: "StudySpec", study: Path | None) -> list[Path]:
+    """What a study reads."""
+    read = [study, spec.data.path, Path(spec.model.weights), *(source.path for source in spec.data.sources)]
+    return [path for path in read if path is not None]
 
 
 def _estimate(spec: "StudySpec", out: Path, jobs: int | None) -> None:

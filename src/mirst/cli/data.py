@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mirst.cli.outputs import require_no_input
+
 data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
 
 
@@ -17,6 +19,8 @@ def audit_data(
     from mirst.data import audit, read_for_audit, warn_of_folds
     from mirst.report import write_audit
 
+    if out:
+        require_no_input(out, paths)
     notes: list[str] = []
     findings = warn_of_folds(audit(read_for_audit(paths, notes.append), notes))
     for sentence in findings.summary():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from mirst.cli.evaluation_input import require_effect, require_folder
 from mirst.cli.options import JobsOption, SetOption, TrustOption
 from mirst.cli.stop import stops_in_order
 from mirst.errors import MirstError
@@ -89,6 +90,7 @@ def evaluate(
     if attack and suite is not Suite.paper:
         raise MirstError(f"--attack and --suite {suite} exclude each other; leave one out")
     radii = parse_eps(eps or "5/255") if strong else []
+    require_effect(override or [], [model, *([source] if source else [])])
     if Path(model).is_dir():
         if source or attack or out or stand_in or draws != 1:
             raise MirstError(
@@ -99,6 +101,8 @@ def evaluate(
         return
     if data is None:
         raise MirstError("name the images to evaluate on with --data PATH")
+    if out is not None:
+        require_folder(out, [data, *map(Path, (model, source or model))])
     with plainly(not load_spec(None, override or []).training.fast):
         opened, card = _open(model, data, override or [], trust)
         if strong:
@@ -163,21 +167,30 @@ def _rounded(value: float) -> str:
 
 @contextmanager
 def _shown() -> Iterator[tuple["Tell", list[str]]]:
-    """Shows progress, and prints what the checks of the model warn of; gives the place to tell and those sentences."""
+    """Shows progress, and prints once what the data and the checks of the model warn of.
+
+    Gives the place to tell, and the sentences about the model.
+    """
     from rich.console import Console
 
-    from mirst.evaluation import ModelWarning
+    from mirst.evaluation import DataWarning, ModelWarning
     from mirst.evaluation_display import EvaluationDisplay
 
     flaws: list[str] = []
+    left_out: set[str] = set()
     with warnings.catch_warnings(), EvaluationDisplay(Console(stderr=True)) as display:
         warnings.simplefilter("always", ModelWarning)
+        warnings.simplefilter("always", DataWarning)
         show = warnings.showwarning
 
         def told(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, ModelWarning):
                 flaws.append(str(message))
                 typer.echo(f"MODEL: {message}.")
+            elif issubclass(category, DataWarning):
+                if str(message) not in left_out:
+                    typer.echo(f"Data: {message}.")
+                left_out.add(str(message))
             else:
                 show(message, category, *place, **more)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mirst.cli.options import TrustOption
+from mirst.cli.outputs import require_output
 
 figure_app = typer.Typer(no_args_is_help=True, help="Draw the figures of the paper for a checkpoint and an image.")
 
@@ -13,6 +14,8 @@ CheckpointArgument = Annotated[Path, typer.Argument(help="A model.safetensors th
 ImageArgument = Annotated[Path, typer.Argument(help="An image file.")]
 LabelOption = Annotated[str | None, typer.Option("--label", help="Its class; what the model answers by default.")]
 FigureOption = Annotated[Path, typer.Option("--out", help="File to write, .png or .svg.")]
+
+FIGURES = (".png", ".svg")
 
 
 @figure_app.command("attacks")
@@ -27,6 +30,7 @@ def figure_attacks(
     from mirst.report import attacks_figure, read_subject, save_figure
     from mirst.study import parse_attacks
 
+    require_output(out, FIGURES, [checkpoint, image])
     subject = read_subject(checkpoint, image, label, trust)
     typer.echo(f"Figure: {save_figure(attacks_figure(subject, parse_attacks(['fgsm', 'pgd', 'cw'])), out)}")
 
@@ -43,5 +47,6 @@ def figure_residuals(
     from mirst.attacks import PGD
     from mirst.report import read_subject, residuals_figure, save_figure
 
+    require_output(out, FIGURES, [checkpoint, image])
     figure = residuals_figure(read_subject(checkpoint, image, label, trust), PGD(), "pgd")
     typer.echo(f"Figure: {save_figure(figure, out)}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mirst.cli.options import TrustOption
+from mirst.cli.outputs import require_output
 from mirst.errors import MirstError, plain
 
 STDOUT = Path("-")
@@ -32,8 +33,12 @@ def predict(
 
     if csv_file == json_file == STDOUT:
         raise MirstError("--csv - and --json - would mix on the standard output; name a file for one of them")
-    for file in (csv_file, json_file):
-        _require_no_input(file)
+    if csv_file is not None and json_file is not None and csv_file.absolute() == json_file.absolute():
+        raise MirstError(f"--csv and --json would both be written to {csv_file}; name another file for one of them")
+    for file, suffix in ((csv_file, ".csv"), (json_file, ".json")):
+        if file not in (None, STDOUT):
+            _require_no_image(file)
+            require_output(file, (suffix,), [checkpoint, *images])
     card, predictions = predict_images(checkpoint, images, trust, lambda line: typer.echo(f"mirst: {line}", err=True))
     if csv_file == STDOUT:
         typer.echo(harmless_table(prediction_table(card, predictions)).to_csv(index=False), nl=False)
@@ -60,10 +65,10 @@ def predict(
             typer.echo(f"{kind}: {file}")
 
 
-def _require_no_input(file: Path | None) -> None:
+def _require_no_image(file: Path) -> None:
     """A forgotten file name makes an image the value of the option."""
     from mirst.data.file_kind import SUFFIXES
 
     inputs = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
-    if file is not None and file.suffix.lower() in {*inputs, ".safetensors"}:
+    if file.suffix.lower() in {*inputs, ".safetensors"}:
         raise MirstError(f"{file} is named as the file to write the answers to; name a .csv or .json file there")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirst.cli.options import DataOption, SetOption
+from mirst.cli.outputs import require_output
 from mirst.cli.stop import GOES_ON, stops_in_order
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def _pretrain(method: "Method", data: list[Path], out: Path, overrides: list[str
     from mirst.study import load_spec, pretrain
 
     spec = load_spec(None, overrides)
+    require_output(out, (".safetensors",), [*data, Path(spec.model.weights)])
     pretrain(
         method,
         data,

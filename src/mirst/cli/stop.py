@@ -11,6 +11,8 @@ from mirst.errors import MirstError
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = 128 + signal.SIGINT
 """The exit code that typer makes of a KeyboardInterrupt."""
+MOMENT = 0.01
+"""Seconds."""
 GOES_ON = "the same command goes on from here"
 
 Handler = Callable[[int, Any], Any] | int | None
@@ -25,7 +27,9 @@ def stoppable() -> Iterator[None]:
     """In the block SIGINT and SIGTERM raise KeyboardInterrupt; the process then ends with exit code 130 or 143.
 
     An import that is interrupted may raise another exception, so whatever the block raises after a signal is taken
-    for its consequence, except a `MirstError` and an exit code of the command itself. Ignored signals stay ignored.
+    for its consequence, except a `MirstError` and an exit code of failure of the command itself. Where Python swallows
+    the KeyboardInterrupt, as in `__del__`, it is raised again a moment later; where other code does, the process still
+    ends with 130 or 143 after the block. Ignored signals stay ignored.
     """
     received: list[int] = []
 
@@ -37,7 +41,10 @@ def stoppable() -> Iterator[None]:
     mine = [number for number, handler in before.items() if handler != signal.SIG_IGN]
     _handle(dict.fromkeys(mine, stop))
     try:
-        yield
+        with _raised_again(stop):
+            yield
+            if received:
+                raise KeyboardInterrupt
     except BaseException as error:
         if not received or not _follows_a_signal(error):
             _handle(before)
@@ -58,9 +65,30 @@ def stops_in_order(then: str) -> Iterator[None]:
         raise Stopped(f"Stopped; {then}.") from None
 
 
+@contextmanager
+def _raised_again(stop: Callable[[int, Any], Any]) -> Iterator[None]:
+    """In the block a KeyboardInterrupt that Python cannot raise where it arises calls `stop` again a moment later."""
+    unraisable = sys.unraisablehook
+
+    def again(told: Any) -> None:
+        if isinstance(told.exc_value, KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, MOMENT)
+        else:
+            unraisable(told)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        sys.unraisablehook = unraisable
+
+
 def _follows_a_signal(error: BaseException) -> bool:
     if isinstance(error, SystemExit):
-        return error.code == INTERRUPTED
+        return error.code in (0, None, INTERRUPTED)
     return not isinstance(error, MirstError)
 
 

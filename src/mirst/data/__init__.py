@@ -10,7 +10,7 @@ from mirst.data.images import decode, letterbox, load_images, picture_count, wit
 from mirst.data.inspection import few_levels
 from mirst.data.intensity import ValueRange
 from mirst.data.phantom import make_phantom, write_phantoms
-from mirst.data.readers import READERS, read_dataset, read_datasets
+from mirst.data.readers import READERS, read_dataset, read_datasets, select_classes
 from mirst.data.record import ImageFile, Record, positive_class
 from mirst.data.travel import write_prepared
 
@@ -44,6 +44,7 @@ __all__ = [
     "read_datasets",
     "read_for_audit",
     "relabel",
+    "select_classes",
     "settle",
     "split_validation",
     "warn_of_folds",

@@ -8,6 +8,7 @@ from mirst.evaluation.judge import decide
 from mirst.evaluation.masking import Check, overall
 from mirst.evaluation.model_checks import ModelWarning, inspect_model
 from mirst.evaluation.on_folder import (
+    DataWarning,
     corrupt_on,
     distances_on,
     evaluate_on,
@@ -31,6 +32,7 @@ __all__ = [
     "SEVERITIES",
     "TRIAL",
     "Check",
+    "DataWarning",
     "Difference",
     "Distances",
     "Interval",

@@ -1,5 +1,7 @@
 """Models on data sets."""
 
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from mirst.data import (
     positive_class,
     prepare_images,
     read_dataset,
+    select_classes,
 )
 from mirst.data.batches import Batch
 from mirst.evaluation.corruptions import evaluate_corruptions
@@ -32,6 +35,10 @@ from mirst.metrics import METRICS, classification_metrics
 from mirst.nn import ModelCard, is_factory, load_factory, load_model
 
 BATCH_SIZE = 64
+
+
+class DataWarning(UserWarning):
+    """Images of a data set that an evaluation leaves out."""
 
 
 def named_rows(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
@@ -99,7 +106,8 @@ def evaluate_on(
 ) -> pd.DataFrame:
     """Outcome rows of a model on every image of a data set, clean and under each attack.
 
-    As all functions here, it warns of flaws of the model (`mirst.evaluation.model_checks`).
+    As all functions here, it warns of flaws of the model (`mirst.evaluation.model_checks`), and of classes of the data
+    set that the model does not have (`DataWarning`): their images are left out.
 
     Args:
         tell: as in `evaluate`, with the number of images.
@@ -194,10 +202,24 @@ def _positive(card: ModelCard) -> int:
 
 def _data(model: nn.Module, card: ModelCard, path: Path) -> tuple[list[Record], DataLoader[Batch]]:
     """The images that the card asks for, if the model takes them and has a logit for each class."""
-    known = [replace(record, value_range=card.value_range) for record in read_dataset(path, card.classes)]
+    found = read_dataset(path)
+    _warn_of_other_classes(found, card.classes)
+    known = [replace(record, value_range=card.value_range) for record in select_classes(found, card.classes, path)]
     records = assign_groups(known)
     images = prepare_images([record.file for record in records], card.size, card.channels)
     labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
     loader = batches(ImageSet(images.pixels, labels), BATCH_SIZE)
     require_classes(model, next(iter(loader))[0][:2], len(card.classes))
     return records, loader
+
+
+def _warn_of_other_classes(records: Sequence[Record], classes: Sequence[str]) -> None:
+    other = Counter(record.label for record in records if record.label not in classes)
+    if other:
+        counts = ", ".join(f"{name} ({count})" for name, count in sorted(other.items()))
+        one = other.total() == 1
+        warnings.warn(
+            f"{other.total()} image{' is' if one else 's are'} left out, because the model has no such class: {counts}",
+            DataWarning,
+            stacklevel=4,
+        )

@@ -12,7 +12,7 @@ from mirst.export.formats import to_onnx, to_safetensors, to_torch_export
 from mirst.export.monai_bundle import to_monai_bundle
 from mirst.nn import ModelCard, load_model, plainly
 
-__all__ = ["FORMATS", "export_model"]
+__all__ = ["FORMATS", "SUFFIXES", "export_model"]
 
 FORMATS: dict[str, Callable[[nn.Module, ModelCard, Path], None]] = {
     "onnx": to_onnx,
@@ -20,6 +20,9 @@ FORMATS: dict[str, Callable[[nn.Module, ModelCard, Path], None]] = {
     "safetensors": to_safetensors,
     "monai-bundle": to_monai_bundle,
 }
+
+SUFFIXES = {"onnx": (".onnx",), "torch-export": (".pt2",), "safetensors": (".safetensors",)}
+"""Of the files of each format; `monai-bundle` is a folder."""
 
 
 def export_model(checkpoint: Path, to: str, out: Path, trusted: str | None = None) -> Path:

@@ -10,7 +10,7 @@ from sklearn.metrics import brier_score_loss
 
 from mirst.report.confusion import attack_conditions
 from mirst.report.figures import as_png, data_uri
-from mirst.report.tables import of_defense
+from mirst.report.tables import of_defense, scored
 from mirst.study import Results
 
 BINS = 10
@@ -41,12 +41,12 @@ class Calibration:
 
 
 def calibrations(results: Results) -> list[Calibration]:
-    """Of every defense that did not diverge."""
+    """Of every defense that did not diverge, rows without a finite score left out."""
     conditions = list(attack_conditions(results).items())
     conditions = [conditions[0], conditions[-1]]
     found = []
     for entry in results.spec.defenses:
-        rows = {name: of_defense(own, entry) for name, own in conditions}
+        rows = {name: scored(of_defense(own, entry)) for name, own in conditions}
         if all(len(own) for own in rows.values()):
             under = {name: reliability(own, results.positive) for name, own in rows.items()}
             errors = ", ".join(f"{name} {one.ece:.3f}" for name, one in under.items())
@@ -60,7 +60,7 @@ def calibrations(results: Results) -> list[Calibration]:
 
 
 def reliability(rows: pd.DataFrame, positive: str) -> Reliability:
-    """Of outcome rows, whose `score` is the log-odds of `positive`.
+    """Of outcome rows, whose `score` is the log-odds of `positive` and finite.
 
     Source of the error's definition: Naeini et al. 2015, on the probability of the positive class.
     """

@@ -11,7 +11,7 @@ from mirst.nn import read_card
 from mirst.report.calibration import COLOURS
 from mirst.report.confusion import attack_conditions
 from mirst.report.figures import as_png, data_uri
-from mirst.report.tables import of_defense
+from mirst.report.tables import of_defense, scored
 from mirst.study import Results
 from mirst.study.entries import DefenseEntry
 from mirst.study.trial import Trial, trial_folder
@@ -46,7 +46,10 @@ class OperatingPoint:
 
 
 def operating_points(results: Results) -> list[OperatingPoint]:
-    """Of every defense that did not diverge and has its models still; none with more than two classes."""
+    """Of every defense that did not diverge and has its models still, rows without a finite score left out.
+
+    None with more than two classes.
+    """
     if len(results.classes) != 2:
         return []
     conditions = list(attack_conditions(results).items())
@@ -54,9 +57,9 @@ def operating_points(results: Results) -> list[OperatingPoint]:
     found = []
     for entry in results.spec.defenses:
         thresholds = _thresholds(results, entry)
-        rows = {name: of_defense(own, entry) for name, own in conditions}
-        if not thresholds or any(own.empty for own in rows.values()):
-            continue
+        rows = {name: scored(of_defense(own, entry)) for name, own in conditions}
+        if not thresholds or any(set(own["label"]) != set(results.classes) for own in rows.values()):
+            continue  # a curve needs images of both classes
         found.append(_point(entry.title, thresholds, rows, results.positive))
     return found
 

@@ -34,6 +34,12 @@ def of_defense(rows: pd.DataFrame, entry: DefenseEntry) -> pd.DataFrame:
     return rows[(rows["defense"] == entry.label) & (rows["drop_max"] == entry.drop_max)]
 
 
+def scored(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a finite score."""
+    finite: pd.DataFrame = rows[np.isfinite(rows["score"])]
+    return finite
+
+
 def attack_titles(results: Results) -> dict[str, str]:
     """The row heading of each attack, clean first, as `whole_summary` names them."""
     names = {entry.label: f"{entry.label} (eps {pixels(entry.attack.eps)})" for entry in results.spec.attacks}
@@ -142,6 +148,7 @@ def notes(results: Results) -> list[str]:
         *_leak(results),
         *_short_attacks(results),
         *_diverged(results),
+        *_unscored(results),
         *(f"COLLAPSED: {sentence}" for sentence in one_answer(every_row(results), results.classes, results.positive)),
     ]
 
@@ -161,6 +168,18 @@ def _masking(results: Results) -> list[str]:
             else f"Masking: the models of fold 0 passed all {checks['name'].nunique()} checks under {suite}."
         )
     return sentences
+
+
+def _unscored(results: Results) -> list[str]:
+    rows = every_row(results)
+    missing = rows[~np.isfinite(rows["score"])]
+    if missing.empty:
+        return []
+    defenses = {title(label, drop_max) for label, drop_max in zip(missing["defense"], missing["drop_max"], strict=True)}
+    return [
+        f"WITHOUT A SCORE: {len(missing)} of {len(rows)} rows ({', '.join(sorted(defenses))}). Calibration and "
+        "operating threshold leave them out; AUC ranks them on the wrong side."
+    ]
 
 
 def weights_of(results: Results) -> str:

@@ -7,7 +7,7 @@ from mirst.study.distances import measure_distances
 from mirst.study.engine import Engine, Local, Step
 from mirst.study.estimate import ColumnEstimate, Estimate, estimate_study
 from mirst.study.history import epochs_so_far
-from mirst.study.load import load_spec, parse_attacks, parse_defense, parse_eps
+from mirst.study.load import load_spec, overridden, parse_attacks, parse_defense, parse_eps
 from mirst.study.lock import locked
 from mirst.study.pretrain import Method, pretrain
 from mirst.study.probe import probe
@@ -37,6 +37,7 @@ __all__ = [
     "load_spec",
     "locked",
     "measure_distances",
+    "overridden",
     "parse_attacks",
     "parse_defense",
     "parse_eps",

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from mirst.attacks import ATTACKS, Attack
 from mirst.defenses import DEFENSES, Defense
 from mirst.errors import suggestion
+from mirst.study.numbers import no_booleans
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -50,7 +51,7 @@ def _parse(raw: object, known: Mapping[str, Any], kind: str) -> tuple[dict[str, 
     for key in settings:
         if key not in fields:
             raise ValueError(f"{name} has no field {key}{suggestion(key, fields)}")
-    values = {key: number(value) for key, value in settings.items()}
+    values = no_booleans(known[name], {key: number(value) for key, value in settings.items()})
     return own, TypeAdapter(known[name]).validate_python(values)
 
 

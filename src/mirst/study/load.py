@@ -39,6 +39,19 @@ def load_spec(path: str | Path | None, overrides: Sequence[str] = ()) -> StudySp
         raise MirstError(f"{where}: {_sentence(error)}") from error
 
 
+def overridden(overrides: Sequence[str]) -> set[str]:
+    """The keys that overrides set, `section.key` where they set a key of a section.
+
+    >>> sorted(overridden(["data.size=64", "training={fast: false}", "seeds=[1]"]))
+    ['data.size', 'seeds', 'training.fast']
+    """
+    raw: dict[str, Any] = {}
+    for override in overrides:
+        _apply(raw, override)
+    sections = {key for key, value in raw.items() if isinstance(value, dict)}
+    return (raw.keys() - sections) | {f"{section}.{key}" for section in sections for key in raw[section]}
+
+
 def parse_defense(text: str, drop_max: bool = False) -> DefenseEntry:
     """One defense from the command line: `rst`, or `{name: rst, alpha: 2}`.
 
@@ -120,7 +133,7 @@ def _resolve_data(raw: dict[str, Any], folder: Path) -> None:
     data = raw.get("data")
     sources = data.get("sources") if isinstance(data, dict) else None
     for place in (data, *(sources if isinstance(sources, list) else ())):
-        if isinstance(place, dict) and isinstance(place.get("path"), str):
+        if isinstance(place, dict) and isinstance(place.get("path"), str) and place["path"]:
             path = Path(place["path"])
             place["path"] = str(folder / (path.expanduser() if path.parts[:1] == ("~",) else path))
 

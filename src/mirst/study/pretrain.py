@@ -10,6 +10,7 @@ from torch import nn
 
 from mirst.data import ImageSet, batches, prepare_images, read_for_audit, with_shared_range
 from mirst.defenses import CE
+from mirst.files import require_target
 from mirst.nn import replace_head, save_backbone
 from mirst.study.spec import StudySpec
 from mirst.study.trial import conditions, initial_model
@@ -38,8 +39,9 @@ def pretrain(
         spec: its model, image size and training settings count, and its first seed.
 
     Raises:
-        MirstError: data that cannot be read, or a model without a head to take off.
+        MirstError: data that cannot be read, a model without a head to take off, or an `out` that cannot be written.
     """
+    require_target(out)
     records = read_for_audit(data)
     images = prepare_images(with_shared_range([record.file for record in records]), spec.data.size, spec.data.channels)
     classes = sorted({record.label for record in records})

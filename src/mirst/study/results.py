@@ -20,13 +20,13 @@ from mirst.evaluation.summary import TRIAL
 from mirst.files import write_csv, write_text
 from mirst.study.entries import DefenseEntry
 from mirst.study.load import load_spec
+from mirst.study.rows import AGAIN, ROWS, require_every_trial, require_rows
 from mirst.study.spec import StudySpec
-from mirst.study.trial import Prepared, Trial, all_trials, failure
+from mirst.study.trial import Prepared, Trial, failure
 
 TABLES = ("outcomes.csv", "summary.csv", "diverged.csv")
 SUITES = ("standard", "adaptive")
 DIVERGED = ["defense", "drop_max", "fold", "seed", "reason"]
-ROWS = [*TRIAL, "source", "image", "group", "label", "attack", "eps", "prediction", "score"]
 COLUMNS = {
     "outcomes.csv": ROWS,
     "summary.csv": ["defense", "drop_max", "attack", "metric", "mean", "std"],
@@ -36,7 +36,6 @@ COLUMNS = {
     "distances.csv": [*TRIAL, "source", "image", "label", "eps"],
 }
 """What a reader of each table relies on."""
-_AGAIN = "run the command that wrote it again"
 PACKAGES = ("mirst", "torch", "monai", "numpy", "pandas", "scikit-learn", "pillow")
 
 
@@ -128,7 +127,7 @@ def read_results(folder: str | Path) -> Results:
 
     Raises:
         MirstError: no such folder, or one without the files of a finished study, a table without one of its
-            `COLUMNS`, or outcomes without the rows of a trial.
+            `COLUMNS`, or outcomes with a damaged row or without the rows of a trial.
     """
     folder = Path(folder)
     for name in ("study.yaml", "run.json", *TABLES):
@@ -137,9 +136,13 @@ def read_results(folder: str | Path) -> Results:
     spec = read_spec(folder)
     run = _read_run(folder)
     outcomes, summary, diverged = (read_csv(folder / name) for name in TABLES)
-    _require_every_trial(folder, spec, outcomes, diverged)
+    classes = run["data"]["classes"]
+    require_rows(folder / "outcomes.csv", spec, outcomes, classes)
+    require_every_trial(folder / "outcomes.csv", spec, outcomes, diverged)
     present = [suite for suite in SUITES if (folder / f"{suite}.csv").exists()]
     rows = [read_csv(folder / f"{suite}.csv") for suite in present]
+    for suite, table in zip(present, rows, strict=True):
+        require_rows(folder / f"{suite}.csv", spec, table, classes)
     suites = {
         suite: table[table["attack"] == suite] for table in rows for suite in SUITES if suite in set(table["attack"])
     }
@@ -250,24 +253,8 @@ def read_csv(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise MirstError(f"{path} is damaged ({error}); {_AGAIN}") from error
+        raise MirstError(f"{path} is damaged ({error}); {AGAIN}") from error
     missing = [column for column in COLUMNS.get(path.name, []) if column not in table]
     if missing:
-        raise MirstError(f"{path} lacks the column {missing[0]}; {_AGAIN}")
+        raise MirstError(f"{path} lacks the column {missing[0]}; {AGAIN}")
     return table
-
-
-def _require_every_trial(folder: Path, spec: StudySpec, outcomes: pd.DataFrame, diverged: pd.DataFrame) -> None:
-    """Every trial that did not fail has the same number of rows, above 0, for no attack and for each attack."""
-    counts = outcomes.groupby([*TRIAL, "attack"]).size()
-    failed = set(diverged[TRIAL].itertuples(index=False, name=None))
-    for trial in all_trials(spec):
-        key = tuple(trial.key().values())
-        if key in failed:
-            continue
-        clean = counts.get((*key, "none"), 0)
-        for attack in ("none", *(entry.label for entry in spec.attacks)):
-            if not clean or counts.get((*key, attack), 0) != clean:
-                raise MirstError(
-                    f"{folder / 'outcomes.csv'} lacks rows of trial {trial.name}, attack {attack}; {_AGAIN}"
-                )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mirst.files import require_target
 from mirst.nn import save_model
 from mirst.study.card import write_card
 from mirst.study.entries import DefenseEntry
@@ -33,8 +34,9 @@ def train(
         on_remark: gets what one should know of the data, in sentences, before the training.
 
     Raises:
-        MirstError: data that cannot be read, or settings that do not fit them.
+        MirstError: data that cannot be read, settings that do not fit them, or an `out` that cannot be written.
     """
+    require_target(out)
     prepared = prepare(spec)
     for sentence in prepared.audit.remarks():
         on_remark(sentence)

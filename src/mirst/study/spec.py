@@ -1,25 +1,50 @@
 """The study as YAML: which data, model, training, defenses, attacks, folds and seeds."""
 
 import dataclasses
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
 from mirst.data import FOLDS, VAL_FRACTION, ConflictRule
 from mirst.errors import MirstError
 from mirst.study.entries import AttackEntry, DefenseEntry, attack_entry, defense_entry, plain
+from mirst.study.numbers import no_booleans
 from mirst.training import Training
+
+
+def _named(value: object) -> object:
+    if value == "":
+        raise ValueError("it is empty; name a file or folder, or leave it out")
+    return value
+
+
+NamedPath = Annotated[Path, BeforeValidator(_named)]
+"""Not empty: that would be the working directory."""
+
+
+def _require_distinct(key: str, names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        mend = "remove one or give it its own label" if key in ("defenses", "attacks") else "remove one"
+        raise ValueError(f"{key} lists {', '.join(twice)} twice; {mend}")
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers(cls, raw: Any) -> Any:
+        return no_booleans(cls, raw)
+
 
 class SourceSpec(_Section):
     """One of several data sets."""
 
-    path: Path
+    path: NamedPath
     labels: dict[str, str | None] | None = None
     """New names of its classes, all of them mentioned; null leaves a class out."""
     source: str | None = None
@@ -27,7 +52,7 @@ class SourceSpec(_Section):
 
 
 class DataSpec(_Section):
-    path: Path | None = None
+    path: NamedPath | None = None
     """Data set that `mirst.data.read_dataset` recognises."""
     sources: tuple[SourceSpec, ...] = ()
     """Several data sets to be merged, instead of `path`."""
@@ -50,11 +75,16 @@ class DataSpec(_Section):
             raise ValueError("give path or sources, not both")
         return self
 
+    @model_validator(mode="after")
+    def _distinct_classes(self) -> Self:
+        _require_distinct("classes", self.classes or ())
+        return self
+
 
 class ModelSpec(_Section):
     name: str = "resnet_tiny"
     """For `mirst.nn.build_model`."""
-    weights: str = "random"
+    weights: str = Field("random", min_length=1)
     """Initial weights: random, or a state-dict file of torchvision's layout."""
 
 
@@ -97,7 +127,7 @@ class StudySpec(_Section):
 
     data: DataSpec = DataSpec()
     model: ModelSpec = ModelSpec()
-    training: TrialTraining = TrialTraining()
+    training: Annotated[TrialTraining, BeforeValidator(partial(no_booleans, TrialTraining))] = TrialTraining()
     defenses: tuple[Annotated[DefenseEntry, PlainValidator(defense_entry)], ...] = Field(
         ("ce", "rst", "mirst", {"name": "mirst", "drop_max": True}), validate_default=True, min_length=1
     )
@@ -106,9 +136,9 @@ class StudySpec(_Section):
     )
     folds: FoldSpec = FoldSpec()
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0,), min_length=1)
-    out: Path | None = None
+    out: NamedPath | None = None
     """Results folder; `results/NAME` for `NAME.yaml` by default."""
-    reuse: tuple[Path, ...] = ()
+    reuse: tuple[NamedPath, ...] = ()
     """Results folders of other studies; trials that they share with this one are not run again."""
 
     @model_validator(mode="after")
@@ -118,9 +148,7 @@ class StudySpec(_Section):
             ("attacks", [entry.label for entry in self.attacks]),
             ("seeds", [str(seed) for seed in self.seeds]),
         ):
-            twice = {name for name in names if names.count(name) > 1}
-            if twice:
-                raise ValueError(f"{key} lists {', '.join(sorted(twice))} twice; remove one or give it its own label")
+            _require_distinct(key, names)
         return self
 
     def with_data(self, path: Path | None) -> "StudySpec":

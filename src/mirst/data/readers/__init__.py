@@ -58,10 +58,10 @@ def read_dataset(
         on_remark: told in sentences which files of the data set were ignored, and which masks were left out.
 
     Raises:
-        MirstError: nothing there that is a data set, a class without images, fewer than two
-            classes, a class of `classes` or `labels` that is not there, a label that `labels`
-            forgets, a listed image that is missing, a class whose name no output can hold, two images
-        of one name.
+        MirstError: nothing there that is a data set, a class without images, fewer than two classes, two
+            classes that differ in letter case only, a class of `classes` or `labels` that is not there, a
+            label that `labels` forgets, a listed image that is missing, a class whose name no output can
+            hold, two images of one name.
     """
     root = Path(path)
     _require_readable(root)
@@ -79,7 +79,7 @@ def read_dataset(
         records = [replace(record, source=source) for record in records]
     if labels is not None:
         records = _relabelled(records, labels, root)
-    return _uniform(_selected(records, classes, root), root)
+    return _uniform(select_classes(records, classes, root), root)
 
 
 def _require_readable(root: Path) -> None:
@@ -111,7 +111,7 @@ def read_datasets(sources: Sequence[list[Record]], classes: Sequence[str] | None
         if twice:
             raise MirstError(f"two data sets are called {', '.join(twice)}; give one another name with source")
     merged = [record for records in sources for record in records]
-    return _selected(merged, classes, Path("the merged data"))
+    return select_classes(merged, classes, Path("the merged data"))
 
 
 def _relabelled(records: list[Record], labels: Mapping[str, str | None], root: Path) -> list[Record]:
@@ -124,8 +124,17 @@ def _relabelled(records: list[Record], labels: Mapping[str, str | None], root: P
     return [replace(record, label=label) for record, label in mapped if label is not None]
 
 
-def _selected(records: list[Record], classes: Sequence[str] | None, root: Path) -> list[Record]:
+def select_classes(records: list[Record], classes: Sequence[str] | None, root: Path) -> list[Record]:
+    """The records of these classes, sorted by source, class and name; `None` keeps all.
+
+    Args:
+        root: what errors call the data set.
+
+    Raises:
+        MirstError: a class without images, fewer than two classes, or two that differ in letter case only.
+    """
     found = {record.label for record in records}
+    _require_distinct(found, root)
     if classes is not None:
         for name in classes:
             if name not in found:
@@ -135,6 +144,16 @@ def _selected(records: list[Record], classes: Sequence[str] | None, root: Path) 
     if len(found) < 2:
         raise MirstError(f"{root} holds one class only ({', '.join(found)}); a classifier needs at least two")
     return sorted(records, key=lambda record: (record.source, record.label, _natural(record.name)))
+
+
+def _require_distinct(labels: Iterable[str], root: Path) -> None:
+    alike: dict[str, str] = {}
+    for label in sorted(labels):
+        other = alike.setdefault(label.casefold(), label)
+        if other != label:
+            raise MirstError(
+                f"{root} has the classes {other} and {label}, which differ in letter case only; rename one"
+            )
 
 
 def _uniform(records: list[Record], root: Path) -> list[Record]:

@@ -4,6 +4,7 @@ import csv
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,7 +27,8 @@ def read_table(path: Path, columns: Iterable[str]) -> list[Row]:
     """The rows of a `.csv` (UTF-8) or `.xlsx` (first sheet) file.
 
     Raises:
-        MirstError: the file cannot be read, is too large to be safe, has no rows, or lacks one of `columns`.
+        MirstError: the file cannot be read, is too large to be safe, has no rows, lacks one of `columns`, has
+            two columns of one name, or a row of more cells than the header.
     """
     try:
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
@@ -69,11 +71,20 @@ def has_columns(path: Path, columns: Iterable[str]) -> bool:
 
 def _read_csv(path: Path) -> list[Row]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, strict=True)
-        return [
-            {str(key).strip(): (value or "").strip() for key, value in row.items() if key is not None}
-            for row in _bounded(reader, len(reader.fieldnames or ()))
-        ]
+        reader = csv.reader(file, strict=True)
+        names = [name.strip() for name in next(reader, [])]
+        _require_distinct(names)
+        rows = []
+        for cells in _bounded(reader, len(names)):
+            if any(cell.strip() for cell in cells[len(names) :]):
+                raise ValueError(
+                    f"line {reader.line_num} has more cells than the header; quote a cell that holds a comma"
+                )
+            if cells:
+                rows.append(
+                    {name: cell.strip() for name, cell in zip_longest(names, cells[: len(names)], fillvalue="")}
+                )
+        return rows
 
 
 def _read_xlsx(path: Path) -> list[Row]:
@@ -88,7 +99,8 @@ def _read_xlsx(path: Path) -> list[Row]:
         header = list(next(rows, ()))
         while header and header[-1] is None:
             header.pop()
-        names = [str(name).strip() for name in header]
+        names = ["" if name is None else str(name).strip() for name in header]
+        _require_distinct(names)
         return [
             {name: _text(value) for name, value in zip(names, row, strict=False)}
             for row in _bounded(rows, len(names))
@@ -96,6 +108,12 @@ def _read_xlsx(path: Path) -> list[Row]:
         ]
     finally:
         workbook.close()
+
+
+def _require_distinct(names: list[str]) -> None:
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"it has two columns called {twice}; rename or remove one")
 
 
 def _bounded(rows: Iterable[Cells], columns: int) -> Iterator[Cells]:

@@ -1,0 +1,48 @@
+"""What `mirst evaluate` refuses before it evaluates anything."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mirst.cli.outputs import require_no_input, require_output
+from mirst.errors import MirstError
+
+TABLES = ("outcomes.csv", "metrics.csv", "costs.csv", "distances.csv", "corruptions.csv")
+"""What the suites write into the folder of `--out`."""
+OF_A_FACTORY = frozenset({"data.size", "data.channels", "data.classes", "data.positive"})
+"""The settings that a checkpoint brings and a factory does not."""
+
+
+def require_folder(out: Path, inputs: Sequence[Path]) -> None:
+    """The rows of a model overwrite no input and no study, and can be written.
+
+    Raises:
+        MirstError: they would, or cannot.
+    """
+    require_no_input(out, inputs)
+    if (out / "run.json").exists():
+        raise MirstError(f"{out} holds a study, whose files would be overwritten; name another folder with --out")
+    for table in TABLES:
+        require_output(out / table, (".csv",), inputs)
+
+
+def require_effect(override: Sequence[str], models: Sequence[str]) -> None:
+    """Every `--set` changes something in the evaluation of the models, the first of which may be a study.
+
+    Raises:
+        MirstError: a setting without effect, or one that cannot be read.
+    """
+    from mirst.nn import is_factory
+    from mirst.study import load_spec, overridden
+
+    load_spec(None, override)
+    used = set() if Path(models[0]).is_dir() else {"training.fast"}
+    if any(is_factory(name) for name in models):
+        used |= OF_A_FACTORY
+    for key in sorted(overridden(override) - used):
+        if not used:
+            why = "a study keeps its own settings"
+        elif key in OF_A_FACTORY:
+            why = "the checkpoint brings its own"
+        else:
+            why = f"--set takes {', '.join(sorted(used))} here"
+        raise MirstError(f"--set {key} has no effect on the evaluation of {models[0]}: {why}; leave it out")

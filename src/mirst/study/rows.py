@@ -1,0 +1,68 @@
+"""Whether a table of outcome rows is whole, and of this study."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from mirst.errors import MirstError
+from mirst.evaluation.summary import TRIAL
+from mirst.study.spec import StudySpec
+from mirst.study.trial import all_trials
+
+ROWS = [*TRIAL, "source", "image", "group", "label", "attack", "eps", "prediction", "score"]
+AGAIN = "run the command that wrote it again"
+_ONE_ROW = [*TRIAL, "attack", "eps", "source", "image"]
+_FILLED = [column for column in ROWS if column != "score"]
+_NUMBERS = ("fold", "seed", "eps", "score")
+
+
+def require_rows(path: Path, spec: StudySpec, rows: pd.DataFrame, classes: Sequence[str]) -> None:
+    """Every row is of a trial of the study, is filled and is there once. A score may be missing.
+
+    Args:
+        path: the file of the rows.
+        rows: with the columns `ROWS`.
+
+    Raises:
+        MirstError: a row that is not; the sentence names its line.
+    """
+    for column in _FILLED:
+        _refuse(path, rows[column].isna(), f"has no {column}")
+    for column in _NUMBERS:
+        if not is_numeric_dtype(rows[column]):
+            odd = pd.to_numeric(rows[column], errors="coerce").isna() & rows[column].notna()
+            _refuse(path, odd, f"has a {column} that is not a number")
+    known = {tuple(trial.key().values()) for trial in all_trials(spec)}
+    trials = pd.Series(list(rows[TRIAL].itertuples(index=False, name=None)), index=rows.index, dtype=object)
+    _refuse(path, ~trials.isin(known), "is of a trial that the study does not have")
+    for column in ("label", "prediction"):
+        _refuse(path, ~rows[column].isin(classes), f"has a {column} that is not a class of the study")
+    _refuse(path, rows.duplicated(_ONE_ROW), "repeats an image of a trial under the same attack")
+
+
+def require_every_trial(path: Path, spec: StudySpec, outcomes: pd.DataFrame, diverged: pd.DataFrame) -> None:
+    """Every trial that did not fail has the same number of rows, above 0, for no attack and for each attack.
+
+    Raises:
+        MirstError: a trial that has not, or an attack that the study does not have.
+    """
+    attacks = ["none", *(entry.label for entry in spec.attacks)]
+    _refuse(path, ~outcomes["attack"].isin(attacks), "is of an attack that the study does not have")
+    counts = outcomes.groupby([*TRIAL, "attack"]).size()
+    failed = set(diverged[TRIAL].itertuples(index=False, name=None))
+    for trial in all_trials(spec):
+        key = tuple(trial.key().values())
+        if key in failed:
+            continue
+        clean = counts.get((*key, "none"), 0)
+        for attack in attacks:
+            if not clean or counts.get((*key, attack), 0) != clean:
+                raise MirstError(f"{path} lacks rows of trial {trial.name}, attack {attack}; {AGAIN}")
+
+
+def _refuse(path: Path, wrong: pd.Series, what: str) -> None:
+    if wrong.any():
+        line = int(wrong.to_numpy().argmax()) + 2  # after the header
+        raise MirstError(f"line {line} of {path} {what}; {AGAIN}")
