@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from mirst.cli import main
 from mirst.data import write_phantoms
 from mirst.study import Local, StudySpec, load_spec, measure_distances, run_study
 from tests.helpers import small_batch, small_cnn
@@ -48,6 +50,20 @@ def real_data() -> Path:
     if not (folder / "busi").is_dir():
         pytest.skip(f"no real ultrasound at {folder}; set MIRST_DATA to run this test")
     return folder
+
+
+@pytest.fixture
+def mirst(monkeypatch, capsys):
+    """Runs a command line in this process; gives exit code, output and errors."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mirst", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, captured.err
+
+    return call
 
 
 SMALL = {

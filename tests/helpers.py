@@ -104,3 +104,13 @@ def one_answer_cnn() -> nn.Module:
     with torch.no_grad():
         model[-1].bias[1] += 1000
     return model
+
+
+def refused(result):
+    """One sentence, exit code 2, no traceback."""
+    code, _, err = result
+    assert code == 2
+    assert "Traceback" not in err
+    assert err.startswith("mirst: ")
+    assert len(err.strip().splitlines()) == 1
+    return err

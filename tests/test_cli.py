@@ -12,36 +12,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mirst.cli import main
 from mirst.data import write_phantoms
 from mirst.data.fetch import SOURCES, Source
 from mirst.errors import plain
 from mirst.files import harmless
 from mirst.nn import load_model, save_model
-
-
-@pytest.fixture
-def mirst(monkeypatch, capsys):
-    """Runs a command line in this process; gives exit code, output and errors."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["mirst", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        captured = capsys.readouterr()
-        return stopped.value.code or 0, captured.out, captured.err
-
-    return call
-
-
-def refused(result):
-    """One sentence, exit code 2, no traceback."""
-    code, _, err = result
-    assert code == 2
-    assert "Traceback" not in err
-    assert err.startswith("mirst: ")
-    assert len(err.strip().splitlines()) == 1
-    return err
+from tests.helpers import refused
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def require_target(path: str | Path) -> None:
     """
     target = Path(path)
     if target.is_dir():
-        raise MirstError(f"{target} is a folder; name a file to write")
+        raise MirstError(f"cannot write {target}, because it is a folder; name a file")
     place = next((folder for folder in target.absolute().parents if folder.exists()), None)
     if place is None or not place.is_dir():
         raise MirstError(f"cannot write {target}, because {place} is not a folder; name another file")

@@ -160,3 +160,64 @@ def test_without_a_signal_errors_stay_what_they_are(error):
 def test_how_to_go_on_is_said():
     with pytest.raises(Stopped, match=r"^Stopped; it is saved\.$"), stops_in_order("it is saved"):
         raise KeyboardInterrupt
+
+
+SWALLOWED = {
+    "a finaliser": """
+class Final:
+    def __del__(self):
+        signal.raise_signal({sent})
+final = Final()
+del final
+""",
+    "a callback of a weak reference": """
+import weakref
+class One: pass
+one = One()
+reference = weakref.ref(one, lambda _: signal.raise_signal({sent}))
+del one
+""",
+    "a finaliser, twice": """
+class Final:
+    def __init__(self, more): self.more = more
+    def __del__(self):
+        signal.raise_signal({sent})
+final = Final(None)
+del final
+final = Final(None)
+del final
+""",
+    "other code": """
+try:
+    signal.raise_signal({sent})
+except BaseException:
+    pass
+if {ends}:
+    raise SystemExit(0)
+""",
+}
+
+
+@pytest.mark.parametrize("sent", CODES)
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("where", SWALLOWED)
+def test_a_signal_that_is_swallowed_still_ends_the_command(where, ends, sent):
+    """Python prints and drops what is raised in finalisers and callbacks."""
+    block = SWALLOWED[where].format(sent=int(sent), ends=ends)
+    waits = "" if where == "other code" or ends else "time.sleep(60); print('went on')"
+    program = (
+        "import signal, time\nfrom mirst.cli.stop import stoppable\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\nwith stoppable():\n"
+        + "".join(f"    {line}\n" for line in [*block.splitlines(), waits])
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (CODES[sent], "", "Stopped.\n")
+
+
+def test_other_unraisable_errors_are_printed_as_before():
+    program = (
+        "from mirst.cli.stop import stoppable\nclass Final:\n    def __del__(self): 1 / 0\n"
+        "with stoppable():\n    final = Final()\n    del final\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "ZeroDivisionError" in ended.stderr

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
 
 from mirst.data import ImageFile, decode, load_images, read_dataset, read_datasets
+from mirst.data.readers.table import read_table
 from mirst.errors import MirstError
 
 
@@ -377,3 +378,56 @@ def test_a_file_that_changes_is_read_anew(tmp_path):
     assert gray_of(tmp_path / "a.dcm").max() == RAMP.max()
     write_dicom(tmp_path / "a.dcm", RAMP // 2)
     assert gray_of(tmp_path / "a.dcm").max() == RAMP.max() // 2
+
+
+def write_xlsx(path, rows):
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(path)
+    return path
+
+
+@pytest.mark.parametrize("write", [write_csv, write_xlsx])
+@pytest.mark.parametrize("column", ["label", "path", "group"])
+def test_two_columns_of_one_name_get_a_sentence(tmp_path, write, column):
+    path = tmp_path / f"list.{write.__name__.removeprefix('write_')}"
+    write(path, [("path", "label", "group", f" {column} "), ("one.png", "a", "p", "b")])
+    with pytest.raises(MirstError, match=f"two columns called {column}; rename or remove one"):
+        read_table(path, ("path", "label"))
+
+
+@pytest.mark.parametrize("cells", [("one.png", "a", "b"), ("one.png", "a", "", "b"), ("one", "1.png", "a", "")])
+def test_a_row_of_more_cells_than_the_header_gets_a_sentence(tmp_path, cells):
+    path = write_csv(tmp_path / "list.csv", [("path", "label"), ("zero.png", "a"), cells])
+    with pytest.raises(MirstError, match=r"line 3 has more cells than the header; quote a cell that holds a comma"):
+        read_table(path, ("path", "label"))
+
+
+def test_empty_cells_beyond_the_header_and_short_rows_are_fine(tmp_path):
+    rows = [("path", "label", "group", "", ""), ("one.png", "a", "", "", "", ""), (), ("two.png", "b")]
+    path = write_csv(tmp_path / "list.csv", rows)
+    found = [(row["path"], row["label"], row["group"]) for row in read_table(path, ("path", "label"))]
+    assert found == [("one.png", "a", ""), ("two.png", "b", "")]
+
+
+@pytest.mark.parametrize(
+    "places", [("train/Benign", "test/benign", "train/malignant"), ("BENIGN", "benign", "malignant")]
+)
+def test_class_folders_that_differ_in_letter_case_only_get_a_sentence(tmp_path, places):
+    for number, place in enumerate(places):
+        save(tmp_path / "set" / place / f"{number}.png")
+    if "train/malignant" in places:
+        save(tmp_path / "set" / "test" / "malignant" / "x.png")
+    with pytest.raises(MirstError, match=r"(Benign|BENIGN) and benign, which differ in letter case only; rename one"):
+        read_dataset(tmp_path / "set")
+
+
+@pytest.mark.parametrize("classes", [None, ["benign", "malignant"]])
+def test_listed_classes_that_differ_in_letter_case_only_get_a_sentence(tmp_path, classes):
+    rows = [("path", "label")]
+    for number, label in enumerate(["benign", "malignant", "Malignant"]):
+        save(tmp_path / f"{number}.png")
+        rows.append((f"{number}.png", label))
+    with pytest.raises(MirstError, match="Malignant and malignant, which differ in letter case only"):
+        read_dataset(write_csv(tmp_path / "list.csv", rows), classes)

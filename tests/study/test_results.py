@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import pandas as pd
@@ -5,8 +6,10 @@ import pytest
 
 from mirst.errors import MirstError
 from mirst.report import paper_comparison, write_comparison, write_report
+from mirst.report.calibration import calibrations
 from mirst.study import read_results
 from mirst.study.results import COLUMNS, TABLES
+from mirst.study.rows import ROWS
 
 
 @pytest.fixture
@@ -61,3 +64,87 @@ def test_a_trial_that_failed_needs_no_rows(study):
     failed = [("ce", False, 1, seed, "the loss is nan") for seed in (0, 1)]
     change(study, "diverged.csv", lambda rows: pd.DataFrame(failed, columns=rows.columns))
     assert "ce diverged" in paper_comparison({1: read_results(study)})
+
+
+def altered(column, value):
+    def alter(rows):
+        rows = rows.astype({column: object})
+        rows.loc[5, column] = value
+        return rows
+
+    return alter
+
+
+ODD_ROWS = [
+    *((column, "", f"line 7 of .* has no {column}") for column in ROWS if column != "score"),
+    *(
+        (column, "x", f"line 7 of .* has a {column} that is not a number")
+        for column in ("fold", "seed", "eps", "score")
+    ),
+    ("defense", "rst", "line 7 of .* is of a trial that the study does not have"),
+    ("fold", 2, "line 7 of .* is of a trial that the study does not have"),
+    ("seed", 7, "line 7 of .* is of a trial that the study does not have"),
+    ("drop_max", True, "line 7 of .* is of a trial that the study does not have"),
+    ("label", "normal", "line 7 of .* has a label that is not a class of the study"),
+    ("prediction", "normal", "line 7 of .* has a prediction that is not a class of the study"),
+    ("attack", "square", "line 7 of .* is of an attack that the study does not have"),
+]
+
+
+@pytest.mark.parametrize(("column", "value", "words"), ODD_ROWS)
+def test_a_damaged_row_gets_a_sentence(study, column, value, words):
+    change(study, "outcomes.csv", altered(column, value))
+    with pytest.raises(MirstError, match=f"{words}; run the command that wrote it again"):
+        read_results(study)
+
+
+@pytest.mark.parametrize("row", ["garbage,,,", "garbage,False,0,0,s,i,g,benign,none,0.0,benign,0.5", ",,,"])
+def test_an_appended_row_gets_a_sentence(study, row):
+    with (study / "outcomes.csv").open("a") as file:
+        file.write(f"{row}\n")
+    with pytest.raises(MirstError, match=r"outcomes.csv (has no|is of a trial)"):
+        read_results(study)
+
+
+def test_a_repeated_row_gets_a_sentence(study):
+    change(study, "outcomes.csv", lambda rows: pd.concat([rows, rows.iloc[[3]]]))
+    lines = len((study / "outcomes.csv").read_text().splitlines())
+    with pytest.raises(MirstError, match=rf"line {lines} of .* repeats an image of a trial under the same attack"):
+        read_results(study)
+
+
+def test_damaged_rows_of_a_suite_get_a_sentence(study):
+    rows = pd.read_csv(study / "outcomes.csv").query("attack == 'pgd'").assign(attack="standard")
+    checks = pd.DataFrame(columns=COLUMNS["standard-checks.csv"])
+    checks.to_csv(study / "standard-checks.csv", index=False)
+    rows.to_csv(study / "standard.csv", index=False)
+    assert len(read_results(study).suites["standard"]) == len(rows)
+    pd.concat([rows, rows.iloc[[0]]]).to_csv(study / "standard.csv", index=False)
+    with pytest.raises(MirstError, match=r"standard.csv repeats"):
+        read_results(study)
+
+
+@pytest.mark.parametrize(("score", "count"), [("", 1), ("", 5), ("inf", 1)])
+def test_rows_without_a_score_are_counted_and_left_out_of_calibration(study, score, count):
+    def alter(rows):
+        rows = rows.astype({"score": object})
+        own = rows.index[(rows["defense"] == "ce") & (rows["attack"] == "none")][:count]
+        rows.loc[own, "score"] = score
+        return rows
+
+    whole = {one.title: one for one in calibrations(read_results(study))}
+    change(study, "outcomes.csv", alter)
+    results = read_results(study)
+    page = write_report(study).read_text()
+    found = re.search(r"WITHOUT A SCORE: (\d+) of (\d+) rows \(ce\)", page)
+    assert [int(part) for part in found.groups()] == [count, len(results.outcomes)]
+    fewer = {one.title: one for one in calibrations(results)}
+    for title, missing in (("ce", count), ("mirst+dm", 0)):
+        images = [one[title].under["no attack"].bins["images"].sum() for one in (whole, fewer)]
+        assert images[0] - images[1] == missing
+
+
+def test_a_defense_without_any_score_has_no_calibration(study):
+    change(study, "outcomes.csv", lambda rows: rows.assign(score=rows["score"].where(rows["defense"] != "ce")))
+    assert [one.title for one in calibrations(read_results(study))] == ["mirst+dm"]
+    assert "WITHOUT A SCORE" in write_report(study).read_text()

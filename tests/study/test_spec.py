@@ -227,3 +227,57 @@ def test_the_command_lines_short_forms():
     ):
         with pytest.raises(MirstError):
             call()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.epochs=true",
+        "training.lr=true",
+        "training.warmup=false",
+        "training.batch_size=true",
+        "training.threads=true",
+        "data.size=true",
+        "data.channels=true",
+        "folds.count=true",
+        "folds.seed=false",
+        "seeds=[true]",
+        "seeds=[0, true]",
+        "defenses=[{name: rst, steps: true}]",
+        "defenses=[{name: rst, alpha: true}]",
+        "defenses=[{name: mirst, instances: [true, 2], weights: [0.5, 0.5]}]",
+        "attacks=[{name: pgd, steps: true}]",
+        "attacks=[{name: pgd, eps: true}]",
+    ],
+)
+def test_a_boolean_is_not_a_number(small_yaml, override):
+    with pytest.raises(MirstError, match=rf"{override.split('=')[0].split('.')[0]}.* must not be true or false"):
+        load_spec(small_yaml, [override])
+
+
+def test_booleans_stay_where_they_belong(small_yaml):
+    given = ["training.augment=false", "training.fast=false", "attacks=[{name: pgd, random_start: true}]"]
+    spec = load_spec(small_yaml, [*given, "defenses=[{name: rst, drop_max: true}]"])
+    assert (spec.training.augment, spec.training.fast, spec.defenses[0].drop_max) == (False, False, True)
+    assert spec.attacks[0].attack.random_start is True
+
+
+@pytest.mark.parametrize(
+    ("override", "twice"),
+    [
+        ("data.classes=[benign, benign, malignant]", "classes lists benign"),
+        ("data.classes=[a, b, a, b]", "classes lists a, b"),
+        ("seeds=[1, 1]", "seeds lists 1"),
+        ("attacks=[pgd, pgd]", "attacks lists pgd"),
+    ],
+)
+def test_what_is_listed_twice_is_refused(small_yaml, override, twice):
+    with pytest.raises(MirstError, match=f"{twice} twice; remove one"):
+        load_spec(small_yaml, [override])
+
+
+@pytest.mark.parametrize("key", ["data.path", "out", "reuse", "data.sources", "model.weights"])
+def test_an_empty_path_is_refused(small_yaml, key):
+    value = {"reuse": "['']", "data.sources": "[{path: ''}]"}.get(key, "''")
+    with pytest.raises(MirstError, match=rf"{key.split('.')[0]}.*(empty|at least 1 character)"):
+        load_spec(small_yaml, [f"{key}={value}"])
