@@ -99,7 +99,7 @@ PACKED = {
 @functools.cache
 def plain_result(door):
     """On the batch of the fixture."""
-    return BOTH[door](small_cnn(), *small_batch())
+    return BOTH[door](small_cnn().eval(), *small_batch())
 
 
 def assert_equal(a, b):
@@ -113,7 +113,7 @@ def assert_equal(a, b):
 @pytest.mark.parametrize("door", BOTH)
 @pytest.mark.parametrize("kind", RIGHT)
 def test_what_is_taken_counts_as_the_plain_batch(door, kind, batch):
-    assert_equal(BOTH[door](small_cnn(), *RIGHT[kind](*batch)), plain_result(door))
+    assert_equal(BOTH[door](small_cnn().eval(), *RIGHT[kind](*batch)), plain_result(door))
 
 
 @pytest.mark.parametrize("door", BOTH)
@@ -123,7 +123,7 @@ def test_what_is_wrong_gets_the_same_sentence_everywhere(door, kind, batch):
     with pytest.raises(MirstError) as expected:
         checked_batch(x, y)
     with pytest.raises(MirstError) as caught:
-        BOTH[door](small_cnn(), x, y)
+        BOTH[door](small_cnn().eval(), x, y)
     assert str(caught.value).endswith(str(expected.value))
 
 
@@ -134,29 +134,29 @@ def test_what_is_wrong_gets_the_same_sentence_everywhere(door, kind, batch):
 def test_labels_must_be_classes_of_the_model(door, shift, words, batch):
     x, y = batch
     with pytest.raises(MirstError, match=f"the labels run {words}"):
-        BOTH[door](small_cnn(), x, y + shift)
+        BOTH[door](small_cnn().eval(), x, y + shift)
 
 
 @pytest.mark.parametrize("door", LOADED)
 @pytest.mark.parametrize("kind", PACKED)
 def test_batches_are_unpacked(door, kind, batch):
-    assert_equal(LOADED[door](small_cnn(), PACKED[kind](*batch)), plain_result(door))
+    assert_equal(LOADED[door](small_cnn().eval(), PACKED[kind](*batch)), plain_result(door))
 
 
 @pytest.mark.parametrize("door", LOADED)
 def test_batches_of_another_kind_get_a_sentence(door, batch):
     x, y = batch
     with pytest.raises(MirstError, match="batch 1: the batch has the keys data, target; it needs"):
-        LOADED[door](small_cnn(), {"data": x, "target": y})
+        LOADED[door](small_cnn().eval(), {"data": x, "target": y})
     with pytest.raises(MirstError, match=r"batch 1: a batch must be .* of type Tensor"):
-        LOADED[door](small_cnn(), x)
+        LOADED[door](small_cnn().eval(), x)
 
 
 def test_plain_training_takes_only_images_in_range(batch):
     """CE alone would train on anything."""
     x, y = batch
     for images in (x * 255, (x - 0.449) / 0.226, 2 * x - 1):
-        model = small_cnn()
+        model = small_cnn().eval()
         before = [value.clone() for value in model.state_dict().values()]
         with pytest.raises(MirstError, match=r"training batch 2: images must lie in \[0, 1\]"):
             fit(model, [(x, y), (images, y)], CE(), settings=Training(epochs=1))
