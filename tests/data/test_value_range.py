@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 from scipy.special import expit
 
-from mirst.data import audit, decode, prepare_images, read_dataset, settle, write_prepared
+from mirst.data import ImageFile, audit, decode, prepare_images, read_dataset, settle, write_prepared
 from mirst.data.images import with_shared_range
 from mirst.data.inspection import FEW_LEVELS, few_levels
 from mirst.errors import MirstError
 from mirst.evaluation import predict
 from mirst.evaluation.on_folder import evaluate_on
+from mirst.evaluation.value_range import range_remark
 from mirst.nn import build_model, load_model, save_model
 from mirst.study import load_spec, train
 from mirst.study.load import parse_defense
@@ -167,3 +168,14 @@ def test_a_range_that_is_none_is_refused(tmp_path, value_range):
     save_model(tmp_path / "m.safetensors", build_model("resnet_tiny", 1, 2, drop_max=True), card)
     with pytest.raises(MirstError, match="no checkpoint written by mirst"):
         load_model(tmp_path / "m.safetensors")
+
+
+def test_images_that_do_not_fit_the_models_range_are_remarked(tmp_path):
+    path = tmp_path / "deep.png"
+    Image.fromarray((np.arange(64 * 64).reshape(64, 64) % 3000).astype(np.uint16)).save(path)
+    Image.fromarray((np.arange(64 * 64).reshape(64, 64) % 256).astype(np.uint8)).save(tmp_path / "eight.png")
+    card = replace(CARD, value_range=None)
+    assert "states no range" in range_remark(ImageFile(path), card)
+    assert "beyond the 0 to 1000" in range_remark(ImageFile(path), replace(CARD, value_range=(0, 1000)))
+    assert range_remark(ImageFile(path), replace(CARD, value_range=(0, 4095))) is None
+    assert range_remark(ImageFile(tmp_path / "eight.png"), card) is None

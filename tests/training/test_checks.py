@@ -327,3 +327,9 @@ def test_training_with_the_checks_is_bit_for_bit_the_plain_loop():
             optimizer.step()
     states = zip(checked.state_dict().values(), plain.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in states)
+
+
+def test_images_of_other_channels_get_a_sentence(batch):
+    x, y = batch
+    with pytest.raises(MirstError, match=r"fails on images of shape \(3, 16, 16\)"):
+        fit(small_cnn(), [(x.repeat(1, 3, 1, 1), y)], CE(), settings=Training(epochs=1))

@@ -6,7 +6,7 @@ from mirst.data.cache import CarriedImages, PreparedImages, prepare_images
 from mirst.data.curate import ConflictRule, assign_groups, relabel, settle
 from mirst.data.folds import FOLDS, VAL_FRACTION, Fold, make_folds, split_validation, warn_of_folds
 from mirst.data.image_files import find_images
-from mirst.data.images import decode, letterbox, load_images, picture_count, with_shared_range
+from mirst.data.images import decode, intensity, letterbox, load_images, picture_count, with_shared_range
 from mirst.data.inspection import few_levels
 from mirst.data.intensity import ValueRange
 from mirst.data.phantom import make_phantom, write_phantoms
@@ -33,6 +33,7 @@ __all__ = [
     "decode",
     "few_levels",
     "find_images",
+    "intensity",
     "letterbox",
     "load_images",
     "make_folds",

@@ -31,6 +31,7 @@ from mirst.evaluation.model_checks import require_classes
 from mirst.evaluation.progress import Tell, ignore
 from mirst.evaluation.robustness import Robustness, robustness
 from mirst.evaluation.suites import SuiteName, has_drop_max
+from mirst.evaluation.value_range import range_remark
 from mirst.metrics import METRICS, classification_metrics
 from mirst.nn import ModelCard, is_factory, load_factory, load_model
 
@@ -38,7 +39,7 @@ BATCH_SIZE = 64
 
 
 class DataWarning(UserWarning):
-    """Images of a data set that an evaluation leaves out."""
+    """Images of a data set that an evaluation leaves out, or whose values do not fit the model."""
 
 
 def named_rows(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
@@ -206,11 +207,19 @@ def _data(model: nn.Module, card: ModelCard, path: Path) -> tuple[list[Record], 
     _warn_of_other_classes(found, card.classes)
     known = [replace(record, value_range=card.value_range) for record in select_classes(found, card.classes, path)]
     records = assign_groups(known)
+    _warn_of_ranges(records, card)
     images = prepare_images([record.file for record in records], card.size, card.channels)
     labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
     loader = batches(ImageSet(images.pixels, labels), BATCH_SIZE)
     require_classes(model, next(iter(loader))[0][:2], len(card.classes))
     return records, loader
+
+
+def _warn_of_ranges(records: Sequence[Record], card: ModelCard) -> None:
+    unfit = [(record.name, remark) for record in records if (remark := range_remark(record.file, card))]
+    if unfit:
+        more = f", and {len(unfit) - 1} more images do not fit either" if len(unfit) > 1 else ""
+        warnings.warn(f"{unfit[0][0]} {unfit[0][1]}{more}", DataWarning, stacklevel=4)
 
 
 def _warn_of_other_classes(records: Sequence[Record], classes: Sequence[str]) -> None:

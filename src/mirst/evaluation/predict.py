@@ -11,6 +11,7 @@ import torch
 from mirst.data import ValueRange, decode, few_levels, find_images, load_images, picture_count
 from mirst.errors import MirstError, plain
 from mirst.evaluation.judge import decide, logits_of
+from mirst.evaluation.value_range import range_remark
 from mirst.nn import ModelCard, load_model
 
 BATCH_SIZE = 64
@@ -33,6 +34,8 @@ class Prediction:
     """Gray levels that the image keeps, where these are so few that some may be lost."""
     pictures: int = 1
     """Pages or frames of a picture file, of which only the first is read."""
+    range_remark: str | None = None
+    """Where its values do not fit the range in the model's card."""
 
     @property
     def name(self) -> str:
@@ -43,6 +46,8 @@ class Prediction:
         remarks = []
         if self.pictures > 1:
             remarks.append(f"holds {self.pictures} pages or frames; only the first is read")
+        if self.range_remark is not None:
+            remarks.append(self.range_remark)
         if self.few_levels is not None:
             check = "check that it was saved with all of them"
             if card.value_range is not None:
@@ -92,6 +97,7 @@ def predict(
                 probability,
                 few_levels(decode(file)),
                 picture_count(file),
+                range_remark(file, card),
             )
             for file, answer, probabilities, probability in zip(part, *columns, strict=True)
         ]

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
+from mirst.nn.factory import in_words
 from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits, require_logits
 from mirst.training.modes import to_train_mode
@@ -124,7 +125,17 @@ def _trained_classes(model: nn.Module, x: Tensor) -> int:
 
 
 def _finite_logits(model: nn.Module, x: Tensor, classes: int | None) -> Tensor:
-    logits = require_logits(Logits(model)(_on_device(model, x)), len(x), classes)
+    x = _on_device(model, x)
+    try:
+        logits = require_logits(Logits(model)(x), len(x), classes)
+    except RuntimeError as error:
+        if "size" not in str(error) and "shape" not in str(error) and "channel" not in str(error):
+            raise
+        raise MirstError(
+            f"the model fails on images of shape {tuple(x.shape[1:])} with {in_words(error)}; give it images of its "
+            "channels and size, or wrap it (mirst.nn.Normalized replicates a gray image to as many channels as it is "
+            "given means)"
+        ) from error
     if not logits.isfinite().all():
         raise MirstError(
             "the model's logits are not finite on the first training batch; look at its weights, and for a division "
