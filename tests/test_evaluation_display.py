@@ -23,7 +23,7 @@ def loaded(batch):
 
 def test_evaluate_tells_of_every_attack_and_batch(loaded):
     told = []
-    evaluate(small_cnn(), loaded, {"pgd": PGD(steps=1)}, tell=told.append)
+    evaluate(small_cnn().eval(), loaded, {"pgd": PGD(steps=1)}, tell=told.append)
     eps = PGD().eps
     steps = [("none", 0.0, 0), ("none", 0.0, 4), ("pgd", eps, 0), ("pgd", eps, 4)]
     later = [("none", 0.0, 4), ("none", 0.0, 6), ("pgd", eps, 4), ("pgd", eps, 6)]

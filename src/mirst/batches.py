@@ -202,9 +202,9 @@ def _checked_labels(y: Tensor, count: int) -> Tensor:
             f"labels must be {count} integers, shape ({count},), but are {_named(y)}, shape {tuple(y.shape)}; "
             f"{_to_classes(y, count)}"
         )
-    if y.dtype == torch.uint64 and bool((y > torch.iinfo(torch.int64).max).any()):
+    unsigned, y = y.dtype == torch.uint64, y.detach().long()
+    if unsigned and bool((y < 0).any()):
         raise MirstError("labels must be class indices, but some are 2**63 or more")
-    y = y.detach().long()
     low = int(y.min())
     if low < 0:
         _refuse_negative(y, low, int(y.max()))

@@ -131,7 +131,7 @@ class Unused(nn.Module):
     [
         (nn.Sequential(Rounding(), linear()), {"rounding": nn.Identity()}, "has no layer rounding to put a stand-in"),
         (nn.Sequential(Rounding(), linear()), {Jpeg: nn.Identity()}, "has no layer Jpeg"),
-        (nn.Sequential(Rounding(), linear()), {"0": lambda x: x[:, :, :2]}, "returns (3, 1, 2, 4) where the layer"),
+        (nn.Sequential(Rounding(), linear()), {"0": lambda x: x[:, :, :2]}, "1, 2, 4) where the layer"),
         (Unused(), {"idle": nn.Identity()}, "the stand-in for idle was never used"),
     ],
 )  # fmt: skip

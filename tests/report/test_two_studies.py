@@ -108,7 +108,7 @@ def test_suites_that_differ_are_said_and_compared_at_the_same_eps(pair, first, s
         assert told[0].startswith(sentence.format(one=pair[0], other=pair[1]))
     rows = side_by_side(one, other)
     assert ("standard" in set(rows["attack"])) == compared
-    assert set(rows["difference"]) == {"+0.000 [+0.000, +0.000]"}
+    assert all(text.startswith("+0.000 [-0.") for text in rows["difference"])  # never of zero width
 
 
 @pytest.mark.parametrize("suite", ["distances", "corruptions"])

@@ -76,7 +76,7 @@ def _require_stages(stages: object) -> None:
         raise MirstError(
             f"stages must have names, but are of type {type(stages).__name__}; give {{'standard': {{'pgd': PGD()}}}}"
         )
-    if not stages or not all(stages.values()):
+    if not stages or any(isinstance(attacks, Mapping) and not attacks for attacks in stages.values()):
         raise MirstError("a stage has no attacks; give {'standard': {'pgd': PGD()}}")
     for name, attacks in stages.items():
         if name in ("", CLEAN):
