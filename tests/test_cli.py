@@ -290,7 +290,7 @@ def test_predict_writes_nothing_where_an_image_is_broken_or_the_output_makes_no_
     Path("taken.csv").mkdir()
     Path("picture.png").write_bytes(image.read_bytes())
     assert "would mix" in refused(mirst("predict", checkpoint, image, "--csv", "-", "--json", "-"))
-    assert "taken.csv is a folder" in refused(mirst("predict", checkpoint, image, "--csv", "taken.csv"))
+    assert "cannot write taken.csv" in refused(mirst("predict", checkpoint, image, "--csv", "taken.csv"))
     assert "name a file" in refused(mirst("predict", checkpoint, image, "--csv", ""))
     assert "picture.png is named" in refused(mirst("predict", checkpoint, "--csv", "picture.png", image))
     assert Path("picture.png").read_bytes() == image.read_bytes()
