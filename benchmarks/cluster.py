@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mirst.study import Engine, Local, Step, StudySpec, run_study
-from mirst.study.cluster import ray_engine
+from mirst.study.engines.ray import ray_engine
 
 SETTINGS: dict[str, Any] = {
     "data": {"size": 64},

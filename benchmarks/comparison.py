@@ -8,8 +8,8 @@ from benchmarks.timing import medians
 from mirst.attacks import APGD, FGSM, PGD
 from mirst.defenses import AT, MIRST
 from mirst.nn import build_model
-from mirst.nn.agreement import optimized
-from mirst.nn.folded import folded
+from mirst.nn.accelerate.agreement import optimized
+from mirst.nn.accelerate.folded_batch_norms import folded
 from mirst.nn.frozen import frozen
 
 

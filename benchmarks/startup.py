@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.steps import step
 from benchmarks.timing import Target, medians, section
-from mirst.data import ImageSet, batches
+from mirst.data import ImageSet, data_loader
 from mirst.data.phantom import write_phantoms
 from mirst.defenses import CE, RST
 
@@ -64,7 +64,7 @@ def _batch() -> str:
     data = ImageSet(images, np.arange(512) % 2, augment=True)
 
     def epoch() -> None:
-        for _ in batches(data, 16, shuffle=True):
+        for _ in data_loader(data, 16, shuffle=True):
             pass
 
     trainers = {"CE": CE(), "RST": RST()}

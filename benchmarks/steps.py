@@ -7,8 +7,8 @@ import torch
 
 from benchmarks.timing import Target, section, timed
 from mirst.defenses import CE, MIRST, RST, Defense
-from mirst.nn import build_model, plainly
-from mirst.study.memory import peak_memory
+from mirst.nn import build_model, reference_mode
+from mirst.study.engines.memory import peak_memory
 
 FUSED = {"craft_mode": "train", "joint_batch": False}
 DEFENSES: dict[str, tuple[Defense, bool]] = {
@@ -70,7 +70,7 @@ def step(name: str, size: int, defense: Defense, fast: bool) -> Callable[[], Non
 
     def run() -> None:
         model.zero_grad()
-        with plainly(not fast):
+        with reference_mode(not fast):
             defense(model, x, y).total.backward()
 
     return run

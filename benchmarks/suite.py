@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from mirst.attacks import Attack
-from mirst.data import ImageSet, batches, load_images, read_dataset
+from mirst.data import ImageSet, data_loader, load_images, read_dataset
 from mirst.data.phantom import write_phantoms
 from mirst.defenses import RST
 from mirst.evaluation.suites import standard
@@ -29,13 +29,13 @@ def suite() -> Iterator[str]:
     """On phantoms and a model that RST trained on others."""
     torch.manual_seed(0)
     model = build_model("resnet_tiny", 1, 2)
-    fit(model, batches(_phantoms(240, seed=1), 16, shuffle=True), RST(), settings=Training(epochs=20))
+    fit(model, data_loader(_phantoms(240, seed=1), 16, shuffle=True), RST(), settings=Training(epochs=20))
     yield dropping("resnet_tiny trained by RST on phantoms of 64 px", model, _phantoms(64, seed=2))
 
 
 def dropping(title: str, model: nn.Module, images: ImageSet) -> str:
     """The suite as it is beside its attacks one after another on all images, in batches of 64."""
-    data = list(batches(images, 64))
+    data = list(data_loader(images, 64))
     attacks = standard(EPS, classes=2).stages["standard"]
     _, costs = worst_case(model, data, {"standard": attacks})
     alone = {name: _seconds(model, data, attack) for name, attack in attacks.items()}

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mirst.nn import ModelCard, plainly
+from mirst.nn import ModelCard, reference_mode
 
 CARD = ModelCard(
     model="resnet_tiny",
@@ -74,7 +74,7 @@ def asked(model: nn.Module) -> Iterator[list[Tensor]]:
     batches: list[Tensor] = []
     hook = model.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].detach().clone()))
     try:
-        with plainly():  # no copy, so no comparison with it
+        with reference_mode():  # no copy, so no comparison with it
             yield batches
     finally:
         hook.remove()

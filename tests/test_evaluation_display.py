@@ -23,7 +23,7 @@ def loaded(batch):
 
 def test_evaluate_tells_of_every_attack_and_batch(loaded):
     told = []
-    evaluate(small_cnn().eval(), loaded, {"pgd": PGD(steps=1)}, tell=told.append)
+    evaluate(small_cnn().eval(), loaded, {"pgd": PGD(steps=1)}, on_progress=told.append)
     eps = PGD().eps
     steps = [("none", 0.0, 0), ("none", 0.0, 4), ("pgd", eps, 0), ("pgd", eps, 4)]
     later = [("none", 0.0, 4), ("none", 0.0, 6), ("pgd", eps, 4), ("pgd", eps, 6)]
@@ -33,7 +33,7 @@ def test_evaluate_tells_of_every_attack_and_batch(loaded):
 def test_worst_case_tells_how_many_images_still_stand(loaded):
     told = []
     stages = {"all": {"fgsm": FGSM(eps=0.5), "pgd": PGD(eps=0.5, steps=3)}}
-    _, costs = worst_case(small_cnn().eval(), loaded, stages, tell=told.append)
+    _, costs = worst_case(small_cnn().eval(), loaded, stages, on_progress=told.append)
     for cost in costs.to_dict("records"):
         own = [one for one in told if one.what == cost["attack"]]
         assert {one.images for one in own} == {cost["images"]}

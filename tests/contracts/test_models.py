@@ -8,8 +8,8 @@ from torch import fx, nn
 
 from mirst.attacks import APGD, CW, FAB, FGSM, PGD, Square
 from mirst.defenses import AT, MIRST, RST, TRADES
-from mirst.nn import plainly
-from mirst.nn.folded import folded
+from mirst.nn import reference_mode
+from mirst.nn.accelerate.folded_batch_norms import folded
 from tests.contracts.models import FAMILIES, Flagged, family
 from tests.helpers import seeded, snapshot
 
@@ -66,7 +66,7 @@ def losses(model, x, y):
 def test_attacks_reach_what_they_reach_plainly(name, attack, images):
     x, y = images
     found = losses(family(name), attacked(attack, family(name), x, y), y)
-    with plainly():
+    with reference_mode():
         expected = losses(family(name), attacked(attack, family(name), x, y), y)
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=1e-4)
 
@@ -97,7 +97,7 @@ def test_defenses_train_what_they_train_plainly(name, defense, images):
         return total.detach(), *(p.grad for p in model.parameters())
 
     fast = trained()
-    with plainly():
+    with reference_mode():
         slow = trained()
     assert sum(gradient is not None for gradient in slow) > 1
     for one, other in zip(fast, slow, strict=True):
@@ -110,7 +110,7 @@ def test_a_flag_that_flips_between_two_attacks_counts(images):
     nn.init.constant_(model.norm.running_var, 0.1)
     for model.use_norm in (True, False, True):
         found = losses(model, attacked(attack, model, *images), images[1])
-        with plainly():
+        with reference_mode():
             torch.testing.assert_close(found, losses(model, attacked(attack, model, *images), images[1]))
 
 

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from mirst.data import read_dataset, write_prepared
-from mirst.data.audit import audit, read_for_audit
+from mirst.data.audit import audit_records, read_for_audit
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def folder(phantoms, tmp_path):
 
 def test_everything_planted_is_found(folder):
     records = read_dataset(folder)
-    found = audit(records)
+    found = audit_records(records)
     name = [record.name for record in records]
     assert [name[i] for i in found.found.unreadable] == ["benign/broken.png"]
     assert [name[i] for i in found.found.blank] == ["benign/blank.png"]
@@ -42,7 +42,7 @@ def test_overlap_between_data_sets_and_named_groups(phantoms, tmp_path):
     shutil.copytree(phantoms, tmp_path / "again")
     records = read_for_audit([phantoms, tmp_path / "again", phantoms])
     assert len({record.source for record in records}) == 3
-    found = audit(records)
+    found = audit_records(records)
     assert len(found.overlaps) == 3 * 24
     assert len(set(found.groups)) == 24
     assert found.conflicts == []
@@ -51,7 +51,7 @@ def test_overlap_between_data_sets_and_named_groups(phantoms, tmp_path):
 def test_real_busi_files_lesions_under_two_classes(real_data):
     """Seen by eye; docs/results/audit.md shows them."""
     records = read_dataset(real_data / "busi")
-    found = audit(records)
+    found = audit_records(records)
     conflicts = [{records[i].path.stem for i in group} for group in found.conflicts]
     assert {"benign (433)", "malignant (145)"} in conflicts
     assert {"benign (42)", "benign (131)", "malignant (51)"} in conflicts
@@ -71,20 +71,20 @@ def paged_set(phantoms, folder, forms):
 
 
 def test_pages_that_are_not_read_are_warned_of(phantoms, tmp_path):
-    several = audit(read_dataset(paged_set(phantoms, tmp_path / "a", ["tif", "gif", "png", "webp"])))
+    several = audit_records(read_dataset(paged_set(phantoms, tmp_path / "a", ["tif", "gif", "png", "webp"])))
     (warning,) = several.remarks()
     assert warning.startswith(
         "WARNING: 4 files hold several pages or frames, of which only the first is read: benign/phantom-001.tif (3), "
     )
     assert "and 1 more. Save every page" in warning
     assert warning in several.summary()
-    (warning,) = audit(read_dataset(paged_set(phantoms, tmp_path / "b", ["tif"]))).remarks()
+    (warning,) = audit_records(read_dataset(paged_set(phantoms, tmp_path / "b", ["tif"]))).remarks()
     assert "1 file holds several pages or frames" in warning
-    assert audit(read_dataset(phantoms)).remarks() == []
+    assert audit_records(read_dataset(phantoms)).remarks() == []
 
 
 def test_a_prepared_folder_remembers_the_pages(phantoms, tmp_path):
     records = read_dataset(paged_set(phantoms, tmp_path / "a", ["tif"]))
     folder = write_prepared(records, tmp_path / "prepared", 32)
-    assert audit(read_dataset(folder)).found.pictures == audit(records).found.pictures
-    assert len(audit(records).found.pictures) == 1
+    assert audit_records(read_dataset(folder)).found.pictures == audit_records(records).found.pictures
+    assert len(audit_records(records).found.pictures) == 1

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from mirst.data import ImageFile, audit, decode, read_dataset
+from mirst.data import ImageFile, audit_records, decode, read_dataset
 from mirst.data.file_kind import HEAD, SUFFIXES, Kind, file_kind, is_image
 from mirst.errors import MirstError
 from tests.data.test_more_readers import RAMP, write_dicom
@@ -146,7 +146,7 @@ def test_every_suffix_in_a_class_folder(folder):
 
 def test_a_git_lfs_pointer_is_named_with_the_mend(folder):
     (folder / "benign" / "image.png").write_bytes(POINTER)
-    found = audit(read_dataset(folder))
+    found = audit_records(read_dataset(folder))
     assert list(found.found.unreadable.values()) == [
         f"{folder / 'benign' / 'image.png'} is a Git LFS pointer, not the file; run git lfs pull to get it"
     ]

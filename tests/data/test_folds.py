@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from mirst.data import Record, audit, make_folds, read_dataset, split_validation, warn_of_folds, write_phantoms
+from mirst.data import Record, audit_records, make_folds, read_dataset, split_validation, warn_of_folds, write_phantoms
 from mirst.errors import MirstError
 
 
@@ -251,8 +251,8 @@ def test_two_folds_leave_room_for_validation(kind):
 def test_the_audit_warns_of_classes_that_are_too_small(tmp_path):
     write_phantoms(tmp_path / "small", 3, seed=0)
     write_phantoms(tmp_path / "large", 6, seed=1)
-    (warning,) = warn_of_folds(audit(read_dataset(tmp_path / "small"))).remarks()
+    (warning,) = warn_of_folds(audit_records(read_dataset(tmp_path / "small"))).remarks()
     assert warning.startswith("WARNING: mirst run would refuse small with 5 folds: class benign has 3 groups")
-    assert warn_of_folds(audit(read_dataset(tmp_path / "large"))).remarks() == []
+    assert warn_of_folds(audit_records(read_dataset(tmp_path / "large"))).remarks() == []
     both = read_dataset(tmp_path / "small") + read_dataset(tmp_path / "large")
-    assert warn_of_folds(audit(both)).remarks() == [warning]
+    assert warn_of_folds(audit_records(both)).remarks() == [warning]

@@ -16,7 +16,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 import mirst.data.npz
 import mirst.data.readers.table
-from mirst.data import ImageFile, audit, decode, read_dataset, relabel, write_prepared
+from mirst.data import ImageFile, audit_records, decode, read_dataset, relabel, write_prepared
 from mirst.data.fetch import unpack
 from mirst.data.readers.table import read_table
 from mirst.errors import MirstError
@@ -254,7 +254,7 @@ def test_names_are_kept_for_what_joins_by_them(odd, tmp_path):
     again = read_dataset(folder)
     known = ("name", "label", "group", "source")
     assert [[getattr(r, k) for k in known] for r in again] == [[getattr(r, k) for k in known] for r in records]
-    assert audit(again).groups == audit(records).groups
+    assert audit_records(again).groups == audit_records(records).groups
 
 
 def test_names_stand_on_one_line_of_utf8(folder):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mirst.data import audit, read_dataset
+from mirst.data import audit_records, read_dataset
 from mirst.data.masks import is_mask, is_mask_folder
 from tests.data.test_more_readers import write_csv
 
@@ -117,18 +117,18 @@ def outlined(tmp_path):
 )
 def test_what_looks_like_a_mask_is_warned_of(outlined, name, settings):
     blob(outlined / "a" / name, **settings)
-    (warning,) = audit(read_dataset(outlined)).remarks()
+    (warning,) = audit_records(read_dataset(outlined)).remarks()
     assert warning.startswith(f"WARNING: 1 image looks like a mask, with two gray levels: a/{name} (beside a/one.png).")
 
 
 def test_the_warning_needs_no_image_beside_and_counts(outlined):
     for number in range(5):
         blob(outlined / "a" / f"S{number}.png")
-    (warning,) = audit(read_dataset(outlined)).remarks()
+    (warning,) = audit_records(read_dataset(outlined)).remarks()
     assert warning.startswith(
         "WARNING: 5 images look like masks, with two gray levels: a/S0.png, a/S1.png, a/S2.png and 2 more."
     )
 
 
 def test_no_real_image_looks_like_a_mask(real_data):
-    assert audit(read_dataset(real_data / "busi")).found.two_level == []
+    assert audit_records(read_dataset(real_data / "busi")).found.two_level == []

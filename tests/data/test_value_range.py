@@ -9,17 +9,17 @@ import torch
 from PIL import Image
 from scipy.special import expit
 
-from mirst.data import ImageFile, audit, decode, prepare_images, read_dataset, settle, write_prepared
+from mirst.data import ImageFile, audit_records, decode, prepare_images, read_dataset, settle, write_prepared
 from mirst.data.images import with_shared_range
 from mirst.data.inspection import FEW_LEVELS, few_levels
 from mirst.errors import MirstError
 from mirst.evaluation import predict
-from mirst.evaluation.on_folder import evaluate_on
+from mirst.evaluation.on_dataset import evaluate_on
 from mirst.evaluation.value_range import range_remark
 from mirst.nn import build_model, load_model, save_model
 from mirst.study import load_spec, train
 from mirst.study.load import parse_defense
-from mirst.study.prepare import prepare
+from mirst.study.prepared import prepare
 from tests.data.test_more_readers import write_dicom
 from tests.helpers import CARD
 
@@ -39,14 +39,14 @@ def pixels_of(audited, size=32):
 
 
 def test_twelve_bits_in_sixteen_are_the_eight_bit_images_again(phantoms, tmp_path):
-    deep = audit(read_dataset(deep_set(phantoms, tmp_path / "deep")))
+    deep = audit_records(read_dataset(deep_set(phantoms, tmp_path / "deep")))
     assert deep.found.value_range == (0, 4095)
     assert {record.value_range for record in deep.records} == {(0, 4095)}
     assert deep.range_warnings() == []
     assert (
         "Values from black to white: 24 images state none, hold 0 to 4080 and are shown in 0 to 4095." in deep.summary()
     )
-    shallow = audit(read_dataset(phantoms))
+    shallow = audit_records(read_dataset(phantoms))
     assert shallow.found.value_range is None
     assert shallow.summary()[-1] == "Values from black to white: 0 to 255 for 24 images (8 bits)."
     assert np.abs(pixels_of(deep).astype(int) - pixels_of(shallow)).max() <= 1
@@ -57,7 +57,7 @@ def test_a_dark_image_stays_dark_beside_the_others(phantoms, tmp_path):
     path = sorted((root / "benign").iterdir())[0]
     bright = np.asarray(Image.open(path))
     Image.fromarray(bright // 2).save(path)
-    found = audit(read_dataset(root))
+    found = audit_records(read_dataset(root))
     (record,) = [one for one in found.records if one.path == path]
     alone, shared = (np.asarray(decode(file)) for file in (record.file._replace(value_range=None), record.file))
     assert shared == pytest.approx(bright // 2 / 4095 * 255, abs=0.51)
@@ -65,16 +65,16 @@ def test_a_dark_image_stays_dark_beside_the_others(phantoms, tmp_path):
 
 
 def test_sets_of_two_depths_are_warned_of(phantoms, tmp_path):
-    eight = audit(read_dataset(deep_set(phantoms, tmp_path / "a", keep=lambda number: number % 3 == 0)))
+    eight = audit_records(read_dataset(deep_set(phantoms, tmp_path / "a", keep=lambda number: number % 3 == 0)))
     (sentence,) = eight.range_warnings()
     assert sentence.startswith("SEVERAL RANGES: 8 of 24 images are shown in other values than the 16 in 0 to 4095")
     root = deep_set(phantoms, tmp_path / "b")
     for path in sorted((root / "benign").iterdir())[:2]:
         Image.fromarray(np.asarray(Image.open(path)) * 16).save(path)
-    few, narrow = audit(read_dataset(root)).range_warnings()
+    few, narrow = audit_records(read_dataset(root)).range_warnings()
     assert few.startswith("FEW GRAY LEVELS: 22 of 24 images keep fewer than 32 of 256 gray levels")
     assert "22 images that state no range use a quarter or less of 0 to 65535" in narrow
-    assert set(audit(read_dataset(root)).summary()) > {f"WARNING: {few}", f"WARNING: {narrow}"}
+    assert set(audit_records(read_dataset(root)).summary()) > {f"WARNING: {few}", f"WARNING: {narrow}"}
 
 
 def test_windows_that_differ_are_warned_of(tmp_path):
@@ -82,7 +82,7 @@ def test_windows_that_differ_are_warned_of(tmp_path):
     for number, width in enumerate([400, 400, 400, 80]):
         folder = tmp_path / "set" / ("benign" if number % 2 else "malignant")
         write_dicom(folder / f"{number}.dcm", pixels, bits=12, WindowCenter=1000, WindowWidth=width)
-    found = audit(read_dataset(tmp_path / "set"))
+    found = audit_records(read_dataset(tmp_path / "set"))
     (sentence,) = found.range_warnings()
     assert "1 of 4 images are shown in other values than the 3 in 800 to 1199 (window), benign/3.dcm in 960" in sentence
     assert "2 ranges within 800 to 1199 for 4 images (window)" in found.summary()[-1]
@@ -133,10 +133,10 @@ def test_a_model_sees_a_single_image_as_in_training(phantoms, tmp_path):
 
 def test_a_prepared_folder_keeps_the_range_and_refuses_another(phantoms, tmp_path):
     root = deep_set(phantoms, tmp_path / "deep")
-    expected = pixels_of(audit(read_dataset(root)))
+    expected = pixels_of(audit_records(read_dataset(root)))
     folder = write_prepared(read_dataset(root), tmp_path / "away", 32)
     shutil.rmtree(root)
-    found = audit(read_dataset(folder))
+    found = audit_records(read_dataset(folder))
     assert found.found.value_range == (0, 4095)
     assert np.array_equal(pixels_of(found), expected)
     assert found.summary()[-1].startswith("Values from black to white: 24 images state none")

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from mirst.attacks import APGD, CW, FAB, FGSM, PGD, MultiTargeted, Square, StandIn, SurrogateBackward, Transfer
 from mirst.defenses import CE, RST
 from mirst.errors import MirstError
-from mirst.evaluation.masking import (
+from mirst.evaluation.masking.from_results import (
     Check,
     budget,
     check_masking,

@@ -10,9 +10,9 @@ from mirst.defenses import CE, RST
 from mirst.study import cost as costs
 from mirst.study import estimate_study
 from mirst.study.cost import Cost, measure
+from mirst.study.engines.memory import CLEAR, forget_peak_memory, library_memory, peak_memory
 from mirst.study.estimate import Sizes, makespan, trial_seconds
-from mirst.study.memory import CLEAR, forget_peak_memory, library_memory, peak_memory
-from mirst.study.prepare import prepare
+from mirst.study.prepared import prepare
 from mirst.study.spec import TrialTraining
 from mirst.study.trial import all_trials, train_model
 

@@ -14,7 +14,7 @@ from mirst.display import status_text
 from mirst.errors import MirstError
 from mirst.study import locked, study_status
 from mirst.study.lock import holder
-from mirst.study.prepare import prepare
+from mirst.study.prepared import prepare
 from mirst.study.results import holds_study
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mirst.data import audit, read_dataset, write_phantoms, write_prepared
+from mirst.data import audit_records, read_dataset, write_phantoms, write_prepared
 from mirst.evaluation import evaluate_on
 from mirst.files import write_csv
 from mirst.nn import build_model, load_model
@@ -73,7 +73,7 @@ def study(manifest, small_yaml, tmp_path_factory):
     corrupt_study(out)
     write_report(out)
     write_comparison(out, shutil.copytree(out, out.with_name("twin")), out / "two.html")
-    write_audit(audit(read_dataset(manifest)), out / "audit")
+    write_audit(audit_records(read_dataset(manifest)), out / "audit")
     model, card = load_model(out / "trials" / "ce-fold0-seed0" / "model.safetensors", f"{__name__}:own_net")
     write_csv(out / "evaluated.csv", evaluate_on(model, card, manifest, parse_attacks(["fgsm"])))
     write_prepared(read_dataset(manifest), out / "prepared", 32)

@@ -9,7 +9,7 @@ from mirst.report import paper_comparison, write_comparison, write_report
 from mirst.report.calibration import calibrations
 from mirst.study import read_results
 from mirst.study.results import COLUMNS, TABLES
-from mirst.study.rows import ROWS
+from mirst.study.row_checks import ROWS
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mirst.app.demo_pair import demo_pair
+from mirst.app.demo_models import demo_pair
 from mirst.app.explore import open_subject
 from mirst.data import Record, read_dataset
 from mirst.errors import MirstError

@@ -19,8 +19,8 @@ from mirst.attacks.descent import gradient_of, iterates, last
 from mirst.attacks.losses import margin
 from mirst.data import letterbox
 from mirst.errors import MirstError
-from mirst.evaluation.evaluate import checked_distance
 from mirst.evaluation.judge import at_threshold, decide, judge, logits_of, shifted
+from mirst.evaluation.outcomes import checked_distance
 from mirst.nn import ModelCard, load_model
 from mirst.nn.logits import misclassified, require_logits
 from mirst.report.paper_figures import residual_maps

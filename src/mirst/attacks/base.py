@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mirst.batches import checked_batch, require_labels
 from mirst.errors import MirstError
-from mirst.nn.agreement import optimized
+from mirst.nn.accelerate.agreement import optimized
 from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mirst.attacks.base import Minimum, attackable, require_fields
 from mirst.attacks.best import nearer, reached, success
 from mirst.errors import MirstError
-from mirst.nn import plainly
+from mirst.nn import reference_mode
 from mirst.nn.logits import Logits, input_gradient
 
 FLOOR = 1 / 256
@@ -47,7 +47,7 @@ class CarliniWagner:
 
     def minimum(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Minimum:
         """The nearest success of each image, and its distance; nothing is drawn at random."""
-        with plainly(), attackable(model, x, y) as (net, x, y):
+        with reference_mode(), attackable(model, x, y) as (net, x, y):
             with torch.no_grad():
                 wrong = reached(net(x), y, targeted=self.targeted)
             images, distances = x.clone(), x.new_full((len(x),), torch.inf).masked_fill(wrong, 0.0)

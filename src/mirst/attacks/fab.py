@@ -9,7 +9,7 @@ from mirst.attacks.base import PAPER_EPS, Minimum, attackable, require_fields
 from mirst.attacks.best import nearer, per_image, reached, success
 from mirst.attacks.descent import random_point
 from mirst.batches import checked_batch
-from mirst.nn import plainly
+from mirst.nn import reference_mode
 from mirst.nn.logits import Logits, input_gradient
 
 OVERSHOOT = 1.05
@@ -52,7 +52,7 @@ class FAB:
 
     def minimum(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Minimum:
         """The nearest success of each image, and its distance."""
-        with plainly(), attackable(model, x, y) as (net, x, y):
+        with reference_mode(), attackable(model, x, y) as (net, x, y):
             with torch.no_grad():
                 wrong = reached(net(x), y, targeted=self.targeted)
             found = Minimum(x, x.new_full((len(x),), torch.inf).masked_fill(wrong, 0.0))

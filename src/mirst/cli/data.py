@@ -16,13 +16,13 @@ def audit_data(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for groups.csv and the gallery audit.html.")] = None,
 ) -> None:
     """Look for copies, conflicting labels, broken images, ignored files, small classes. Exit code 1 on a conflict."""
-    from mirst.data import audit, read_for_audit, warn_of_folds
+    from mirst.data import audit_records, read_for_audit, warn_of_folds
     from mirst.report import write_audit
 
     if out:
         require_no_input(out, paths)
     notes: list[str] = []
-    findings = warn_of_folds(audit(read_for_audit(paths, notes.append), notes))
+    findings = warn_of_folds(audit_records(read_for_audit(paths, notes.append), notes))
     for sentence in findings.summary():
         typer.echo(sentence)
     if out:

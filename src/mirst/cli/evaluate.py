@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mirst.attacks import StandIns
     from mirst.evaluation import SuiteName
-    from mirst.evaluation.progress import Tell
+    from mirst.evaluation.progress import OnProgress
     from mirst.nn import ModelCard
 
 
@@ -75,7 +75,7 @@ def evaluate(
     trust: TrustOption = None,
 ) -> None:
     """Attack or corrupt a model on every image of a data set, or all models of a study on their test folds."""
-    from mirst.nn import plainly
+    from mirst.nn import reference_mode
     from mirst.study import load_spec, parse_eps
 
     strong = suite in (Suite.standard, Suite.adaptive)
@@ -103,7 +103,7 @@ def evaluate(
         raise MirstError("name the images to evaluate on with --data PATH")
     if out is not None:
         require_folder(out, [data, *map(Path, (model, source or model))])
-    with plainly(not load_spec(None, override or []).training.fast):
+    with reference_mode(not load_spec(None, override or []).training.fast):
         opened, card = _open(model, data, override or [], trust)
         if strong:
             twin = None if source is None else _open(source, data, override or [], trust)[0]
@@ -166,10 +166,10 @@ def _rounded(value: float) -> str:
 
 
 @contextmanager
-def _shown() -> Iterator[tuple["Tell", list[str]]]:
+def _shown() -> Iterator[tuple["OnProgress", list[str]]]:
     """Shows progress, and prints once what the data and the checks of the model warn of.
 
-    Gives the place to tell, and the sentences about the model.
+    Gives the place to on_progress, and the sentences about the model.
     """
     from rich.console import Console
 
@@ -207,16 +207,16 @@ def _weak(
     from mirst.report import one_answer
     from mirst.study import parse_attacks
 
-    with _shown() as (tell, _):
+    with _shown() as (on_progress, _):
         if suite is Suite.corruptions:
             answers = evaluate_on(model, card, data, {})
-            table = rows = corrupt_on(model, card, data, tell)
+            table = rows = corrupt_on(model, card, data, on_progress)
         elif suite is Suite.distances:
-            rows = distances_on(model, card, data, tell)
+            rows = distances_on(model, card, data, on_progress)
             answers = rows.assign(attack="none", eps=0.0)
             table = curve(rows, [level / 255 for level in range(17)], card.classes, card.positive)
         else:
-            answers = rows = evaluate_on(model, card, data, parse_attacks(attacks), tell)
+            answers = rows = evaluate_on(model, card, data, parse_attacks(attacks), on_progress)
             table = metrics_of(rows, card)
     typer.echo(table.to_string(index=False, float_format=_rounded))
     _warn(one_answer(answers, card.classes, card.positive))
@@ -240,8 +240,8 @@ def _strong(
     from mirst.evaluation import metrics_of, robustness_on
     from mirst.report import one_answer, verdict_lines, write_robustness
 
-    with _shown() as (tell, flaws):
-        found = robustness_on(model, card, data, suite, eps, twin, stand_ins, draws, tell)
+    with _shown() as (on_progress, flaws):
+        found = robustness_on(model, card, data, suite, eps, twin, stand_ins, draws, on_progress)
     table = metrics_of(found.rows, card)
     typer.echo("\n".join(verdict_lines(found, [])) + "\n")
     typer.echo(table.to_string(index=False, float_format=_rounded))

@@ -28,7 +28,7 @@ def open_engine(
         if address is not None or gpus is not None:
             raise MirstError("--ray-address and --gpus-per-trial belong to --engine ray; add it or leave them out")
         return nullcontext(Local(jobs))
-    from mirst.study.cluster import ray_engine
+    from mirst.study.engines.ray import ray_engine
 
     return ray_engine(address, jobs=jobs, gpus=gpus, model=spec.model.name)
 

@@ -1,18 +1,18 @@
 """From files on disk to folds of images."""
 
-from mirst.data.audit import Audit, audit, read_for_audit
-from mirst.data.batches import ImageSet, batches
+from mirst.data.audit import Audit, audit_records, read_for_audit
 from mirst.data.cache import CarriedImages, PreparedImages, prepare_images
-from mirst.data.curate import ConflictRule, assign_groups, relabel, settle
 from mirst.data.folds import FOLDS, VAL_FRACTION, Fold, make_folds, split_validation, warn_of_folds
 from mirst.data.image_files import find_images
+from mirst.data.image_set import ImageSet, data_loader
 from mirst.data.images import decode, intensity, letterbox, load_images, picture_count, with_shared_range
 from mirst.data.inspection import few_levels
-from mirst.data.intensity import ValueRange
+from mirst.data.labels_and_groups import ConflictRule, assign_groups, relabel, settle
 from mirst.data.phantom import make_phantom, write_phantoms
+from mirst.data.prepared_folder import write_prepared
 from mirst.data.readers import READERS, read_dataset, read_datasets, select_classes
 from mirst.data.record import ImageFile, Record, positive_class
-from mirst.data.travel import write_prepared
+from mirst.data.value_range import ValueRange
 
 __all__ = [
     "FOLDS",
@@ -28,8 +28,8 @@ __all__ = [
     "Record",
     "ValueRange",
     "assign_groups",
-    "audit",
-    "batches",
+    "audit_records",
+    "data_loader",
     "decode",
     "few_levels",
     "find_images",

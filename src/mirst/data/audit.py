@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from mirst.data.inspection import Inspection, inspect_images
 from mirst.data.range_findings import range_sentence, range_warnings
 from mirst.data.readers import read_dataset
-from mirst.data.readers.left_out import listed
+from mirst.data.readers.skipped_files import listed
 from mirst.data.record import Record
 from mirst.data.similarity import Pair
 
@@ -117,7 +117,7 @@ class Audit:
         return bool(getattr(self.records[pair.first], field) != getattr(self.records[pair.second], field))
 
 
-def audit(records: Sequence[Record], notes: Sequence[str] = ()) -> Audit:
+def audit_records(records: Sequence[Record], notes: Sequence[str] = ()) -> Audit:
     """Look for copies, near-copies, label conflicts, and unreadable, blank or tiny images.
 
     The records of the result know the range in which images that state none are shown.

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from mirst.data.intensity import Intensity, ValueRange, Values
-from mirst.data.pictures import open_picture
-from mirst.data.tiff_layout import PHOTOMETRIC, SAMPLE_FORMAT, bits_of, in_planes, unread
+from mirst.data.value_range import Intensity, ValueRange, Values
+from mirst.untrusted.pictures import open_picture
+from mirst.untrusted.tiff_layout import PHOTOMETRIC, SAMPLE_FORMAT, bits_of, in_planes, unread
 
 COLOUR = ("RGB;16", "RGBA;16", "RGBX;16", "RGBa;16")
 """Pillow's names of 16-bit layouts, less the byte order: of each value it keeps one byte."""

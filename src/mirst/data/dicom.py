@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirst.data.dicom_display import display
-from mirst.data.dicom_streams import bit_shift, extra_could_read, missing_extra, plugin, require_declared_sizes
-from mirst.data.intensity import Values
-from mirst.data.pictures import MAX_SIDE
 from mirst.data.record import Stamp, file_stamp
+from mirst.data.value_range import Values
 from mirst.errors import MirstError
+from mirst.untrusted.dicom_streams import bit_shift, extra_could_read, missing_extra, plugin, require_declared_sizes
+from mirst.untrusted.pictures import MAX_SIDE
 
 MAX_PIXELS = 2**29
 """Values of all frames of a file."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from mirst.data.intensity import Intensity, ValueRange, Values
+from mirst.data.value_range import Intensity, ValueRange, Values
 
 FRAME_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 """Functional groups in which multi-frame files keep what single ones keep at the top."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from mirst.data.audit import Audit
-from mirst.data.curate import assign_groups
+from mirst.data.labels_and_groups import assign_groups
 from mirst.data.record import Record
 from mirst.errors import MirstError
 

@@ -9,12 +9,12 @@ from PIL import Image, ImageOps
 from mirst.data.deep_pictures import deep_values
 from mirst.data.dicom import dicom_values
 from mirst.data.file_kind import Kind, file_kind
-from mirst.data.intensity import EIGHT_BITS, Intensity, ValueRange, Values, covering
 from mirst.data.npz import npz_array
-from mirst.data.pictures import MAX_SIDE, open_picture
 from mirst.data.record import ImageFile
+from mirst.data.value_range import EIGHT_BITS, Intensity, ValueRange, Values, covering
 from mirst.errors import MirstError
 from mirst.files import require_content
+from mirst.untrusted.pictures import MAX_SIDE, open_picture
 
 Pixels = NDArray[np.uint8]
 

@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from mirst.data.cache import content_key
 from mirst.data.images import Pixels, decode, intensity, picture_count, shared_range
-from mirst.data.intensity import Intensity, ValueRange
 from mirst.data.record import ImageFile
 from mirst.data.similarity import Pair, describe_all, find_pairs
+from mirst.data.value_range import Intensity, ValueRange
 from mirst.errors import MirstError
 from mirst.files import cache_folder, write_text
 

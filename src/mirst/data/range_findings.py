@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from mirst.data.inspection import FEW_LEVELS, Inspection
-from mirst.data.intensity import Intensity, ValueRange, hull
+from mirst.data.value_range import Intensity, ValueRange, hull
 
 
 def range_sentence(found: Inspection) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mirst.attacks.base import PAPER_EPS, attackable, require_fields
 from mirst.errors import MirstError
-from mirst.nn.agreement import packed_if_equal
+from mirst.nn.accelerate.agreement import packed_if_equal
 from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits
 

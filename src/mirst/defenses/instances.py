@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from mirst.attacks.descent import gradient_of, iterates, last, random_point
 from mirst.attacks.losses import cross_entropy
 from mirst.batches import checked_batch
+from mirst.defenses.accumulated_loss import AccumulatedLoss
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.crafting import Crafting, logits_of, require_weight
-from mirst.defenses.held import HeldLoss
-from mirst.nn import is_fast
-from mirst.nn.agreement import packed_if_equal
+from mirst.nn import is_optimized
+from mirst.nn.accelerate.agreement import packed_if_equal
 from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits, input_gradient
 
@@ -61,7 +61,7 @@ class InstanceTraining(Crafting):
         instances = self._instances() if self.alpha > 0 else {}
         if not self.joint_batch:  # batch norms then meet the batches in the order of the run
             instances = dict(sorted(instances.items()))
-        one_by_one = bool(instances) and not self.joint_batch and is_fast() and not _has_hooks(model)
+        one_by_one = bool(instances) and not self.joint_batch and is_optimized() and not _has_hooks(model)
         compute = self._one_by_one if one_by_one else self._together
         total, losses = compute(model, x, y, instances, generator)
         terms = {"clean": losses[CLEAN].item()}
@@ -86,7 +86,7 @@ class InstanceTraining(Crafting):
         self, model: nn.Module, x: Tensor, y: Tensor, instances: Mapping[int, float], generator: torch.Generator | None
     ) -> tuple[Tensor, Losses]:
         """The loss with its gradients, taken batch by batch."""
-        held, losses, net = HeldLoss(model), Losses(), Logits(model)
+        held, losses, net = AccumulatedLoss(model), Losses(), Logits(model)
 
         def train_on(number: int, images: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
             loss = weighted_cross_entropy(net(images), y, self.class_weights)

@@ -1,13 +1,12 @@
 """Attacks run on a model, every claim re-checked, one row per image and attack."""
 
 from mirst.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, evaluate_corruptions
-from mirst.evaluation.distances import LARGEST, Distances, curve, distances, named_distances
-from mirst.evaluation.evaluate import evaluate
+from mirst.evaluation.distance_search import LARGEST, Distances, curve, distances, named_distances
 from mirst.evaluation.intervals import Difference, Interval, Metric, holm, interval, paired_difference
 from mirst.evaluation.judge import decide
 from mirst.evaluation.masking import Check, overall
 from mirst.evaluation.model_checks import ModelWarning, inspect_model
-from mirst.evaluation.on_folder import (
+from mirst.evaluation.on_dataset import (
     DataWarning,
     corrupt_on,
     distances_on,
@@ -17,9 +16,10 @@ from mirst.evaluation.on_folder import (
     open_model,
     robustness_on,
 )
-from mirst.evaluation.predict import Prediction, predict, prediction_document, prediction_table
+from mirst.evaluation.outcomes import evaluate
+from mirst.evaluation.predictions import Prediction, predict, prediction_document, prediction_table
 from mirst.evaluation.progress import Progress
-from mirst.evaluation.robustness import Robustness, robustness
+from mirst.evaluation.suite_run import Robustness, robustness
 from mirst.evaluation.suites import SuiteName
 from mirst.evaluation.summary import TRIAL, summarise, trial_metrics
 from mirst.evaluation.worst_case import worst_rows

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from mirst.batches import Loader, checked_batches
 from mirst.errors import MirstError
-from mirst.evaluation.evaluate import evaluate
 from mirst.evaluation.model_checks import require_classes
-from mirst.evaluation.progress import Progress, Tell, ignore
+from mirst.evaluation.outcomes import evaluate
+from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.metrics import classification_metrics
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -56,14 +56,14 @@ def evaluate_corruptions(
     threshold: float = 0.0,
     seed: int = 0,
     check: bool = True,
-    tell: Tell = ignore,
+    on_progress: OnProgress = no_progress,
 ) -> pd.DataFrame:
     """Metrics of `model` under every corruption and severity, and clean (`none`, 0).
 
     Args:
         data: as in `evaluate`; iterated once.
         check: warn of flaws of the model, as `evaluate` does.
-        tell: gets how far each corruption and severity has come, before and after it.
+        on_progress: gets how far each corruption and severity has come, before and after it.
 
     Returns:
         One row per corruption and severity: `corruption, severity` and the metrics.
@@ -81,7 +81,7 @@ def evaluate_corruptions(
         generator = torch.Generator().manual_seed(seed)
         corrupted = [(corrupt(x, name, severity, generator) if severity else x, y) for x, y in batches]
         title = f"{name}, severity {severity}" if severity else name
-        tell(Progress(title, 0.0, 0, images))
+        on_progress(Progress(title, 0.0, 0, images))
         found = evaluate(
             model,
             corrupted,
@@ -91,7 +91,7 @@ def evaluate_corruptions(
             seed=seed,
             check=check and name == "none",
         )
-        tell(Progress(title, 0.0, images, images))
+        on_progress(Progress(title, 0.0, images, images))
         metrics = classification_metrics(
             names[found["label"]], names[found["prediction"]], found["score"], classes, positive
         )

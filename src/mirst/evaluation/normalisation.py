@@ -19,7 +19,7 @@ MIN_GAIN, LEVEL = 0.1, 0.01
 CLOSE = 0.02
 """Scalings as close as this to the best one are named with it."""
 MAX_DOUBT = 0.9
-"""A model that doubts more is taken for untrained: it may tell bright from dark by chance, but is not sure of it."""
+"""A model less confident than this is taken for untrained: it may separate bright from dark images by chance."""
 
 
 def missing_normalisation(model: nn.Module, x: Tensor, labels: NDArray[np.int64], answers: Tensor) -> Iterator[str]:

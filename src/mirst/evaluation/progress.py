@@ -16,8 +16,8 @@ class Progress(NamedTuple):
     """How many go through it; `None`: not known."""
 
 
-Tell = Callable[[Progress], object]
+OnProgress = Callable[[Progress], object]
 
 
-def ignore(_: Progress) -> None:
-    """A `Tell` that does nothing."""
+def no_progress(_: Progress) -> None:
+    """A `OnProgress` that does nothing."""

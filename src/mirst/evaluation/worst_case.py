@@ -12,14 +12,14 @@ from mirst.attacks import Attack
 from mirst.attacks.losses import margin
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
-from mirst.evaluation.evaluate import CLEAN, checked_distance, require_attacks
 from mirst.evaluation.judge import at_threshold, device_of, judge, logits_of, seeded, shifted
 from mirst.evaluation.model_checks import NO_ANSWER
-from mirst.evaluation.progress import Progress, Tell, ignore
+from mirst.evaluation.outcomes import CLEAN, checked_distance, require_attacks
+from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.evaluation.summary import TRIAL
 from mirst.nn.logits import misclassified
 
-STANDS = ""
+ROBUST = ""
 COLUMNS = ["image", "label", "attack", "eps", "prediction", "score", "linf", "broken_by"]
 COSTS = ["suite", "eps", "attack", "images", "broken", "seconds"]
 
@@ -32,7 +32,7 @@ def worst_case(
     positive: int = 1,
     threshold: float = 0.0,
     seed: int = 0,
-    tell: Tell = ignore,
+    on_progress: OnProgress = no_progress,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run the attacks of all `stages` one after another on what still stands, and keep the worst answers.
 
@@ -45,7 +45,7 @@ def worst_case(
             The attacks see the model at its operating point: what they push over the line is what
             the threshold decides.
         stages: attacks by name, under the name of the stage. One eps for all.
-        tell: gets how far each attack has come, at its start and after each batch.
+        on_progress: gets how far each attack has come, at its start and after each batch.
 
     Returns:
         The rows of `evaluate`, one per stage and image: the stage's name as the `attack`, and as
@@ -63,7 +63,7 @@ def worst_case(
         for stage, attacks in stages.items():
             for name, attack in attacks.items():
                 left, begin = images.standing(), time.perf_counter()
-                images.attack(name, attack, torch.Generator().manual_seed(seed), tell)
+                images.attack(name, attack, torch.Generator().manual_seed(seed), on_progress)
                 seconds = time.perf_counter() - begin
                 costs.append((stage, attack.eps, name, len(left), len(left) - len(images.standing()), seconds))
             eps = max(attack.eps for attack in attacks.values())
@@ -103,20 +103,20 @@ class _Images:
             raise MirstError(NO_ANSWER)
         self.linf = self.x.new_zeros(len(self.x))
         wrong = misclassified(self._shifted(self.logits), self.y)
-        self.broken_by = np.where(wrong.cpu().numpy(), CLEAN, STANDS).astype(object)
+        self.broken_by = np.where(wrong.cpu().numpy(), CLEAN, ROBUST).astype(object)
 
     def standing(self) -> Tensor:
         """Positions of the images that nothing has broken."""
-        return torch.from_numpy(np.flatnonzero(self.broken_by == STANDS)).to(self.x.device)
+        return torch.from_numpy(np.flatnonzero(self.broken_by == ROBUST)).to(self.x.device)
 
-    def attack(self, name: str, attack: Attack, generator: torch.Generator, tell: Tell) -> None:
+    def attack(self, name: str, attack: Attack, generator: torch.Generator, on_progress: OnProgress) -> None:
         standing, done = self.standing(), 0
-        tell(Progress(name, attack.eps, done, len(standing)))
+        on_progress(Progress(name, attack.eps, done, len(standing)))
         for left in torch.split(standing, self.size):
             if len(left):
                 self._attack(name, attack, left, generator)
                 done += len(left)
-                tell(Progress(name, attack.eps, done, len(standing)))
+                on_progress(Progress(name, attack.eps, done, len(standing)))
 
     def _attack(self, name: str, attack: Attack, left: Tensor, generator: torch.Generator) -> None:
         x, y = self.x[left], self.y[left]

@@ -10,7 +10,7 @@ from torch import nn
 from mirst.errors import MirstError
 from mirst.export.formats import to_onnx, to_safetensors, to_torch_export
 from mirst.export.monai_bundle import to_monai_bundle
-from mirst.nn import ModelCard, load_model, plainly
+from mirst.nn import ModelCard, load_model, reference_mode
 
 __all__ = ["FORMATS", "SUFFIXES", "export_model"]
 
@@ -43,7 +43,7 @@ def export_model(checkpoint: Path, to: str, out: Path, trusted: str | None = Non
     if to not in FORMATS:
         raise MirstError(f"--to is {to}; choose {', '.join(FORMATS)}")
     model, card = load_model(checkpoint, trusted)
-    with plainly(), torch.no_grad(), warnings.catch_warnings():  # in operations that every exporter knows
+    with reference_mode(), torch.no_grad(), warnings.catch_warnings():  # in operations that every exporter knows
         warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
         FORMATS[to](model, card, out)
     return out

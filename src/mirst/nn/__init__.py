@@ -1,13 +1,13 @@
 """Layers and backbones."""
 
+from mirst.nn.accelerate.folded_batch_norms import in_fast_layout
+from mirst.nn.accelerate.packed_convolutions import packed
+from mirst.nn.accelerate.switch import is_optimized, reference_mode
 from mirst.nn.backbone import LoadedBackbone, find_weights, load_backbone, replace_head, save_backbone
 from mirst.nn.checkpoint import ModelCard, load_model, read_card, save_model
-from mirst.nn.drop_max import DropMax2d, drop_max2d, replace_first_max_pool
 from mirst.nn.factory import is_factory, load_factory, package_of
-from mirst.nn.fast import is_fast, plainly
-from mirst.nn.folded import in_fast_layout
+from mirst.nn.layers.drop_max import DropMax2d, drop_max2d, replace_first_max_pool
 from mirst.nn.models import MODELS, Normalized, build_model
-from mirst.nn.packed import packed
 
 __all__ = [
     "MODELS",
@@ -20,14 +20,14 @@ __all__ = [
     "find_weights",
     "in_fast_layout",
     "is_factory",
-    "is_fast",
+    "is_optimized",
     "load_backbone",
     "load_factory",
     "load_model",
     "package_of",
     "packed",
-    "plainly",
     "read_card",
+    "reference_mode",
     "replace_first_max_pool",
     "replace_head",
     "save_backbone",

@@ -16,8 +16,8 @@ from mirst.download import download
 from mirst.errors import MirstError
 from mirst.files import atomic, cache_folder
 from mirst.nn.models import Normalized
-from mirst.nn.pickled import require_plain
-from mirst.nn.tensors import COUNTER, is_tensors, open_tensors
+from mirst.untrusted.pickles import require_plain
+from mirst.untrusted.tensors import COUNTER, is_tensors, open_tensors
 
 IMAGENET = {
     "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",

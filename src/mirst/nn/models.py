@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from mirst.errors import MirstError
-from mirst.nn.drop_max import replace_first_max_pool
 from mirst.nn.factory import is_factory, load_factory
+from mirst.nn.layers.drop_max import replace_first_max_pool
 
 MAX_CLASSES = 1000
 """What a card of unknown origin may ask for at most, and so what can be trained."""

@@ -18,7 +18,7 @@ from mirst.report.differences import under_attack
 from mirst.report.figures import data_uri
 from mirst.report.tables import PROTOCOL, of_defense
 from mirst.study import Results
-from mirst.study.entries import DefenseEntry
+from mirst.study.named_configs import NamedDefense
 from mirst.study.results import read_csv
 from mirst.study.trial import Trial, trial_folder
 
@@ -77,7 +77,7 @@ def galleries(results: Results) -> list[Gallery]:
     rows = {entry: of_defense(results.distances, entry) for entry in results.spec.defenses}
     rows = {entry: own for entry, own in rows.items() if len(own)}
 
-    def robust(entry: DefenseEntry) -> float:
+    def robust(entry: NamedDefense) -> float:
         return float(curve(rows[entry], [study_eps(results)], results.classes, results.positive)["f1"].iloc[0])
 
     best = max(rows, key=robust)
@@ -90,7 +90,7 @@ def study_eps(results: Results) -> float:
     return max(entry.attack.eps for entry in results.spec.attacks)
 
 
-def _gallery(results: Results, entry: DefenseEntry, rows: pd.DataFrame) -> Gallery:
+def _gallery(results: Results, entry: NamedDefense, rows: pd.DataFrame) -> Gallery:
     worst = of_defense(under_attack(results)[PROTOCOL], entry)[[*KEYS, "score"]]
     rows = rows[rows["label"] == results.positive].merge(worst, on=KEYS, suffixes=("", "_attacked"))
     right = rows[rows["prediction"] == results.positive]

@@ -18,10 +18,10 @@ from mirst.report.differences import (
     shown_differences,
     shown_intervals,
 )
-from mirst.report.evidence import evidence
 from mirst.report.exports import Table, write_tables
 from mirst.report.figures import as_png, bar_chart, data_uri, example_figure, interval_chart
 from mirst.report.paper_figures import residuals_of
+from mirst.report.sections import evidence
 from mirst.report.tables import (
     METRIC_NAMES,
     corruption_grid,

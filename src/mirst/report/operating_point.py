@@ -13,7 +13,7 @@ from mirst.report.confusion import attack_conditions
 from mirst.report.figures import as_png, data_uri
 from mirst.report.tables import of_defense, scored
 from mirst.study import Results
-from mirst.study.entries import DefenseEntry
+from mirst.study.named_configs import NamedDefense
 from mirst.study.trial import Trial, trial_folder
 
 WANTED = 0.9
@@ -64,7 +64,7 @@ def operating_points(results: Results) -> list[OperatingPoint]:
     return found
 
 
-def _thresholds(results: Results, entry: DefenseEntry) -> dict[tuple[int, int], float]:
+def _thresholds(results: Results, entry: NamedDefense) -> dict[tuple[int, int], float]:
     """By fold and seed; empty where a model is missing."""
     found = {}
     for fold in range(results.spec.folds.count):

@@ -20,7 +20,7 @@ from mirst.files import atomic
 from mirst.nn import DropMax2d, ModelCard, drop_max2d, load_model
 from mirst.report.figures import draw_image, draw_perturbation
 from mirst.study import Results
-from mirst.study.entries import DefenseEntry
+from mirst.study.named_configs import NamedDefense
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def draw_residuals(
     return figure
 
 
-def residuals_of(results: Results, entry: DefenseEntry, count: int = 2) -> Figure | None:
+def residuals_of(results: Results, entry: NamedDefense, count: int = 2) -> Figure | None:
     """Figure 2 of the first examples that a study kept of a defense, under its strongest gradient attack, PGD.
 
     `None` where it kept none, was not attacked by PGD, or has no pooling layer.

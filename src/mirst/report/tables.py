@@ -10,7 +10,7 @@ import pandas as pd
 from mirst.evaluation import TRIAL, classification_metrics, summarise, worst_rows
 from mirst.report.exports import markdown
 from mirst.study import Results
-from mirst.study.entries import DefenseEntry, short_of_edge
+from mirst.study.named_configs import NamedDefense, short_of_edge
 
 CLEAN = "none"
 PROTOCOL = "paper protocol"
@@ -29,7 +29,7 @@ def title(defense: str, drop_max: bool) -> str:
     return f"{defense}+dm" if drop_max else defense
 
 
-def of_defense(rows: pd.DataFrame, entry: DefenseEntry) -> pd.DataFrame:
+def of_defense(rows: pd.DataFrame, entry: NamedDefense) -> pd.DataFrame:
     """The rows of one column."""
     return rows[(rows["defense"] == entry.label) & (rows["drop_max"] == entry.drop_max)]
 

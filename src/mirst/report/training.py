@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from mirst.report.figures import as_png, data_uri
 from mirst.study import Results
-from mirst.study.entries import DefenseEntry
 from mirst.study.history import read_history
+from mirst.study.named_configs import NamedDefense
 from mirst.study.trial import Trial, trial_folder
 
 CLEAN, ATTACKED, LOSS = "#2b6cb0", "#c05621", "#4a5568"
@@ -47,7 +47,7 @@ def training_time(results: Results) -> str | None:
     return str(timedelta(seconds=round(sum(history["seconds"].sum() for history in histories))))
 
 
-def _histories(results: Results, entry: DefenseEntry) -> list[pd.DataFrame]:
+def _histories(results: Results, entry: NamedDefense) -> list[pd.DataFrame]:
     found = []
     for fold in range(results.spec.folds.count):
         for seed in results.spec.seeds:

@@ -1,21 +1,21 @@
 """Defenses x folds x seeds, from one YAML file to one results folder."""
 
-from mirst.study.attacked import attack_study
-from mirst.study.corrupted import corrupt_study
 from mirst.study.demo import demo_spec
-from mirst.study.distances import measure_distances
-from mirst.study.engine import Engine, Local, Step
+from mirst.study.engines.base import Engine, Local, Step
 from mirst.study.estimate import ColumnEstimate, Estimate, estimate_study
 from mirst.study.history import epochs_so_far
+from mirst.study.linear_probe import probe
 from mirst.study.load import load_spec, overridden, parse_attacks, parse_defense, parse_eps
 from mirst.study.lock import locked
-from mirst.study.pretrain import Method, pretrain
-from mirst.study.probe import probe
+from mirst.study.post_hoc.corruptions import corrupt_study
+from mirst.study.post_hoc.distances import measure_distances
+from mirst.study.post_hoc.suites import attack_study
+from mirst.study.pretraining import Method, pretrain
 from mirst.study.results import Results, read_results
 from mirst.study.run import Plan, run_study
-from mirst.study.single import train
 from mirst.study.spec import StudySpec
 from mirst.study.status import Status, TrialStatus, study_status
+from mirst.study.train_one import train
 
 __all__ = [
     "ColumnEstimate",

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from mirst.attacks import FGSM, Attack
-from mirst.data import batches
+from mirst.data import data_loader
 from mirst.defenses import Defense
-from mirst.study.memory import forget_peak_memory, peak_memory
+from mirst.study.engines.memory import forget_peak_memory, peak_memory
 from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial, initial_model, outcome_rows, training_shares
 from mirst.training import Training
 from mirst.training.epoch import train_epoch
-from mirst.training.fit import selection_attack
+from mirst.training.run import selection_attack
 from mirst.training.settings import has_field
 from mirst.training.state import State, save_state
 from mirst.training.validation import logits_on
@@ -129,11 +129,11 @@ class _Pieces:
 
     def train(self, defense: Defense, count: int) -> None:
         data = self.prepared.subset(self.own[:count], self.settings.augment)
-        loader = batches(data, self.settings.batch_size, shuffle=True)
+        loader = data_loader(data, self.settings.batch_size, shuffle=True)
         train_epoch(self.model, loader, defense, self.optimizer, self.settings, 0)
 
     def answer(self, count: int, attack: Attack | None = None) -> None:
-        logits_on(self.model, batches(self.prepared.subset(self.test[:count]), EVALUATION_BATCH), attack)
+        logits_on(self.model, data_loader(self.prepared.subset(self.test[:count]), EVALUATION_BATCH), attack)
 
     def save(self) -> None:
         best = self.model.state_dict() if selection_epochs(self.settings) else None

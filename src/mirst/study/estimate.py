@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mirst.defenses import Defense
 from mirst.study.cost import ALIKE, Cost, clean_epochs, measure, selection_epochs
-from mirst.study.memory import library_memory, peak_memory
-from mirst.study.pool import default_jobs, over_trials
-from mirst.study.prepare import prepare
+from mirst.study.engines.local import default_jobs, over_trials
+from mirst.study.engines.memory import library_memory, peak_memory
+from mirst.study.prepared import prepare
 from mirst.study.results import holds_study
 from mirst.study.reuse import reusable_trials
 from mirst.study.run import pending_trials

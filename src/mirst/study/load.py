@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from mirst.attacks import Attack
 from mirst.errors import MirstError, suggestion
-from mirst.study.bounded_yaml import parse_yaml, read_yaml
-from mirst.study.entries import DefenseEntry, attack_entry, defense_entry, number
+from mirst.study.named_configs import NamedDefense, attack_entry, defense_entry, number
 from mirst.study.spec import StudySpec, TrialTraining
+from mirst.untrusted.yaml_files import parse_yaml, read_yaml
 
 Entry = TypeVar("Entry")
 
@@ -52,7 +52,7 @@ def overridden(overrides: Sequence[str]) -> set[str]:
     return (raw.keys() - sections) | {f"{section}.{key}" for section in sections for key in raw[section]}
 
 
-def parse_defense(text: str, drop_max: bool = False) -> DefenseEntry:
+def parse_defense(text: str, drop_max: bool = False) -> NamedDefense:
     """One defense from the command line: `rst`, or `{name: rst, alpha: 2}`.
 
     Raises:

@@ -18,9 +18,9 @@ from mirst.errors import MirstError
 from mirst.evaluation import summarise
 from mirst.evaluation.summary import TRIAL
 from mirst.files import write_csv, write_text
-from mirst.study.entries import DefenseEntry
 from mirst.study.load import load_spec
-from mirst.study.rows import AGAIN, ROWS, require_every_trial, require_rows
+from mirst.study.named_configs import NamedDefense
+from mirst.study.row_checks import AGAIN, ROWS, require_every_trial, require_rows
 from mirst.study.spec import StudySpec
 from mirst.study.trial import Prepared, Trial, failure
 
@@ -60,7 +60,7 @@ class Results:
     distances: pd.DataFrame | None
     """The smallest eps that breaks each image, as `named_distances`, where it was searched."""
 
-    def is_whole(self, entry: DefenseEntry) -> bool:
+    def is_whole(self, entry: NamedDefense) -> bool:
         """Whether every trial of the defense has rows."""
         failed = zip(self.diverged["defense"], self.diverged["drop_max"], strict=True)
         return (entry.label, entry.drop_max) not in set(failed)

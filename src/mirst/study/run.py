@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mirst.files import write_text
 from mirst.nn import LoadedBackbone
-from mirst.study.engine import Engine, Local, Step, Tell
+from mirst.study.engines.base import Engine, Local, Step, Tell
 from mirst.study.lock import locked, require_free
-from mirst.study.prepare import prepare
+from mirst.study.prepared import prepare
 from mirst.study.results import collect, holds_study, open_folder
 from mirst.study.reuse import reuse_trials
 from mirst.study.spec import StudySpec

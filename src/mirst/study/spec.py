@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 
 from mirst.data import FOLDS, VAL_FRACTION, ConflictRule
 from mirst.errors import MirstError
-from mirst.study.entries import AttackEntry, DefenseEntry, attack_entry, defense_entry, plain
+from mirst.study.named_configs import NamedAttack, NamedDefense, attack_entry, defense_entry, plain
 from mirst.study.numbers import no_booleans
 from mirst.training import Training
 
@@ -128,10 +128,10 @@ class StudySpec(_Section):
     data: DataSpec = DataSpec()
     model: ModelSpec = ModelSpec()
     training: Annotated[TrialTraining, BeforeValidator(partial(no_booleans, TrialTraining))] = TrialTraining()
-    defenses: tuple[Annotated[DefenseEntry, PlainValidator(defense_entry)], ...] = Field(
+    defenses: tuple[Annotated[NamedDefense, PlainValidator(defense_entry)], ...] = Field(
         ("ce", "rst", "mirst", {"name": "mirst", "drop_max": True}), validate_default=True, min_length=1
     )
-    attacks: tuple[Annotated[AttackEntry, PlainValidator(attack_entry)], ...] = Field(
+    attacks: tuple[Annotated[NamedAttack, PlainValidator(attack_entry)], ...] = Field(
         ("fgsm", "pgd", "cw"), validate_default=True, min_length=1
     )
     folds: FoldSpec = FoldSpec()

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mirst.data import Audit, CarriedImages, Fold, ImageSet, PreparedImages, Record, batches, split_validation
+from mirst.data import Audit, CarriedImages, Fold, ImageSet, PreparedImages, Record, data_loader, split_validation
 from mirst.errors import Diverged, MirstError
 from mirst.evaluation import evaluate, named_rows
 from mirst.files import atomic, write_csv, write_text
-from mirst.nn import LoadedBackbone, ModelCard, build_model, load_backbone, plainly, save_model
-from mirst.study.card import write_card
-from mirst.study.entries import DefenseEntry
+from mirst.nn import LoadedBackbone, ModelCard, build_model, load_backbone, reference_mode, save_model
 from mirst.study.history import history_table
+from mirst.study.model_card import write_card
+from mirst.study.named_configs import NamedDefense
 from mirst.study.spec import StudySpec
 from mirst.training import Epoch, FitResult, fit
 from mirst.training.state import forget_state
@@ -30,7 +30,7 @@ STATE = "state.pt"
 
 @dataclass(frozen=True)
 class Trial:
-    entry: DefenseEntry
+    entry: NamedDefense
     fold: int
     seed: int
 
@@ -78,7 +78,7 @@ def conditions(spec: StudySpec) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(spec.training.threads)
     try:
-        with plainly(not spec.training.fast):
+        with reference_mode(not spec.training.fast):
             yield
     finally:
         torch.set_num_threads(before)
@@ -193,7 +193,7 @@ def is_done(folder: Path) -> bool:
 
 
 def train_model(
-    entry: DefenseEntry,
+    entry: NamedDefense,
     prepared: Prepared,
     indices: NDArray[np.int64],
     seed: int,
@@ -207,9 +207,9 @@ def train_model(
     own, held_out = training_shares(prepared, indices)
     result = fit(
         model,
-        batches(prepared.subset(own, settings.augment), settings.batch_size, shuffle=True),
+        data_loader(prepared.subset(own, settings.augment), settings.batch_size, shuffle=True),
         entry.defense,
-        val=batches(prepared.subset(held_out), EVALUATION_BATCH) if len(held_out) else None,
+        val=data_loader(prepared.subset(held_out), EVALUATION_BATCH) if len(held_out) else None,
         settings=settings,
         positive=prepared.positive_index,
         seed=seed,
@@ -242,7 +242,7 @@ def initial_model(spec: StudySpec, classes: int, drop_max: bool, seed: int) -> t
     return model, load_backbone(model, spec.model.weights, spec.model.name)
 
 
-def model_card(entry: DefenseEntry, prepared: Prepared, result: FitResult) -> ModelCard:
+def model_card(entry: NamedDefense, prepared: Prepared, result: FitResult) -> ModelCard:
     return ModelCard(
         model=prepared.spec.model.name,
         drop_max=entry.drop_max,
@@ -261,7 +261,7 @@ def outcome_rows(
 ) -> pd.DataFrame:
     """`source, image, group, label, attack, eps, prediction, score, linf`, classes by name."""
     attacks = {entry.label: entry.attack for entry in prepared.spec.attacks}
-    data = batches(prepared.subset(indices), EVALUATION_BATCH)
+    data = data_loader(prepared.subset(indices), EVALUATION_BATCH)
     rows = evaluate(model, data, attacks, positive=prepared.positive_index, threshold=threshold, seed=seed, check=False)
     return named_rows(rows, [prepared.records[i] for i in indices], prepared.classes)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mirst.data.readers import breast, busbra, busi, class_folders, manifest, medmnist, prepared
-from mirst.data.readers.left_out import folder_contents, left_out
+from mirst.data.readers.skipped_files import folder_contents, left_out
 from mirst.data.record import Record
 from mirst.errors import MirstError, plain
 from mirst.files import harmless, require_content

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mirst.data.readers.left_out import folder_contents
+from mirst.data.readers.skipped_files import folder_contents
 from mirst.data.readers.table import as_group, has_columns, read_table
 from mirst.data.record import Record
 from mirst.errors import MirstError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mirst.data.file_kind import is_image
 from mirst.data.readers.class_folders import visible
-from mirst.data.readers.left_out import folder_contents
+from mirst.data.readers.skipped_files import folder_contents
 from mirst.data.readers.table import as_group, read_table
 from mirst.data.record import Record
 from mirst.errors import MirstError

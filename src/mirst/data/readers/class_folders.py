@@ -5,7 +5,7 @@ from pathlib import Path
 from mirst.data.file_kind import is_image
 from mirst.data.masks import is_mask, is_mask_folder
 from mirst.data.readers.dicom import by_frame
-from mirst.data.readers.left_out import is_hidden
+from mirst.data.readers.skipped_files import is_hidden
 from mirst.data.record import Record
 from mirst.errors import MirstError
 

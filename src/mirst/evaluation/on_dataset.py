@@ -1,0 +1,236 @@
+"""Models on data sets."""
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mirst.attacks import Attack, StandIns
+from mirst.data import (
+    ImageSet,
+    Record,
+    assign_groups,
+    data_loader,
+    positive_class,
+    prepare_images,
+    read_dataset,
+    select_classes,
+)
+from mirst.data.image_set import Batch
+from mirst.evaluation.corruptions import evaluate_corruptions
+from mirst.evaluation.distance_search import distances, named_distances
+from mirst.evaluation.model_checks import require_classes
+from mirst.evaluation.outcomes import evaluate
+from mirst.evaluation.progress import OnProgress, no_progress
+from mirst.evaluation.suite_run import Robustness, robustness
+from mirst.evaluation.suites import SuiteName, has_drop_max
+from mirst.evaluation.value_range import range_remark
+from mirst.metrics import METRICS, classification_metrics
+from mirst.nn import ModelCard, is_factory, load_factory, load_model
+
+BATCH_SIZE = 64
+
+
+class DataWarning(UserWarning):
+    """Images of a data set that an evaluation leaves out, or whose values do not fit the model."""
+
+
+def named_rows(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
+    """The rows of `evaluate` or `worst_case` with image and class names, source and group.
+
+    Args:
+        records: one per image position.
+    """
+    at = rows["image"].to_numpy()
+    class_names = np.array(classes)
+    named = rows.assign(
+        image=[records[i].name for i in at],
+        label=class_names[rows["label"]],
+        prediction=class_names[rows["prediction"]],
+        source=[records[i].source for i in at],
+        group=[records[i].group for i in at],
+    )
+    front = ["source", "image", "group", "label", "attack", "eps", "prediction", "score", "linf"]
+    return named[[*front, *(column for column in rows if column not in front)]]
+
+
+def open_model(
+    name: str,
+    data: Path,
+    classes: Sequence[str] | None = None,
+    positive: str | None = None,
+    *,
+    size: int = 64,
+    channels: int = 1,
+    trusted: str | None = None,
+) -> tuple[nn.Module, ModelCard]:
+    """A checkpoint of ours, or the model of `package.module:factory`.
+
+    Args:
+        name: path or factory.
+        data: whose classes a factory's model answers, in alphabetical order, unless `classes` names
+            them in the order of its logits.
+        positive, size, channels: of a factory's model; a checkpoint brings its own.
+        trusted: the factory that a checkpoint may ask for, as for `load_model`.
+
+    Raises:
+        MirstError: a model that cannot be read, or classes without a positive one.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not is_factory(name):
+        model, card = load_model(name, trusted)
+        return model.to(device), card
+    model = load_factory(name)
+    classes = tuple(classes or sorted({record.label for record in read_dataset(data)}))
+    card = ModelCard(
+        model=name,
+        drop_max=has_drop_max(model),
+        channels=channels,
+        size=size,
+        classes=classes,
+        positive=positive_class(classes, positive),
+        threshold=0.0,
+        defense="not told",
+    )
+    return model.to(device), card
+
+
+def evaluate_on(
+    model: nn.Module, card: ModelCard, data: Path, attacks: Mapping[str, Attack], on_progress: OnProgress = no_progress
+) -> pd.DataFrame:
+    """Outcome rows of a model on every image of a data set, clean and under each attack.
+
+    As all functions here, it warns of flaws of the model (`mirst.evaluation.model_checks`), and of classes of the data
+    set that the model does not have (`DataWarning`): their images are left out.
+
+    Args:
+        on_progress: as in `evaluate`, with the number of images.
+
+    Raises:
+        MirstError: data that cannot be read, or that lack a class of the model, or a model that cannot be evaluated.
+    """
+    records, loaded = _data(model, card, data)
+    rows = evaluate(
+        model,
+        loaded,
+        attacks,
+        positive=_positive(card),
+        threshold=card.threshold,
+        on_progress=lambda progress: on_progress(progress._replace(images=len(records))),
+    )
+    return named_rows(rows, records, card.classes)
+
+
+def corrupt_on(model: nn.Module, card: ModelCard, data: Path, on_progress: OnProgress = no_progress) -> pd.DataFrame:
+    """Metrics of a model on a data set under every natural corruption and severity.
+
+    Raises:
+        MirstError: as `evaluate_on`.
+    """
+    _, loaded = _data(model, card, data)
+    return evaluate_corruptions(
+        model, loaded, card.classes, card.positive, threshold=card.threshold, on_progress=on_progress
+    )
+
+
+def distances_on(model: nn.Module, card: ModelCard, data: Path, on_progress: OnProgress = no_progress) -> pd.DataFrame:
+    """The smallest eps that breaks each image of a data set, as `named_distances`.
+
+    Raises:
+        MirstError: as `evaluate_on`.
+    """
+    records, loaded = _data(model, card, data)
+    found = distances(
+        model,
+        loaded,
+        positive=_positive(card),
+        threshold=card.threshold,
+        on_progress=lambda progress: on_progress(progress._replace(images=len(records))),
+    )
+    return named_distances(found.rows, records, card.classes)
+
+
+def robustness_on(
+    model: nn.Module,
+    card: ModelCard,
+    data: Path,
+    suite: SuiteName,
+    eps: Sequence[float],
+    source: nn.Module | None = None,
+    stand_ins: StandIns | None = None,
+    draws: int = 1,
+    on_progress: OnProgress = no_progress,
+) -> Robustness:
+    """`robustness` of a model on a data set, its rows with names.
+
+    Raises:
+        MirstError: as `evaluate_on` and `robustness`.
+    """
+    records, loaded = _data(model, card, data)
+    found = robustness(
+        model,
+        list(loaded),
+        suite,
+        eps,
+        source=source,
+        stand_ins=stand_ins,
+        draws=draws,
+        positive=_positive(card),
+        threshold=card.threshold,
+        on_progress=on_progress,
+    )
+    return replace(found, rows=named_rows(found.rows, records, card.classes))
+
+
+def metrics_of(rows: pd.DataFrame, card: ModelCard) -> pd.DataFrame:
+    """One row of metrics per attack and eps of named outcome rows."""
+    metrics = [
+        {"attack": attack, "eps": eps}
+        | classification_metrics(part["label"], part["prediction"], part["score"], card.classes, card.positive)
+        for (attack, eps), part in rows.groupby(["attack", "eps"], sort=False)
+    ]
+    return pd.DataFrame(metrics, columns=["attack", "eps", *METRICS])
+
+
+def _positive(card: ModelCard) -> int:
+    return card.classes.index(card.positive)
+
+
+def _data(model: nn.Module, card: ModelCard, path: Path) -> tuple[list[Record], DataLoader[Batch]]:
+    """The images that the card asks for, if the model takes them and has a logit for each class."""
+    found = read_dataset(path)
+    _warn_of_other_classes(found, card.classes)
+    known = [replace(record, value_range=card.value_range) for record in select_classes(found, card.classes, path)]
+    records = assign_groups(known)
+    _warn_of_ranges(records, card)
+    images = prepare_images([record.file for record in records], card.size, card.channels)
+    labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
+    loader = data_loader(ImageSet(images.pixels, labels), BATCH_SIZE)
+    require_classes(model, next(iter(loader))[0][:2], len(card.classes))
+    return records, loader
+
+
+def _warn_of_ranges(records: Sequence[Record], card: ModelCard) -> None:
+    unfit = [(record.name, remark) for record in records if (remark := range_remark(record.file, card))]
+    if unfit:
+        more = f", and {len(unfit) - 1} more images do not fit either" if len(unfit) > 1 else ""
+        warnings.warn(f"{unfit[0][0]} {unfit[0][1]}{more}", DataWarning, stacklevel=4)
+
+
+def _warn_of_other_classes(records: Sequence[Record], classes: Sequence[str]) -> None:
+    other = Counter(record.label for record in records if record.label not in classes)
+    if other:
+        counts = ", ".join(f"{name} ({count})" for name, count in sorted(other.items()))
+        one = other.total() == 1
+        warnings.warn(
+            f"{other.total()} image{' is' if one else 's are'} left out, because the model has no such class: {counts}",
+            DataWarning,
+            stacklevel=4,
+        )

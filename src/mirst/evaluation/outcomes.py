@@ -1,0 +1,128 @@
+"""From a model, images and attacks to outcome rows."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from mirst.attacks import Attack
+from mirst.batches import Loader, checked_batches, require_labels
+from mirst.errors import MirstError
+from mirst.evaluation.judge import device_of, judge, logits_of, seeded
+from mirst.evaluation.model_checks import NO_ANSWER, warn_of_flaws
+from mirst.evaluation.progress import OnProgress, Progress, no_progress
+
+CLEAN = "none"
+TOLERANCE = 1e-6
+"""Slack on the distance of an attacked image, for float32 rounding."""
+
+
+def evaluate(
+    model: nn.Module,
+    data: Loader,
+    attacks: Mapping[str, Attack],
+    *,
+    positive: int = 1,
+    threshold: float = 0.0,
+    seed: int = 0,
+    check: bool = True,
+    on_progress: OnProgress = no_progress,
+) -> pd.DataFrame:
+    """Predict every image clean and under every attack.
+
+    An attack is not believed: prediction, distance, bounds and finiteness are recomputed from the
+    images that it returns. The first largest logit decides. An image whose logits are not finite is
+    misclassified. A model that draws at random is judged on one draw for each call.
+
+    Args:
+        model: any module from `(N, C, H, W)` images in [0, 1] to `(N, K)` logits, K >= 2; run in eval mode
+            and left as found.
+        data: batches as `mirst.batches.unpacked` takes them, a `DataLoader` for one.
+        attacks: by the name that the rows carry.
+        positive: index of the positive class.
+        threshold: operating point on the score, for two classes; other models take the largest logit.
+        seed: of the attacks' random draws, and of those that the model takes from torch's own generators.
+        check: warn of what `mirst.evaluation.model_checks` finds wrong with the model, a `ModelWarning` each.
+        on_progress: gets how far each attack has come, before and after each batch.
+
+    Returns:
+        One row per image and attack, clean first: `image` (its position in `data`), `label` and
+        `prediction` (class indices), `attack`, `eps` (0 for clean), `score` (log-odds of the
+        positive class), `linf` (distance from the clean image, in units of the pixel range).
+
+    Raises:
+        MirstError: a bad batch, attacks without names, labels that the model has no logit for, outputs that are no
+            `(N, K)` logits, logits that are finite on no clean image, or a threshold for a model without exactly
+            two classes.
+        RuntimeError: an attack returned an image outside its ball or [0, 1], or one that is not
+            finite: a defect of the attack.
+    """
+    require_attacks(attacks)
+    passes: list[tuple[str, Attack | None]] = [(CLEAN, None), *attacks.items()]
+    generators = {name: torch.Generator().manual_seed(seed) for name, _ in passes}
+    device, rows, start, answered = device_of(model), list[pd.DataFrame](), 0, False
+    with seeded(seed, device):
+        if check:
+            data = warn_of_flaws(model, data)
+        for x, y in checked_batches(data):
+            x, y = x.to(device), y.to(device)
+            for name, attack in passes:
+                eps = 0.0 if attack is None else attack.eps
+                on_progress(Progress(name, eps, start))
+                attacked = x if attack is None else attack(model, x, y, generator=generators[name])
+                linf = checked_distance(name, x, attacked, eps)
+                logits = logits_of(model, attacked)
+                if attack is None:
+                    require_labels(y, logits.shape[1])
+                    answered |= bool(logits.isfinite().all(1).any())
+                score, prediction = judge(logits, y, positive, threshold)
+                columns = {"label": y, "prediction": prediction, "score": score, "linf": linf.double()}
+                frame = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
+                rows.append(frame.assign(image=range(start, start + len(x)), attack=name, eps=eps))
+                on_progress(Progress(name, eps, start + len(x)))
+            start += len(x)
+    if not start:
+        raise MirstError("there are no images to evaluate on")
+    if not answered:
+        raise MirstError(NO_ANSWER)
+    order = {name: i for i, (name, _) in enumerate(passes)}
+    table = pd.concat(rows, ignore_index=True)
+    table = table.sort_values(["attack", "image"], key=lambda c: c.map(order) if c.name == "attack" else c)
+    return table[["image", "label", "attack", "eps", "prediction", "score", "linf"]].reset_index(drop=True)
+
+
+def require_attacks(attacks: object, what: str = "attacks") -> None:
+    """Raise `MirstError` unless `attacks` is a mapping from names to attacks."""
+    if not isinstance(attacks, Mapping):
+        raise MirstError(f"{what} must have names, but are of type {type(attacks).__name__}; give {{'pgd': PGD()}}")
+    for name, attack in attacks.items():
+        if not isinstance(name, str) or name in ("", CLEAN):
+            raise MirstError(f"{what} have the name {name!r}; give another one: {CLEAN!r} and '' mean no attack")
+        if hasattr(attack, "minimum") and not callable(attack):
+            raise MirstError(f"{name} looks for the nearest success at any distance; call its minimum(model, x, y)")
+        if not isinstance(attack, type) and callable(attack) and not hasattr(attack, "eps"):
+            raise MirstError(f"{what} must be attacks such as PGD(), but {name} has no eps; give it that attribute")
+        if isinstance(attack, type) or not callable(attack):
+            is_class = isinstance(attack, type)
+            kind = f"the class {attack.__name__}" if is_class else f"of type {type(attack).__name__}"
+            mend = f"{attack.__name__}()" if is_class else "an instance of its class"
+            raise MirstError(f"{what} must be attacks such as PGD(), but {name} is {kind}; give {mend}")
+
+
+def checked_distance(name: str, clean: Tensor, attacked: Tensor, eps: float) -> Tensor:
+    """L-infinity distance per image of a feasible result.
+
+    Raises:
+        RuntimeError: a result that is not feasible; a defect of the attack.
+    """
+    if attacked.shape != clean.shape:
+        raise RuntimeError(f"attack {name} returned shape {tuple(attacked.shape)} for {tuple(clean.shape)}")
+    if not attacked.isfinite().all():
+        raise RuntimeError(f"attack {name} returned an image that is not finite")
+    if attacked.min() < 0 or attacked.max() > 1:
+        raise RuntimeError(f"attack {name} left the pixel range [0, 1]")
+    linf = (attacked - clean).abs().flatten(1).amax(1)
+    if linf.max() > eps + TOLERANCE:
+        raise RuntimeError(f"attack {name} left its ball: distance {linf.max().item():.6g} > eps {eps:.6g}")
+    return linf

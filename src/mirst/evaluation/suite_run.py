@@ -1,0 +1,153 @@
+"""What a model holds against a suite: every eps from scratch, beside the paper's protocol, with masking checks."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from mirst.attacks import StandIns
+from mirst.attacks.base import PAPER_EPS
+from mirst.attacks.stand_in import resolved, standing_in
+from mirst.batches import Loader, checked_batches
+from mirst.errors import MirstError, suggestion
+from mirst.evaluation.judge import at_threshold, device_of, logits_of
+from mirst.evaluation.masking import Check, check_masking
+from mirst.evaluation.outcomes import CLEAN, evaluate
+from mirst.evaluation.progress import OnProgress, Progress, no_progress
+from mirst.evaluation.suites import Suite, SuiteName, adaptive, paper, standard
+from mirst.evaluation.worst_case import ROBUST, worst_case
+
+MASKING_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Robustness:
+    rows: pd.DataFrame
+    """As from `worst_case`: clean ("none"), then for each eps the worst of the paper's attacks ("paper")
+    and of each stage of the suite."""
+    costs: pd.DataFrame
+    """`suite, eps, attack, images, broken, seconds`."""
+    checks: tuple[Check, ...]
+    """Of masking, at `checked_eps`."""
+    checked_eps: float
+    left_out: tuple[str, ...]
+    """What this model cannot be attacked with, and why."""
+
+
+def robustness(
+    model: nn.Module,
+    data: Loader,
+    name: SuiteName,
+    eps: Sequence[float] = (PAPER_EPS,),
+    *,
+    source: nn.Module | None = None,
+    stand_ins: StandIns | None = None,
+    draws: int = 1,
+    positive: int = 1,
+    threshold: float = 0.0,
+    seed: int = 0,
+    check: bool = True,
+    on_progress: OnProgress = no_progress,
+) -> Robustness:
+    """Attack `model` with the suite `name` at every `eps`, and `check` the result for gradient masking.
+
+    A model that draws at random is judged on one draw for each call, seeded, so that a run repeats.
+
+    Args:
+        model, positive, threshold, seed: as in `evaluate`.
+        data: as in `evaluate`; iterated once.
+        eps: radii above 0, in units of the [0, 1] pixel range.
+        source: for the transfer of the adaptive suite.
+        stand_ins: for the adaptive suite: by layer without a useful gradient, what is differentiated in its place
+            (`mirst.attacks.StandIn`).
+        draws: for the adaptive suite: calls of a randomised model that a gradient is averaged over
+            (`mirst.attacks.Expectation`).
+        check: also warn of flaws of the model, as `evaluate` does.
+        on_progress: as in `worst_case`.
+
+    Raises:
+        MirstError, RuntimeError: as `evaluate`; no eps, or one that is out of range or named twice; stand-ins or draws
+            for another suite, or stand-ins that do not fit the model.
+    """
+    if name not in get_args(SuiteName):
+        raise MirstError(f"there is no suite {name}{suggestion(str(name), get_args(SuiteName))}")
+    _require_eps(eps)
+    if name != "adaptive" and (stand_ins or draws != 1):
+        raise MirstError(f"stand-ins and draws are for the adaptive suite, not {name}")
+    stand_ins, batches = resolved(model, stand_ins or {}), list(checked_batches(data))
+    with standing_in(model, stand_ins):  # whose gradients the checks of the model then see
+        clean = evaluate(model, batches, {}, positive=positive, threshold=threshold, seed=seed, check=check)
+    kept = [clean.assign(broken_by=np.where(clean["label"] == clean["prediction"], ROBUST, CLEAN))]
+    costs = []
+    suites = {radius: _suite(name, radius, model, batches, source, stand_ins, draws) for radius in eps}
+    for radius, suite in suites.items():
+        for one in {"paper": paper(radius), name: suite}.values():
+            rows, cost = worst_case(
+                model, batches, one.stages, positive=positive, threshold=threshold, seed=seed, on_progress=on_progress
+            )
+            kept.append(rows)
+            costs.append(cost)
+    table = pd.concat(kept, ignore_index=True)
+    checked = PAPER_EPS if PAPER_EPS in eps else max(eps)
+    shifted = at_threshold(model, positive, threshold)
+    checks = _checks(shifted, batches, table, suites[checked], checked, stand_ins, seed, on_progress) if check else []
+    return Robustness(table, pd.concat(costs, ignore_index=True), tuple(checks), checked, suites[checked].left_out)
+
+
+def _require_eps(eps: Sequence[float]) -> None:
+    if not isinstance(eps, Sequence):
+        raise MirstError(f"eps is {eps}; give a sequence of radii, such as (5 / 255,)")
+    if not eps or len(set(eps)) < len(eps) or not all(0 < radius <= 1 for radius in eps):
+        given = ", ".join(f"{radius:g}" for radius in eps) or "none"
+        raise MirstError(f"eps is {given}; name each radius once, above 0 and at most 1 (5/255 = 0.0196)")
+
+
+def _suite(
+    name: SuiteName,
+    eps: float,
+    model: nn.Module,
+    data: Sequence[tuple[Tensor, Tensor]],
+    source: nn.Module | None,
+    stand_ins: StandIns,
+    draws: int,
+) -> Suite:
+    if name == "paper":
+        return paper(eps)
+    classes = logits_of(model, data[0][0][:1].to(device_of(model))).shape[1]
+    return standard(eps, classes) if name == "standard" else adaptive(eps, classes, model, source, stand_ins, draws)
+
+
+def _checks(
+    model: nn.Module,
+    data: Sequence[tuple[Tensor, Tensor]],
+    table: pd.DataFrame,
+    suite: Suite,
+    eps: float,
+    stand_ins: StandIns,
+    seed: int,
+    on_progress: OnProgress,
+) -> list[Check]:
+    """On some of the images, evenly spaced: a data set may come class by class."""
+    x, y = (torch.cat(parts) for parts in zip(*data, strict=True))
+    some = np.unique(np.linspace(0, len(x) - 1, min(len(x), MASKING_IMAGES)).astype(int))
+    rows = table[table["image"].isin(some) & table["attack"].isin([CLEAN, suite.name])]
+    wrong = rows[rows["label"] != rows["prediction"]].groupby("eps").size()
+    on_progress(Progress("checks for gradient masking", eps, 0, len(some)))
+    checks = check_masking(
+        model,
+        x[some],
+        y[some],
+        eps=eps,
+        attacks=suite.attacks,
+        first_broken=Counter(by for by in rows.loc[rows["eps"] == eps, "broken_by"] if by != ROBUST),
+        curve={radius: int(wrong.get(radius, 0)) for radius in rows["eps"].unique()},
+        stand_ins=stand_ins,
+        seed=seed,
+    )
+    on_progress(Progress("checks for gradient masking", eps, len(some), len(some)))
+    return checks

@@ -1,0 +1,135 @@
+"""Whether a faster form of a model still is the model: both are compared on images at hand, in every use."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+
+from mirst.nn.accelerate.folded_batch_norms import folded
+from mirst.nn.accelerate.packed_convolutions import packed, packs
+from mirst.nn.frozen import frozen
+from mirst.nn.logits import Logits, input_gradient
+
+COMPARED = 4
+"""Images of a batch that are compared: with all of them a short attack would pay for several passes more."""
+JITTER = 1e-3
+"""How far off each image: at the image itself the max-pool windows of a uniform background tie, and rounding decides
+which pixel gets the gradient."""
+LOGITS_APART, GRADIENTS_APART = 1e-3, 0.05
+"""Largest differences that rounding explains: of logits, by the largest logit; of an image's gradient, by its norm."""
+
+_warned: "WeakSet[nn.Module]" = WeakSet()
+
+
+def optimized(model: nn.Module, x: Tensor) -> Logits:
+    """The logits of the folded copy of `model`, or of `model` itself, with one warning, where the two differ on `x`.
+
+    Args:
+        model: inside `frozen`, in eval mode.
+        x: the images to be attacked, `(N, C, H, W)` in [0, 1], at least one.
+    """
+    itself, fast, images = Logits(model), folded(model), _some(x)
+    if fast is model:
+        with _same_draws(images.device), torch.no_grad():
+            itself(images[:1])
+        return itself
+    copy = Logits(fast)
+    if _agree(itself, copy, images):
+        return copy
+    _warn(model, "the optimised copy of the model")
+    return itself
+
+
+@contextmanager
+def packed_if_equal(model: nn.Module, x: Tensor) -> Iterator[None]:
+    """Inside, the convolutions of `model` are packed, unless that changes what it computes on `x`: then one warning.
+
+    Args:
+        model: in the mode in which it will be used.
+        x: `(N, C, H, W)` in [0, 1], at least one.
+    """
+    if not packs(model):
+        yield
+    elif not _packs_equally(model, _some(x)):
+        _warn(model, "the model with packed convolutions")
+        yield
+    else:
+        with packed(model):
+            yield
+
+
+def _packs_equally(model: nn.Module, images: Tensor) -> bool:
+    net = Logits(model)
+    with frozen(model, training=None):
+        first = _look(net, images)
+    with frozen(model, training=None), packed(model):
+        second = _look(net, images)
+    return _close(first, second)
+
+
+def _some(x: Tensor) -> Tensor:
+    """A few images from the darkest to the brightest, and a little off each."""
+    by_brightness = x.detach().flatten(1).mean(1).argsort(stable=True)
+    at = torch.linspace(0, len(x) - 1, min(len(x), COMPARED)).long().to(x.device)
+    images = x.detach()[by_brightness[at]]
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0), dtype=images.dtype).to(images.device)
+    return JITTER + (1 - 2 * JITTER) * images + JITTER * (2 * noise - 1)
+
+
+def _agree(model: Logits, copy: Logits, images: Tensor) -> bool:
+    first = _look(model, images)
+    with suppress(Exception):  # such as a view of weights that lie in another order
+        return _close(first, _look(copy, images))
+    return False
+
+
+def _look(net: Logits, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of the darker half with gradients off, logits with gradients on, and the input gradient.
+
+    These are two batches, since a model may compute its weights from what it sees.
+    """
+    with _same_draws(images.device):
+        with torch.no_grad():
+            off = net(images[: max(1, len(images) // 2)])
+        images = images.detach().requires_grad_(True)
+        on = net(images)
+        weights = torch.rand(on.shape[1], generator=torch.Generator().manual_seed(1), dtype=on.dtype).to(on)
+        return off, on.detach(), input_gradient((on * weights).sum(1), images)
+
+
+@contextmanager
+def _same_draws(device: torch.device) -> Iterator[None]:
+    """Inside, random layers draw the same each time; afterwards torch's generators are where they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield
+
+
+def _close(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> bool:
+    *logits, gradient = zip(first, second, strict=True)
+    return all(_logits_close(*pair) for pair in logits) and _gradients_close(*gradient)
+
+
+def _logits_close(first: Tensor, second: Tensor) -> bool:
+    finite = first.isfinite()
+    scale = first[finite].abs().max().item() if finite.any() else 0.0
+    return torch.allclose(second, first, rtol=0, atol=LOGITS_APART * scale + 1e-6, equal_nan=True)
+
+
+def _gradients_close(first: Tensor, second: Tensor) -> bool:
+    norms, apart = first.flatten(1).norm(dim=1), (first - second).flatten(1).norm(dim=1)
+    close = apart <= GRADIENTS_APART * norms + 1e-6 * norms.max()
+    return bool((close | ~norms.isfinite()).all())
+
+
+def _warn(model: nn.Module, what: str) -> None:
+    if model not in _warned:
+        _warned.add(model)
+        warnings.warn(
+            f"{what} ({type(model).__name__}) computes another function, or the model changes from call to call; the "
+            "model itself is used, which is slower",
+            stacklevel=2,
+        )

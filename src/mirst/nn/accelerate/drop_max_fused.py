@@ -1,0 +1,127 @@
+"""Drop-max as one compiled pass, in about the time of max-pool and at any order of derivative."""
+
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mirst.nn.accelerate.switch import is_optimized
+from mirst.nn.layers.windows import Windows, take
+
+LARGEST_WINDOW = 256
+"""Pixels, since a place in a window is kept in one byte."""
+
+
+class Kernels(Protocol):
+    """What `drop_max_cpu` and `drop_max_triton` offer. All tensors are contiguous `(planes, H, W, C)`.
+
+    A place is the number of the chosen pixel in its window, row by row, as uint8.
+    """
+
+    def pool(self, x: Tensor, values: Tensor, places: Tensor, windows: Windows) -> None:
+        """Fill `values` and `places` with the second largest value of each window of `x` and its place."""
+
+    def scatter(self, gradient: Tensor, places: Tensor, out: Tensor, windows: Windows) -> None:
+        """Fill `out`, of the shape of `x` in `pool`, with the gradient that each pixel receives."""
+
+
+def can_fuse(x: Tensor, windows: Windows) -> bool:
+    """Whether `fused` takes `x`: a plain tensor that nothing records, with a kernel, outside of `reference_mode`."""
+    return (
+        not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        and is_optimized()
+        and type(x) in (Tensor, nn.Parameter)
+        and x.dtype in (torch.float32, torch.float64)
+        and windows.kernel[0] * windows.kernel[1] <= LARGEST_WINDOW
+        and _kernels(x.device.type) is not None
+    )
+
+
+def fused(x: Tensor, windows: Windows) -> Tensor:
+    """`drop_max2d` of an `x` that `can_fuse`, in its memory format."""
+    if x.ndim != 4:
+        pooled = fused(x.reshape(1, x.shape[:-2].numel(), *x.shape[-2:]), windows)
+        return pooled.view(*x.shape[:-2], *pooled.shape[-2:])
+    if x.requires_grad and torch.is_grad_enabled():
+        return _Pool.apply(x, windows)  # type: ignore[no-any-return, no-untyped-call]
+    return _pool(x, windows)[0]
+
+
+class _Pool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, windows: Windows) -> Tensor:
+        values, places = _pool(x, windows)
+        ctx.save_for_backward(places)
+        ctx.shape, ctx.windows = x.shape, windows
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        scattered = _Scatter.apply(gradient, *ctx.saved_tensors, ctx.shape, ctx.windows)  # type: ignore[no-untyped-call]
+        return scattered, None
+
+
+class _Scatter(torch.autograd.Function):
+    """The backward pass of `_Pool`. It is linear: its own backward pass takes from where the gradient went."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, places: Tensor, shape: torch.Size, windows: Windows) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.windows = windows
+        planes, _, _, channels = places.shape
+        out = gradient.new_empty((planes, *shape[2:], channels))
+        _require_kernels(gradient).scatter(_planes(gradient, channels > 1), places, out, windows)
+        return _images(out, shape)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        windows: Windows = ctx.windows
+        places = _images(ctx.saved_tensors[0], gradient.shape).long()
+        padded = windows.pad(gradient, 0.0)
+        corners = windows.corners(gradient.shape[2], gradient.shape[3], gradient.device)
+        row, column = places // windows.kernel[1], places % windows.kernel[1]
+        return take(padded, corners + row * padded.shape[-1] + column), None, None, None
+
+
+def _pool(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    """Values in the memory format of `x`, places as planes."""
+    planes = _planes(x, x.shape[1] > 1 and x.stride(1) == 1)
+    count, height, width, channels = planes.shape
+    values = planes.new_empty((count, *windows.counts(height, width), channels))
+    places = torch.empty_like(values, dtype=torch.uint8)
+    _require_kernels(x).pool(planes, values, places, windows)
+    return _images(values, x.shape), places
+
+
+def _planes(x: Tensor, channels_last: bool) -> Tensor:
+    """`x` `(N, C, H, W)` as contiguous `(N, H, W, C)` if channels last, else as `(N * C, H, W, 1)`."""
+    if channels_last:
+        return x.permute(0, 2, 3, 1).contiguous()
+    return x.reshape(-1, *x.shape[2:], 1).contiguous()
+
+
+def _images(planes: Tensor, shape: torch.Size) -> Tensor:
+    """The way back from `_planes`, to the first two axes of `shape`."""
+    if planes.shape[-1] > 1:
+        return planes.permute(0, 3, 1, 2)
+    return planes.view(*shape[:2], *planes.shape[1:3])
+
+
+@cache
+def _kernels(device: str) -> Kernels | None:
+    """The kernels for a type of device, where what compiles them is installed."""
+    compiler, module = {"cpu": ("numba", "drop_max_cpu"), "cuda": ("triton", "drop_max_triton")}.get(device, ("", ""))
+    if not compiler or find_spec(compiler) is None:
+        return None
+    kernels: Any = import_module(f"mirst.nn.{module}")
+    return kernels  # type: ignore[no-any-return]
+
+
+def _require_kernels(x: Tensor) -> Kernels:
+    kernels = _kernels(x.device.type)
+    assert kernels is not None, "can_fuse was not asked"
+    return kernels

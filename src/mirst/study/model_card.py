@@ -1,0 +1,164 @@
+"""`MODEL_CARD.md`: what a reader must know about a trained model, with the metadata that model hubs read."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from mirst.evaluation import classification_metrics
+from mirst.files import write_text
+from mirst.nn import read_card
+from mirst.study.named_configs import NamedDefense, short_of_edge
+
+if TYPE_CHECKING:
+    from mirst.study.trial import Prepared
+
+FILE = "MODEL_CARD.md"
+HUB_METRICS = {
+    "f1": "f1",
+    "sensitivity": "recall",
+    "specificity": "specificity",
+    "auc": "roc_auc",
+    "accuracy": "accuracy",
+}
+"""Their names on model hubs."""
+
+
+def write_card(
+    checkpoint: Path,
+    name: str,
+    entry: NamedDefense,
+    prepared: "Prepared",
+    shares: tuple[NDArray[np.int64], NDArray[np.int64]],
+    history: pd.DataFrame,
+    seed: int,
+    rows: pd.DataFrame | None = None,
+    split: str = "",
+) -> None:
+    """Write the card beside `checkpoint`.
+
+    Args:
+        name: of the model.
+        shares: positions of the records trained on, and of those held out for validation.
+        history: a row per epoch, the one whose weights were kept marked.
+        rows: outcome rows on test images, clean and attacked, by class names.
+        split: which test images these are.
+    """
+    card, spec = read_card(checkpoint), prepared.spec
+    sources = sorted({record.source for record in prepared.records})
+    evaluation = [] if rows is None else _evaluation(rows, card.classes, card.positive)
+    clean = None if rows is None else rows[rows["attack"] == "none"]
+    front = _front(name, entry, sources, card.classes)
+    if evaluation:
+        front["model-index"] = [{"name": name, "results": [_result(one, sources, split) for one in evaluation]}]
+    environment = Environment(
+        loader=PackageLoader("mirst.study"), undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True
+    )
+    text = environment.get_template("MODEL_CARD.md.j2").render(
+        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
+        name=name,
+        checkpoint=checkpoint.name,
+        title=entry.title,
+        card=card,
+        trusted=f', trusted="{card.model}"' if ":" in card.model else "",
+        weights=spec.model.weights,
+        sources=", ".join(sources),
+        trained=_counts(prepared, shares[0]),
+        held_out=_counts(prepared, shares[1]) if len(shares[1]) else "",
+        tested="" if clean is None else _told(Counter(clean["label"])),
+        split=split,
+        folds=spec.folds.kind,
+        training=spec.training,
+        epochs=len(history),
+        seed=seed,
+        kept=_kept(history),
+        evaluation=[_line(one) for one in evaluation],
+        caveats=_caveats(prepared, rows),
+        cut=float(expit(card.threshold)),
+        collapsed=_collapsed(clean),
+    )
+    write_text(checkpoint.with_name(FILE), text)
+
+
+def _front(name: str, entry: NamedDefense, sources: list[str], classes: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "library_name": "mirst",
+        "pipeline_tag": "image-classification",
+        "tags": ["medical-imaging", "adversarial-robustness", entry.name, *(["drop-max"] if entry.drop_max else [])],
+        "datasets": sources,
+        "metrics": list(HUB_METRICS.values()),
+        "model_name": name,
+    }
+
+
+def _result(one: dict[str, Any], sources: list[str], split: str) -> dict[str, Any]:
+    data = "+".join(sources)
+    return {
+        "task": {"type": "image-classification"},
+        "dataset": {
+            "type": data,
+            "name": f"{data}, {_attack(one)}",
+            "config": _attack(one),
+            "split": split,
+            "args": {"attack": one["attack"], "eps": one["eps"]},
+        },
+        "metrics": [
+            {"type": hub, "name": metric, "value": round(one[metric], 6)}
+            for metric, hub in HUB_METRICS.items()
+            if np.isfinite(one[metric])
+        ],
+    }
+
+
+def _attack(one: dict[str, Any]) -> str:
+    return "no attack" if one["attack"] == "none" else f"{one['attack']} at eps {one['eps'] * 255:g}/255"
+
+
+def _evaluation(rows: pd.DataFrame, classes: tuple[str, ...], positive: str) -> list[dict[str, Any]]:
+    """`attack`, `eps` and metrics, for every attack and eps of `rows`."""
+    return [
+        {"attack": own["attack"].iloc[0], "eps": float(own["eps"].iloc[0])}
+        | classification_metrics(own["label"], own["prediction"], own["score"], classes, positive)
+        for _, own in rows.groupby(["attack", "eps"], sort=False)
+    ]
+
+
+def _line(one: dict[str, Any]) -> dict[str, str]:
+    told = {metric: f"{one[metric]:.3f}" if np.isfinite(one[metric]) else "-" for metric in HUB_METRICS}
+    return {"attack": _attack(one).split(" at ")[0], "eps": f"{one['eps'] * 255:g}/255" if one["eps"] else "0"} | told
+
+
+def _counts(prepared: "Prepared", indices: NDArray[np.int64]) -> str:
+    return _told(Counter(prepared.records[i].label for i in indices))
+
+
+def _told(counts: Counter[str]) -> str:
+    return f"{counts.total()} images ({', '.join(f'{count} {label}' for label, count in sorted(counts.items()))})"
+
+
+def _kept(history: pd.DataFrame) -> dict[str, Any]:
+    row = history[history["kept"]].iloc[0]
+    return {"number": int(row["number"])} | {
+        name: None if pd.isna(row[name]) else float(row[name]) for name in ("clean", "attacked")
+    }
+
+
+def _caveats(prepared: "Prepared", rows: pd.DataFrame | None) -> list[str]:
+    weak = prepared.audit.range_warnings()
+    weak += [sentence for entry in prepared.spec.attacks if (sentence := short_of_edge(entry))]
+    if rows is not None and not {"standard", "adaptive"} & set(rows["attack"]):
+        weak.append(
+            "No strong attack was run: surviving these is not robustness yet (mirst evaluate RESULTS --suite standard)."
+        )
+    return weak
+
+
+def _collapsed(clean: pd.DataFrame | None) -> str:
+    answers = set() if clean is None else set(clean["prediction"])
+    return str(answers.pop()) if len(answers) == 1 else ""

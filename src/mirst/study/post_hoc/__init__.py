@@ -1,0 +1,1 @@
+"""What is done to every model of a finished study."""

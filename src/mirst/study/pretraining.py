@@ -1,0 +1,74 @@
+"""Backbones trained on one set of images, to start from on another."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from mirst.data import ImageSet, data_loader, prepare_images, read_for_audit, with_shared_range
+from mirst.defenses import CE
+from mirst.files import require_target
+from mirst.nn import replace_head, save_backbone
+from mirst.study.spec import StudySpec
+from mirst.study.trial import conditions, initial_model
+from mirst.training import Epoch, FitResult, SimCLR, fit
+from mirst.training.state import forget_state
+
+Method = Literal["simclr", "supervised"]
+EMBEDDING = 128
+"""Width of the projection head's output."""
+
+
+def pretrain(
+    method: Method,
+    data: Sequence[Path],
+    spec: StudySpec,
+    out: Path,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> FitResult:
+    """Train the backbone of `spec.model` on all images of the data sets and write it to `out`, without its head.
+
+    A training that was killed goes on from `out` with `.state` added.
+
+    Args:
+        method: `simclr` ignores the labels; `supervised` is plain training on them, the classes of
+            all data sets taken together.
+        spec: its model, image size and training settings count, and its first seed.
+
+    Raises:
+        MirstError: data that cannot be read, a model without a head to take off, or an `out` that cannot be written.
+    """
+    require_target(out)
+    records = read_for_audit(data)
+    images = prepare_images(with_shared_range([record.file for record in records]), spec.data.size, spec.data.channels)
+    classes = sorted({record.label for record in records})
+    labels = np.array([classes.index(record.label) for record in records], dtype=np.int64)
+    settings, seed = spec.training, spec.seeds[0]
+    model, _ = initial_model(spec, len(classes), False, seed)
+    if method == "simclr":
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            replace_head(model, _projection)
+    augment = settings.augment and method == "supervised"
+    state = out.with_name(out.name + ".state")
+    with conditions(spec):
+        result = fit(
+            model.to("cuda" if torch.cuda.is_available() else "cpu"),
+            data_loader(ImageSet(images.pixels, labels, augment), settings.batch_size, shuffle=True),
+            SimCLR() if method == "simclr" else CE(),
+            settings=settings,
+            seed=seed,
+            checkpoint=state,
+            on_epoch=on_epoch,
+        )
+    save_backbone(out, model)
+    forget_state(state)
+    return result
+
+
+def _projection(width: int) -> nn.Module:
+    """SimCLR's projection head."""
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, EMBEDDING))

@@ -1,0 +1,51 @@
+"""One model trained on a whole data set."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mirst.files import require_target
+from mirst.nn import save_model
+from mirst.study.history import history_table
+from mirst.study.model_card import write_card
+from mirst.study.named_configs import NamedDefense
+from mirst.study.prepared import prepare
+from mirst.study.spec import StudySpec
+from mirst.study.trial import conditions, model_card, train_model, training_shares
+from mirst.training import Epoch, FitResult
+from mirst.training.state import forget_state
+
+
+def train(
+    spec: StudySpec,
+    entry: NamedDefense,
+    out: Path,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_remark: Callable[[str], object] = lambda _: None,
+) -> FitResult:
+    """Train on all images of `spec.data` (some held out for validation) and write the checkpoint `out`,
+    and `MODEL_CARD.md` beside it.
+
+    The first seed of the study counts; its folds do not, apart from their kind. A training that was
+    killed goes on from `out` with `.state` added.
+
+    Args:
+        on_remark: gets what one should know of the data, in sentences, before the training.
+
+    Raises:
+        MirstError: data that cannot be read, settings that do not fit them, or an `out` that cannot be written.
+    """
+    require_target(out)
+    prepared = prepare(spec)
+    for sentence in prepared.audit.remarks():
+        on_remark(sentence)
+    state = out.with_name(out.name + ".state")
+    everything = np.arange(len(prepared.records))
+    with conditions(spec):
+        model, result = train_model(entry, prepared, everything, spec.seeds[0], state, on_epoch)
+    save_model(out, model, model_card(entry, prepared, result))
+    shares, history = training_shares(prepared, everything), history_table(result.history, result.epoch)
+    write_card(out, out.stem, entry, prepared, shares, history, spec.seeds[0])
+    forget_state(state)
+    return result

@@ -1,0 +1,102 @@
+"""Picture files of any origin, opened so that a small one stays small."""
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from mirst.errors import MirstError
+from mirst.untrusted.tiff_layout import tags_of, unread
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
+"""By content, whatever the suffix says. Pillow knows more; for EPS it would start Ghostscript."""
+MAX_SIDE = 2**14
+"""A letterboxed strip takes the square of its length."""
+MAX_EXIF = 2**16
+"""Bytes, as in one segment of a JPEG file."""
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    MemoryError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""What Pillow raises on damaged files."""
+
+
+@contextmanager
+def open_picture(path: Path, max_side: int = MAX_SIDE) -> Iterator[Image.Image]:
+    """The picture, its header read, its pixels not yet; the first one where the file holds several.
+
+    Whatever damage the block meets is said in the sentence too.
+
+    Raises:
+        MirstError: no file, no picture of `FORMATS`, a TIFF of another layout, a damaged picture, or one too large
+            to be safe.
+    """
+    try:
+        with warnings.catch_warnings(), _Metered(path) as file:
+            warnings.simplefilter("ignore", UserWarning)  # damaged metadata are no reason to stop
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=FORMATS) as image:
+                _require_sides(path, image, max_side)
+                _drop_large_exif(image)
+                yield image
+    except MirstError:
+        raise
+    except UnidentifiedImageError as error:
+        raise _unidentified(path) from error
+    except UNREADABLE as error:
+        raise MirstError(f"cannot read {path} as an image ({error}); repair or remove it") from error
+
+
+class _Metered(io.BufferedReader):
+    """A file that may be read a few times over, and of whose EXIF segments, which Pillow joins, one may be read.
+
+    The tags of a TIFF, or of EXIF data, may all show the same bytes, and each is kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(str(path)))
+        self.left, self.exif_left = 8 * path.stat().st_size + 2**16, MAX_EXIF
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(size)
+        self.left -= len(content)
+        if content.startswith(b"Exif\0\0"):
+            self.exif_left -= len(content)
+        if min(self.left, self.exif_left) < 0:
+            raise OSError("its tags take far more than the file holds")
+        return content
+
+
+def _unidentified(path: Path) -> MirstError:
+    try:
+        with warnings.catch_warnings(), _Metered(path) as file:
+            warnings.simplefilter("error", UserWarning)  # damaged tags, which Pillow skips
+            if tags := tags_of(file):
+                return unread(path, tags)
+    except (*UNREADABLE, UserWarning):
+        pass
+    return MirstError(f"{path} is no sound file of {', '.join(FORMATS)}; repair or remove it")
+
+
+def _require_sides(path: Path, image: Image.Image, max_side: int) -> None:
+    if max(image.size) > max_side:
+        raise MirstError(f"{path} is {image.width} x {image.height}; sides of at most {max_side} pixels are read")
+
+
+def _drop_large_exif(image: Image.Image) -> None:
+    for key in ("exif", "Raw profile type exif"):
+        if len(image.info.get(key, "")) > MAX_EXIF:
+            del image.info[key]

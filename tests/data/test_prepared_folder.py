@@ -1,0 +1,82 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from mirst.data import audit_records, load_images, read_dataset, write_prepared
+from mirst.errors import MirstError
+from mirst.study import load_spec
+from mirst.study.prepared import prepare
+
+
+@pytest.fixture
+def original(phantoms, tmp_path):
+    shutil.copytree(phantoms, tmp_path / "data")
+    shutil.copy(tmp_path / "data" / "benign" / "phantom-001.png", tmp_path / "data" / "benign" / "copy.png")
+    return tmp_path / "data"
+
+
+def test_a_study_elsewhere_finds_the_same_pixels_groups_and_folds(original, tmp_path, monkeypatch):
+    spec = load_spec(None, ["data.size=48", "folds.count=3"])
+    here = prepare(spec.with_data(original))
+    folder = write_prepared(read_dataset(original), tmp_path / "away", 48)
+    shutil.rmtree(original)
+    monkeypatch.setenv("MIRST_CACHE", str(tmp_path / "another machine"))
+    there = prepare(spec.with_data(folder))
+    assert np.array_equal(here.images.pixels, there.images.pixels)
+    assert len(there.audit.found.exact) == 1
+    known = ("name", "label", "group", "source")
+    assert [[getattr(r, k) for k in known] for r in here.records] == [
+        [getattr(r, k) for k in known] for r in there.records
+    ]
+    assert all(np.array_equal(a.test, b.test) for a, b in zip(here.folds, there.folds, strict=True))
+
+
+def test_what_it_refuses(original, tmp_path):
+    records = read_dataset(original)
+    with pytest.raises(MirstError, match="exists; name a new folder"):
+        write_prepared(records, original, 32)
+    (original / "benign" / "copy.png").write_bytes(b"broken")
+    with pytest.raises(MirstError, match=r"copy\.png"):
+        write_prepared(records, tmp_path / "away", 32)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_prepared_folder_is_not_merged_with_other_data(original, tmp_path):
+    """Letterboxed images look more alike than they are, and the findings know their own folder only."""
+    folder = write_prepared(read_dataset(original), tmp_path / "away", 32)
+    with pytest.raises(MirstError, match="prepare the data sets together"):
+        audit_records(read_dataset(folder) + read_dataset(original))
+
+
+def test_a_damaged_folder_gets_a_sentence(original, tmp_path):
+    folder = write_prepared(read_dataset(original), tmp_path / "away", 32)
+    files = [record.file for record in read_dataset(folder)]
+    np.save(folder / "pixels.npy", np.zeros((3, 1, 32, 32), np.uint8))
+    with pytest.raises(MirstError, match=r"cannot read image \d+ of .*prepare it again"):
+        load_images(files, 32)
+    np.save(folder / "pixels.npy", np.zeros((30, 32, 32), np.float32))
+    with pytest.raises(MirstError, match="8-bit"):
+        load_images(files, 32)
+    sound = (folder / "pixels.npy").read_bytes()
+    (folder / "pixels.npy").write_bytes(sound[:13] + sound[77:])  # numpy's header parser raises a TokenError
+    with pytest.raises(MirstError, match="prepare it again"):
+        load_images(files, 32)
+    (folder / "pixels.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(MirstError, match="prepare it again"):
+        load_images(files, 32)
+    (folder / "inspection.json").write_text("{")
+    with pytest.raises(MirstError, match=r"inspection\.json cannot be read"):
+        audit_records(read_dataset(folder))
+    (folder / "records.csv").write_text("name,label\n")
+    with pytest.raises(MirstError, match="no rows"):
+        read_dataset(folder)
+
+
+def test_a_study_of_some_classes_finds_what_it_would_have_found(original, tmp_path):
+    """A third class read and left out: positions shift, findings follow."""
+    shutil.copytree(original / "benign", original / "a normal")
+    folder = write_prepared(read_dataset(original), tmp_path / "away", 32)
+    chosen = ["benign", "malignant"]
+    assert audit_records(read_dataset(folder, chosen)).found == audit_records(read_dataset(original, chosen)).found
+    assert len(audit_records(read_dataset(folder)).conflicts) == 12

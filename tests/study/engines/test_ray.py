@@ -1,0 +1,131 @@
+"""Real Ray clusters of two nodes, which are processes of this machine."""
+
+import os
+import pickle
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mirst.errors import MirstError
+from mirst.nn import build_model, save_backbone
+from mirst.study import load_spec, run_study, study_status
+from mirst.study.engines.ray import RayEngine, ray_engine, shipment_of
+from mirst.study.engines.ray_worker import landed, require_same
+from mirst.study.prepared import prepare
+from mirst.study.spec import ModelSpec
+from mirst.study.trial import all_trials, initial_model
+from tests.study.engines.test_local import of_study
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    yield cluster
+    with suppress(Exception):  # it cannot remove a node that is gone
+        cluster.shutdown()
+
+
+def test_a_lost_node_costs_only_its_running_trials_and_changes_no_number(cluster, finished, small_spec, tmp_path):
+    steps, out = [], tmp_path / "out"
+
+    def hear(step):
+        steps.append(step)
+        begun = {step.trial for step in steps if step.epoch is not None}
+        if len(begun) == 3 and cluster.worker_nodes:
+            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+
+    with ray_engine(cluster.address) as engine:
+        assert engine.at_once(small_spec) == 2
+        run_study(small_spec, out, engine=engine, on_step=hear)
+    assert {(step.killed, step.again) for step in steps if step.killed} == {("its machine was lost", "elsewhere")}
+    ends = [step.trial for step in steps if step.epoch is None and not step.again]
+    assert sorted(ends) == sorted(trial.name for trial in all_trials(small_spec))
+    assert (out / "outcomes.csv").read_bytes() == (finished / "outcomes.csv").read_bytes()
+    assert {trial.state for trial in study_status(out).trials} == {"done"}
+    for trial in (out / "trials").iterdir():
+        assert {p.name for p in trial.iterdir()} == {p.name for p in (finished / "trials" / trial.name).iterdir()}
+
+
+def test_a_killed_worker_and_a_damaged_checkpoint(cluster, small_yaml, phantoms, finished, tmp_path):
+    spec = load_spec(small_yaml, [f"data.path={phantoms}", "seeds=[0]"])
+    steps, out = [], tmp_path / "out"
+
+    def hear(step):
+        steps.append(step)
+        if len(steps) == 2:
+            state = out / "trials" / step.trial / "state.pt"
+            state.write_bytes(state.read_bytes()[:100])
+            for pid in workers():
+                os.kill(pid, signal.SIGKILL)
+
+    words = r"trial ce-fold0-seed0: .*state\.pt is damaged .* goes on (from the state before|afresh)"
+    with ray_engine(cluster.address, jobs=1) as engine, pytest.warns(UserWarning, match=words):
+        run_study(spec, out, engine=engine, on_step=hear)
+    (kill,) = [step for step in steps if step.again]
+    assert kill.killed == "killed, perhaps for lack of memory"
+    assert kill.again == "alone when the others have ended"
+    before, after = (pd.read_csv(folder / "outcomes.csv", dtype=str) for folder in (finished, out))
+    pd.testing.assert_frame_equal(of_study(before, after), after)
+
+
+def workers():
+    """Those of Ray that run a trial now."""
+    return [int(p.parent.name) for p in Path("/proc").glob("[0-9]*/cmdline") if b"ray::serve" in p.read_bytes()]
+
+
+def test_initial_weights_travel_with_the_study(small_yaml, phantoms, tmp_path):
+    torch.manual_seed(3)
+    backbone = tmp_path / "backbone.safetensors"
+    save_backbone(backbone, build_model("resnet_tiny", 1, 2))
+    spec = load_spec(small_yaml, [f"data.path={phantoms}", f"model.weights={backbone}"])
+    shipment = pickle.loads(pickle.dumps(shipment_of(prepare(spec))))  # noqa: S301 - our own
+    expected, _ = initial_model(spec, 2, False, 0)
+    backbone.unlink()
+    there = landed(shipment, tmp_path)
+    model, _ = initial_model(there.spec, 2, False, 0)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
+    assert np.array_equal(there.images.pixels, prepare(spec.model_copy(update={"model": ModelSpec()})).images.pixels)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "gpus", "words"),
+    [
+        (0, None, "--jobs is 0; it must be at least 1"),
+        (None, -1.0, "--gpus-per-trial is -1; it must be a share of one, 0, or a whole number"),
+        (None, 1.5, "--gpus-per-trial is 1.5;"),
+        (None, float("nan"), "--gpus-per-trial is nan;"),
+        (None, float("inf"), "--gpus-per-trial is inf;"),
+    ],
+)
+def test_needs_that_make_no_sense_get_a_sentence(jobs, gpus, words):
+    with pytest.raises(MirstError, match=words):
+        RayEngine(jobs, gpus)
+
+
+def test_a_machine_with_another_version_is_refused():
+    with pytest.raises(MirstError, match=r"has torch .*, the study runs with 1\.0; install the same versions"):
+        require_same({"torch": "1.0"})
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:9", "no Ray cluster answers at 127.0.0.1:9"),
+        ("nonsense", "no Ray cluster answers at nonsense"),
+        ("ray://127.0.0.1:9", "run the command on a machine of the cluster"),
+    ],
+)
+def test_an_address_without_a_cluster_gets_a_sentence(address, words):
+    with pytest.raises(MirstError, match=words), ray_engine(address):
+        pass
