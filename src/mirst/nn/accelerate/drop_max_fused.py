@@ -117,7 +117,7 @@ def _kernels(device: str) -> Kernels | None:
     compiler, module = {"cpu": ("numba", "drop_max_cpu"), "cuda": ("triton", "drop_max_triton")}.get(device, ("", ""))
     if not compiler or find_spec(compiler) is None:
         return None
-    kernels: Any = import_module(f"mirst.nn.{module}")
+    kernels: Any = import_module(f"mirst.nn.accelerate.{module}")
     return kernels  # type: ignore[no-any-return]
 
 
