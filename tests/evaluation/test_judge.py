@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from mirst.attacks import FGSM, PGD
 from mirst.errors import MirstError
 from mirst.evaluation import ModelWarning, decide, distances, evaluate, evaluate_corruptions, robustness
-from mirst.evaluation.judge import WORST, AtThreshold, differ, judge, logits_of, shifted
+from mirst.evaluation.judge import WORST, AtThreshold, differ, judge, shifted
 from mirst.evaluation.worst_case import worst_case
 from mirst.metrics import classification_metrics
-from mirst.nn.logits import misclassified
+from mirst.nn.logits import logits_of, misclassified
 from tests.helpers import small_cnn
 
 values = st.sampled_from([-1.0, 0.0, 0.5, 1.0, 3e38, -3e38, math.nan, math.inf, -math.inf])

@@ -19,10 +19,10 @@ from mirst.attacks.descent import gradient_of, iterates, last
 from mirst.attacks.losses import margin
 from mirst.data import letterbox
 from mirst.errors import MirstError
-from mirst.evaluation.judge import at_threshold, decide, judge, logits_of, shifted
+from mirst.evaluation.judge import at_threshold, decide, judge, shifted
 from mirst.evaluation.outcomes import checked_distance
 from mirst.nn import ModelCard, load_model
-from mirst.nn.logits import misclassified, require_logits
+from mirst.nn.logits import logits_of, misclassified, require_logits
 from mirst.report.paper_figures import residual_maps
 
 Picture = NDArray[np.uint8]

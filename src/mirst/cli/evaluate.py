@@ -255,8 +255,8 @@ def _stand_ins(entries: list[str], model: "nn.Module") -> "StandIns":
     from torch import nn
 
     from mirst.attacks.stand_in import Layer
-    from mirst.evaluation.judge import device_of
     from mirst.nn import load_factory
+    from mirst.nn.device import device_of
 
     found: dict[Layer, nn.Module] = {}
     for entry in entries:

@@ -60,7 +60,7 @@ def require_weight(name: str, value: float) -> None:
         raise MirstError(f"{name} is {value}; it must not be negative")
 
 
-def logits_of(model: nn.Module, batches: Sequence[Tensor], joint: bool) -> tuple[Tensor, ...]:
+def training_logits(model: nn.Module, batches: Sequence[Tensor], joint: bool) -> tuple[Tensor, ...]:
     """The logits of each batch, to train on; `joint` batches pass as one and so share batch-norm statistics."""
     net = Logits(model)
     if joint:

@@ -12,7 +12,7 @@ from mirst.attacks.losses import cross_entropy
 from mirst.batches import checked_batch
 from mirst.defenses.accumulated_loss import AccumulatedLoss
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
-from mirst.defenses.crafting import Crafting, logits_of, require_weight
+from mirst.defenses.crafting import Crafting, require_weight, training_logits
 from mirst.nn import is_optimized
 from mirst.nn.accelerate.agreement import packed_if_equal
 from mirst.nn.frozen import frozen
@@ -74,7 +74,7 @@ class InstanceTraining(Crafting):
     ) -> tuple[Tensor, Losses]:
         """The loss as one graph, over all batches."""
         batches = [x, *self._craft(model, x, y, list(instances), generator)]
-        logits = logits_of(model, batches, self.joint_batch)
+        logits = training_logits(model, batches, self.joint_batch)
         clean, *attacked = (weighted_cross_entropy(z, y, self.class_weights) for z in logits)
         losses = {CLEAN: clean} | dict(zip(instances, attacked, strict=True))
         if not instances:

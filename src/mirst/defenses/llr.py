@@ -9,7 +9,7 @@ from mirst.attacks.descent import gradient_of, iterates, last, random_point
 from mirst.attacks.losses import cross_entropy
 from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
-from mirst.defenses.crafting import Crafting, logits_of, require_weight
+from mirst.defenses.crafting import Crafting, require_weight, training_logits
 from mirst.nn.logits import Logits, input_gradient
 
 
@@ -81,7 +81,7 @@ def llr_penalty(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor) -> tuple[
 def _around(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, joint: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The logits at `x`, and the two parts of `llr_penalty`."""
     pixels = x.detach().requires_grad_(True)
-    logits, moved = logits_of(model, [pixels, x.detach() + delta], joint)
+    logits, moved = training_logits(model, [pixels, x.detach() + delta], joint)
     loss = cross_entropy(logits, y)
     gradient = input_gradient(loss, pixels, create_graph=True)
     slope = _dot(delta, gradient)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mirst.attacks.descent import gradient_of, iterates, last
 from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
-from mirst.defenses.crafting import Crafting, logits_of, require_weight
+from mirst.defenses.crafting import Crafting, require_weight, training_logits
 from mirst.nn.logits import Logits
 
 START_NOISE = 0.001
@@ -43,7 +43,7 @@ class TRADES(Crafting):
         if self.weight == 0:
             clean = weighted_cross_entropy(Logits(model)(x), y, self.class_weights)
             return LossTerms(clean, {"clean": clean.item()})
-        logits, attacked = logits_of(model, [x, self._craft(model, x, y, generator)], self.joint_batch)
+        logits, attacked = training_logits(model, [x, self._craft(model, x, y, generator)], self.joint_batch)
         clean = weighted_cross_entropy(logits, y, self.class_weights)
         gap = divergence(logits, attacked).mean()
         return LossTerms(clean + self.weight * gap, {"clean": clean.item(), "divergence": gap.item()})

@@ -16,12 +16,13 @@ from mirst.attacks.losses import margin
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.data import Record
 from mirst.errors import MirstError
-from mirst.evaluation.judge import WORST, at_threshold, device_of, judge, logits_of, seeded, shifted
+from mirst.evaluation.judge import WORST, at_threshold, judge, seeded, shifted
 from mirst.evaluation.model_checks import NO_ANSWER, warn_of_flaws
 from mirst.evaluation.outcomes import checked_distance
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.metrics import classification_metrics
-from mirst.nn.logits import misclassified
+from mirst.nn.device import device_of
+from mirst.nn.logits import logits_of, misclassified
 
 LARGEST = 16 / 255
 """No eps above it is looked at."""

@@ -7,29 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from mirst.errors import MirstError
-from mirst.nn.frozen import frozen
-from mirst.nn.logits import Logits
+from mirst.nn.logits import logits_of
 
 BATCH_SIZE = 64
 ROUNDING = {torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Share of the largest logit by which rounding may change one, by the type of the weights; 1e-4 in float32."""
 WORST = 1e39
 """Score of an image whose logits are not finite, on the wrong side; beyond what two float32 logits can differ by."""
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are; the CPU, where it has none."""
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
-
-
-def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """`(N, K)` in float32 or float64, in eval mode and without gradients; the model is left as found.
-
-    Raises:
-        MirstError: an output that is not `(N, K)` logits, K >= 2.
-    """
-    with frozen(model, training=False), torch.no_grad():
-        return Logits(model)(images).detach()
 
 
 def in_batches(model: nn.Module, images: Tensor) -> Tensor:

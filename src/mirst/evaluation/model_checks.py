@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from mirst.attacks.losses import margin
 from mirst.batches import Loader, checked_batch, checked_batches, require_labels
 from mirst.errors import MirstError
-from mirst.evaluation.judge import device_of, differ, in_batches, logits_of, seeded, tolerance_of
+from mirst.evaluation.judge import differ, in_batches, seeded, tolerance_of
 from mirst.evaluation.normalisation import missing_normalisation
+from mirst.nn.device import device_of
 from mirst.nn.factory import in_words
 from mirst.nn.frozen import frozen
-from mirst.nn.logits import Logits, input_gradient, require_logits
+from mirst.nn.logits import Logits, input_gradient, logits_of, require_logits
 
 IMAGES = 256
 """As many images of a data set are looked at, spread evenly."""

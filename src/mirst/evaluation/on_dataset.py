@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -34,6 +33,7 @@ from mirst.evaluation.suites import SuiteName, has_drop_max
 from mirst.evaluation.value_range import range_remark
 from mirst.metrics import METRICS, classification_metrics
 from mirst.nn import ModelCard, is_factory, load_factory, load_model
+from mirst.nn.device import default_device
 
 BATCH_SIZE = 64
 
@@ -83,7 +83,7 @@ def open_model(
     Raises:
         MirstError: a model that cannot be read, or classes without a positive one.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     if not is_factory(name):
         model, card = load_model(name, trusted)
         return model.to(device), card

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from mirst.attacks import Attack
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
-from mirst.evaluation.judge import device_of, judge, logits_of, seeded
+from mirst.evaluation.judge import judge, seeded
 from mirst.evaluation.model_checks import NO_ANSWER, warn_of_flaws
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
+from mirst.nn.device import device_of
+from mirst.nn.logits import logits_of
 
 CLEAN = "none"
 TOLERANCE = 1e-6

@@ -10,9 +10,10 @@ import torch
 
 from mirst.data import ValueRange, decode, few_levels, find_images, load_images, picture_count
 from mirst.errors import MirstError, plain
-from mirst.evaluation.judge import decide, logits_of
+from mirst.evaluation.judge import decide
 from mirst.evaluation.value_range import range_remark
 from mirst.nn import ModelCard, load_model
+from mirst.nn.logits import logits_of
 
 BATCH_SIZE = 64
 

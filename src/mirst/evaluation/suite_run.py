@@ -15,12 +15,14 @@ from mirst.attacks.base import PAPER_EPS
 from mirst.attacks.stand_in import resolved, standing_in
 from mirst.batches import Loader, checked_batches
 from mirst.errors import MirstError, suggestion
-from mirst.evaluation.judge import at_threshold, device_of, logits_of
+from mirst.evaluation.judge import at_threshold
 from mirst.evaluation.masking import Check, check_masking
 from mirst.evaluation.outcomes import CLEAN, evaluate
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.evaluation.suites import Suite, SuiteName, adaptive, paper, standard
 from mirst.evaluation.worst_case import ROBUST, worst_case
+from mirst.nn.device import device_of
+from mirst.nn.logits import logits_of
 
 MASKING_IMAGES = 64
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from mirst.errors import MirstError
 from mirst.nn.factory import described
+from mirst.nn.frozen import frozen
 
 
 def require_logits(outputs: object, count: int, classes: int | None = None) -> Tensor:
@@ -96,6 +97,16 @@ class Logits:
     def _spared(self, images: Tensor) -> Tensor:
         """What the first layer may change. Compiled code cannot change a leaf, and warns of what is none."""
         return images if self._opaque and images.requires_grad else images.clone()
+
+
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """`(N, K)` logits in float32 or float64, in eval mode and without gradients; the model is left as found.
+
+    Raises:
+        MirstError: an output that is not `(N, K)` logits, K >= 2.
+    """
+    with frozen(model, training=False), torch.no_grad():
+        return Logits(model)(images).detach()
 
 
 def is_opaque(model: nn.Module) -> bool:

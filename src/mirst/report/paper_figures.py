@@ -15,9 +15,9 @@ from mirst.attacks import Attack
 from mirst.data import ImageFile, load_images
 from mirst.errors import MirstError
 from mirst.evaluation import decide
-from mirst.evaluation.judge import logits_of
 from mirst.files import atomic
 from mirst.nn import DropMax2d, ModelCard, drop_max2d, load_model
+from mirst.nn.logits import logits_of
 from mirst.report.figures import draw_image, draw_perturbation
 from mirst.study import Results
 from mirst.study.named_configs import NamedDefense

@@ -15,6 +15,7 @@ import torch
 from mirst.attacks import FGSM, Attack
 from mirst.data import data_loader
 from mirst.defenses import Defense
+from mirst.nn.device import default_device
 from mirst.study.engines.memory import forget_peak_memory, peak_memory
 from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial, initial_model, outcome_rows, training_shares
 from mirst.training import Training
@@ -121,7 +122,7 @@ class _Pieces:
         entry, prepared = self.trial.entry, self.prepared
         fold = prepared.folds[self.trial.fold]
         self.model, _ = initial_model(prepared.spec, len(prepared.classes), entry.drop_max, self.trial.seed)
-        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model.to(default_device())
         self.optimizer = torch.optim.Adam(self.model.parameters())
         mixed = np.random.default_rng(0).permutation  # files come class by class
         own, _ = training_shares(prepared, fold.train)

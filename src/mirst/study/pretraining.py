@@ -12,6 +12,7 @@ from mirst.data import ImageSet, data_loader, prepare_images, read_for_audit, wi
 from mirst.defenses import CE
 from mirst.files import require_target
 from mirst.nn import replace_head, save_backbone
+from mirst.nn.device import default_device
 from mirst.study.spec import StudySpec
 from mirst.study.trial import conditions, initial_model
 from mirst.training import Epoch, FitResult, SimCLR, fit
@@ -56,7 +57,7 @@ def pretrain(
     state = out.with_name(out.name + ".state")
     with conditions(spec):
         result = fit(
-            model.to("cuda" if torch.cuda.is_available() else "cpu"),
+            model.to(default_device()),
             data_loader(ImageSet(images.pixels, labels, augment), settings.batch_size, shuffle=True),
             SimCLR() if method == "simclr" else CE(),
             settings=settings,

@@ -16,6 +16,7 @@ from mirst.errors import Diverged, MirstError
 from mirst.evaluation import evaluate, named_rows
 from mirst.files import atomic, write_csv, write_text
 from mirst.nn import LoadedBackbone, ModelCard, build_model, load_backbone, reference_mode, save_model
+from mirst.nn.device import default_device, device_of
 from mirst.study.history import history_table
 from mirst.study.model_card import write_card
 from mirst.study.named_configs import NamedDefense
@@ -203,7 +204,7 @@ def train_model(
     """A model trained on the records at `indices`, some of them held out for validation."""
     settings = prepared.spec.training
     model, _ = initial_model(prepared.spec, len(prepared.classes), entry.drop_max, seed)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(default_device())
     own, held_out = training_shares(prepared, indices)
     result = fit(
         model,
@@ -278,7 +279,7 @@ def _save_examples(
     is_positive = prepared.labels[ordered] == prepared.positive_index
     chosen = np.concatenate([ordered[is_positive][:2], ordered[~is_positive][:2]])
     x, y = prepared.subset(chosen)[list(range(len(chosen)))]
-    device = next(model.parameters()).device
+    device = device_of(model)
     attacked = [entry.attack(model, x.to(device), y.to(device)).cpu() for entry in prepared.spec.attacks]
     with atomic(path) as partial, partial.open("wb") as file:
         np.savez_compressed(

@@ -12,9 +12,10 @@ from torch.nn.parameter import is_lazy
 
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
+from mirst.nn.device import device_of
 from mirst.nn.factory import in_words
 from mirst.nn.frozen import frozen
-from mirst.nn.logits import Logits, require_logits
+from mirst.nn.logits import Logits, logits_of, require_logits
 from mirst.training.modes import to_train_mode
 
 
@@ -62,8 +63,7 @@ def check_validation(model: nn.Module, data: Loader, classes: int | None) -> Non
         parts: list[Tensor] = []
         for x, y in _every_batch(data, "validation"):
             if not parts:
-                with frozen(model, training=False), torch.no_grad():
-                    require_logits(Logits(model)(_on_device(model, x)), len(x), classes)
+                require_logits(logits_of(model, _on_device(model, x)), len(x), classes)
             parts.append(y.cpu())
     if classes is not None:
         _require_labels(torch.cat(parts), classes, "validation")
@@ -145,7 +145,7 @@ def _finite_logits(model: nn.Module, x: Tensor, classes: int | None) -> Tensor:
 
 
 def _on_device(model: nn.Module, x: Tensor) -> Tensor:
-    return x.to(next(model.parameters()).device)
+    return x.to(device_of(model))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mirst.batches import Loader, checked_batches
 from mirst.defenses import Defense
 from mirst.errors import Diverged, MirstError
+from mirst.nn.device import device_of
 from mirst.training.modes import to_train_mode
 from mirst.training.settings import Training
 
@@ -62,7 +63,7 @@ def train_epoch(
         Diverged: a loss above 1e6, or a loss or weights that are not finite.
         Left: `leave` said so.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     for group in optimizer.param_groups:
         group["lr"] = settings.lr_at(index)
     to_train_mode(model)

@@ -15,6 +15,7 @@ from mirst.defenses import Defense
 from mirst.errors import Diverged, MirstError
 from mirst.metrics import youden_threshold
 from mirst.nn import in_fast_layout, reference_mode
+from mirst.nn.device import device_of
 from mirst.training.checks import check_validation, class_counts, require_trainable
 from mirst.training.epoch import Begun, Left, train_epoch
 from mirst.training.modes import modes_kept
@@ -221,7 +222,7 @@ def _judge(model: nn.Module, data: Loader, settings: Training, positive: int, se
 @contextmanager
 def _seeded(model: nn.Module, seed: int, epoch: int) -> Iterator[None]:
     """Torch's global generators seeded by seed and epoch, and put back afterwards."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed((seed << 16) + epoch)
         yield

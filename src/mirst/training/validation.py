@@ -8,20 +8,19 @@ from torch import Tensor, nn
 from mirst.attacks import Attack
 from mirst.batches import Loader, checked_batches
 from mirst.metrics import balanced_accuracy
-from mirst.nn.frozen import frozen
-from mirst.nn.logits import Logits
+from mirst.nn.device import device_of
+from mirst.nn.logits import logits_of
 
 
 def logits_on(model: nn.Module, data: Loader, attack: Attack | None = None) -> tuple[Tensor, NDArray[np.int64]]:
     """Logits `(N, K)` in eval mode and labels `(N,)`; the model is left as found."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     outputs, labels = [], []
     for x, y in checked_batches(data):
         x, y = x.to(device), y.to(device)
         if attack is not None:
             x = attack(model, x, y)
-        with frozen(model, training=False), torch.no_grad():
-            outputs.append(Logits(model)(x).cpu())
+        outputs.append(logits_of(model, x).cpu())
         labels.append(y.cpu())
     return torch.cat(outputs), torch.cat(labels).numpy()
 

@@ -14,9 +14,9 @@ from mirst.attacks.descent import random_point
 from mirst.attacks.losses import margin
 from mirst.batches import checked_batch
 from mirst.errors import MirstError
-from mirst.evaluation.judge import differ, in_batches, logits_of, tolerance_of
+from mirst.evaluation.judge import differ, in_batches, tolerance_of
 from mirst.nn.frozen import frozen
-from mirst.nn.logits import Logits, input_gradient, misclassified
+from mirst.nn.logits import Logits, input_gradient, logits_of, misclassified
 
 Verdict = Literal["pass", "suspect", "fail"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mirst.attacks import FGSM, Attack, Square, StandIns, Transfer
 from mirst.attacks.stand_in import standing_in
 from mirst.errors import MirstError
-from mirst.evaluation.judge import device_of, seeded
+from mirst.evaluation.judge import seeded
 from mirst.evaluation.masking.from_model import (
     Check,
     Verdict,
@@ -31,6 +31,7 @@ from mirst.evaluation.masking.from_model import (
 )
 from mirst.evaluation.outcomes import CLEAN
 from mirst.nn.accelerate.switch import reference_mode
+from mirst.nn.device import device_of
 
 ORDER: tuple[Verdict, ...] = ("pass", "suspect", "fail")
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from mirst.data import data_loader
 from mirst.evaluation import Progress, distances, named_distances
 from mirst.files import atomic, write_csv
 from mirst.nn import load_model
+from mirst.nn.device import default_device
 from mirst.study.engines.local import default_jobs, over_trials
 from mirst.study.prepared import prepare
 from mirst.study.results import open_folder, read_results
@@ -64,7 +64,7 @@ def measure_distances(
 def _measure(out: Path, trial: Trial, prepared: Prepared, tell: Callable[[Any], None]) -> None:
     folder, test = trial_folder(out, trial), prepared.folds[trial.fold].test
     model, card = load_model(folder / "model.safetensors", prepared.spec.model.name)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(default_device())
     subset = prepared.subset(test)
     found = distances(
         model,

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import nn
 
 from mirst.data import data_loader
 from mirst.evaluation import Progress, SuiteName, named_rows, robustness
 from mirst.files import write_csv, write_text
 from mirst.nn import load_model
+from mirst.nn.device import default_device
 from mirst.study.engines.local import default_jobs, over_trials
 from mirst.study.history import read_history
 from mirst.study.prepared import prepare
@@ -98,7 +98,7 @@ def _attack(
 ) -> None:
     folder, test = trial_folder(out, trial), prepared.folds[trial.fold].test
     model, card = load_model(folder / "model.safetensors", prepared.spec.model.name)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     twin = _twin(out, trial, prepared)
     found = robustness(
         model.to(device),
