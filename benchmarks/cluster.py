@@ -14,8 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mirst.study import Engine, Local, Step, StudySpec, run_study
-from mirst.study.engines.ray import ray_engine
+from mirst.study import Engine, Local, Ray, Step, StudySpec, run_study
 
 SETTINGS: dict[str, Any] = {
     "data": {"size": 64},
@@ -36,8 +35,8 @@ class Watch:
 
     def __call__(self, step: Step) -> None:
         self.epochs += step.epoch is not None
-        self.moved += step.again is not None
-        self.ended += step.epoch is None and step.again is None
+        self.moved += step.retry is not None
+        self.ended += step.epoch is None and step.retry is None
         if self.half_way is not None and self.ended >= TRIALS // 2 and step.epoch is not None:
             self.half_way()
             self.half_way = None
@@ -67,9 +66,8 @@ def _on_cluster(title: str, nodes: int, kill: bool, expected: str, out: Path, sp
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     others = [cluster.add_node(num_cpus=1) for _ in range(nodes - 1)]
     try:
-        with ray_engine(cluster.address) as engine:
-            half_way = (lambda: cluster.remove_node(others[0], allow_graceful=False)) if kill else None
-            _row(title, expected, out, spec, engine, Watch(half_way))
+        half_way = (lambda: cluster.remove_node(others[0], allow_graceful=False)) if kill else None
+        _row(title, expected, out, spec, Ray(address=cluster.address), Watch(half_way))
     finally:
         with suppress(Exception):  # it cannot remove a node that is gone
             cluster.shutdown()

@@ -60,7 +60,7 @@ class Campaign:
 
     def _gave_up(self, out: Path) -> bool:
         """Whether the study has ended without a trial whose worker was killed twice; the next run tries it."""
-        given_up = len((out / "diverged.csv").read_text(encoding="utf-8").splitlines()) > 1
+        given_up = len((out / "failed.csv").read_text(encoding="utf-8").splitlines()) > 1
         self.counts["runs that gave a trial up"] += given_up
         return given_up
 

@@ -101,5 +101,5 @@ def searched(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished study with the smallest eps that breaks each image."""
     folder = tmp_path_factory.mktemp("searched") / "study"
     shutil.copytree(finished, folder)
-    measure_distances(folder, jobs=2)
+    measure_distances(folder, engine=Local(2))
     return folder

@@ -114,3 +114,9 @@ def refused(result):
     assert err.startswith("mirst: ")
     assert len(err.strip().splitlines()) == 1
     return err
+
+
+def rows_of_study(rows, study):
+    """The rows of another study's trials that `study` has too, as text."""
+    keys = ["defense", "drop_max", "fold", "seed"]
+    return rows.merge(study[keys].drop_duplicates(), on=keys)

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Column
 
 from mirst.study import Estimate, Plan, Status, Step
+from mirst.study.layout import StudyFolder
 
 PLAIN_EVERY = 30.0
 """Seconds between two plain lines about epochs."""
@@ -60,7 +61,7 @@ class StudyDisplay:
         seconds = self.clock.left()
         left = "time left not known yet" if seconds is None else f"{timedelta(seconds=round(seconds))} left"
         if step.epoch is None:
-            left = f"it goes on {step.again}" if step.again else left
+            left = f"it is retried {step.retry}" if step.retry else left
             self._end(step.trial, step.diverged or step.killed or "done", left)
             return
         note = f"loss {step.epoch.loss:.3f}"
@@ -89,7 +90,7 @@ class StudyDisplay:
 
 def show_table(console: Console, results: Path) -> None:
     """Print `table.md` of a results folder."""
-    table = (results / "table.md").read_text(encoding="utf-8")
+    table = StudyFolder(results).paper_table.read_text(encoding="utf-8")
     shown = Markdown(table) if console.is_terminal else table
     console.print(shown, highlight=False, markup=False, soft_wrap=True)
 
@@ -128,8 +129,8 @@ class JsonLines:
 
     def step(self, step: Step) -> None:
         self.clock.step(step)
-        if step.again:
-            self._tell("kill", trial=step.trial, killed=step.killed, again=step.again)
+        if step.retry:
+            self._tell("kill", trial=step.trial, killed=step.killed, retry=step.retry)
         elif step.epoch is None:
             self._tell("end", trial=step.trial, diverged=step.diverged, killed=step.killed)
         else:
@@ -195,7 +196,7 @@ class Clock:
         now = time.monotonic()
         if step.epoch is None:
             self.last[step.trial] = 0.0
-            self.left_of[step.trial] = self.left_of[step.trial] if step.again else 0
+            self.left_of[step.trial] = self.left_of[step.trial] if step.retry else 0
             return
         if self.last[step.trial]:
             self.seen[self.defense_of[step.trial]].append(now - self.last[step.trial])
@@ -260,13 +261,13 @@ def status_text(status: Status) -> str:
     """Counts, who runs it, and every trial that is not simply done or waiting."""
     counts = Counter(trial.state for trial in status.trials)
     told = ", ".join(
-        f"{counts[state]} {state}" for state in ("done", "begun", "diverged", "killed", "waiting") if counts[state]
+        f"{counts[state]} {state}" for state in ("done", "running", "diverged", "killed", "waiting") if counts[state]
     )
     lines = [
         f"{len(status.trials)} trials: {told}. " + (f"In use by {status.holder}." if status.holder else "Not running.")
     ]
     for trial in status.trials:
-        if trial.state == "begun":
+        if trial.state == "running":
             lines.append(f"{trial.trial}: epoch {trial.epochs}/{status.epochs}")
         elif trial.reason is not None:
             lines.append(f"{trial.trial}: {trial.reason}")

@@ -13,6 +13,7 @@ import pandas as pd
 from mirst.errors import MirstError
 from mirst.evaluation import trial_metrics
 from mirst.study import Plan, Step, epochs_so_far
+from mirst.study.layout import StudyFolder
 from mirst.training import Epoch
 
 Scalar = tuple[str, float | None, int]
@@ -43,11 +44,11 @@ class TensorBoard:
             import tensorboard.summary.writer.record_writer  # noqa: F401
         except ImportError as error:
             raise MirstError("--track tensorboard needs tensorboard; pip install 'mirst[tensorboard]'") from error
-        self._folder = folder
+        self._study = StudyFolder(folder)
         self._files: dict[str, Path] = {}
 
     def plan(self, plan: Plan) -> None:
-        for trial in sorted(path.name for path in (self._folder / "trials").glob("*")):
+        for trial in sorted(path.name for path in (self._study.path / "trials").glob("*")):
             if trial not in plan.pending:
                 self.step(Step(trial, None))
 
@@ -55,10 +56,10 @@ class TensorBoard:
         try:
             self._step(step)
         except OSError as error:
-            raise MirstError(f"cannot write {self._folder / 'tensorboard'} ({error.strerror})") from error
+            raise MirstError(f"cannot write {self._study.path / 'tensorboard'} ({error.strerror})") from error
 
     def _step(self, step: Step) -> None:
-        if step.again:
+        if step.retry:
             self._files.pop(step.trial, None)
             return
         path = self._files.get(step.trial) or self._begin(step.trial, step.epoch)
@@ -70,22 +71,22 @@ class TensorBoard:
 
     def _begin(self, trial: str, first: Epoch | None) -> Path:
         """A new event file with the epochs before `first`, which an earlier run trained; all of them for `None`."""
-        place = self._folder / "tensorboard" / trial
+        place = self._study.path / "tensorboard" / trial
         if place.exists():
             shutil.rmtree(place)
         place.mkdir(parents=True)
         # a name of its own, or a TensorBoard that looks on would read on where the old file ended
         path = self._files[trial] = place / f"events.out.tfevents.{time.time_ns()}.mirst"
-        for epoch in epochs_so_far(self._folder / "trials" / trial):
+        for epoch in epochs_so_far(self._study.trial(trial)):
             if first is None or epoch.number < first.number:
                 _append(path, _epoch_scalars(epoch))
         return path
 
     def _test_scalars(self, trial: str) -> Iterator[Scalar]:
-        outcomes = self._folder / "trials" / trial / "outcomes.csv"
+        outcomes = self._study.trial(trial).outcomes
         if not outcomes.exists():
             return
-        data = json.loads((self._folder / "run.json").read_text(encoding="utf-8"))["data"]
+        data = json.loads(self._study.run.read_text(encoding="utf-8"))["data"]
         rows = pd.read_csv(outcomes, keep_default_na=False)
         for row in trial_metrics(rows, data["classes"], data["positive"]).to_dict("records"):
             yield f"test/{row['attack']}/{row['metric']}", row["value"], 0

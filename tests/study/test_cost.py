@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirst.defenses import CE, RST
+from mirst.study import Local, estimate_study
 from mirst.study import cost as costs
-from mirst.study import estimate_study
 from mirst.study.cost import Cost, measure
 from mirst.study.engines.memory import CLEAR, forget_peak_memory, library_memory, peak_memory
 from mirst.study.estimate import Sizes, makespan, trial_seconds
 from mirst.study.prepared import prepare
 from mirst.study.spec import TrialTraining
-from mirst.study.trial import all_trials, train_model
+from mirst.study.train_model import train_model
+from mirst.study.trial import all_trials
 
 COST = Cost(
     worker=1,
@@ -128,18 +129,18 @@ def test_pieces_that_a_trial_lacks_cost_nothing(small_spec, monkeypatch):
     monkeypatch.setattr(costs, "SECONDS", 0.0)
     monkeypatch.setattr(costs, "LONGEST", 0.1)
     spec = changed(small_spec, training={"epochs": 3, "warmup": 0, "val_fraction": 0, "batch_size": 8})
-    cost = measure(all_trials(spec)[-1], prepare(spec), print)
+    cost = measure(all_trials(spec)[-1], prepare(spec))
     assert cost.clean_step == cost.selection == cost.gpu_memory == 0
     assert min(cost.setup, cost.step, cost.clean_pass, cost.checkpoint, cost.evaluation, cost.memory) > 0
     spec = changed(small_spec, training={"epochs": 5, "warmup": 0.2, "batch_size": 8, "select": "best_robust"})
-    plain, robust = (measure(trial, prepare(spec), print) for trial in (all_trials(spec)[0], all_trials(spec)[-1]))
+    plain, robust = (measure(trial, prepare(spec)) for trial in (all_trials(spec)[0], all_trials(spec)[-1]))
     assert plain.clean_step == 0
     assert min(plain.selection, robust.clean_step, robust.selection) > 0
 
 
 def test_an_estimate_of_a_whole_study_writes_nothing(small_spec, tmp_path):
     told = []
-    estimate = estimate_study(small_spec, tmp_path / "out", jobs=2, on_measure=told.append)
+    estimate = estimate_study(small_spec, tmp_path / "out", engine=Local(2), on_measure=told.append)
     assert list(tmp_path.iterdir()) == []
     assert told == [["ce", "mirst+dm"]]
     assert [(column.title, column.trials) for column in estimate.columns] == [("ce", 4), ("mirst+dm", 4)]
@@ -156,7 +157,7 @@ def test_trials_that_are_there_are_left_out(finished, small_spec, tmp_path):
     shutil.copytree(finished, tmp_path / "part")
     (tmp_path / "part" / "trials" / "ce-fold1-seed0" / "outcomes.csv").unlink()
     before = content(tmp_path)
-    estimate = estimate_study(small_spec, tmp_path / "part", jobs=2)
+    estimate = estimate_study(small_spec, tmp_path / "part", engine=Local(2))
     assert [(column.title, column.trials) for column in estimate.columns] == [("ce", 1)]
     assert (estimate.trials, estimate.done) == (1, 7)
     assert content(tmp_path) == before

@@ -13,9 +13,10 @@ import pytest
 from mirst.display import status_text
 from mirst.errors import MirstError
 from mirst.study import locked, study_status
+from mirst.study.identity import holds_study
+from mirst.study.layout import StudyFolder
 from mirst.study.lock import holder
 from mirst.study.prepared import prepare
-from mirst.study.results import holds_study
 
 
 def holding(folder):
@@ -50,7 +51,7 @@ def test_one_at_a_time_and_a_killed_one_leaves_no_lock(tmp_path):
 def test_the_lock_does_not_make_a_folder_foreign(tmp_path, small_spec):
     with locked(tmp_path):
         pass
-    assert not holds_study(tmp_path, prepare(small_spec))
+    assert not holds_study(StudyFolder(tmp_path), prepare(small_spec))
 
 
 def test_a_second_run_says_who_holds_the_folder(finished, small_yaml, phantoms, tmp_path):
@@ -87,7 +88,7 @@ def test_status_of_a_study_under_way_and_of_a_finished_one(finished, small_yaml,
     assert found.holder.pid == run.pid
     states = [trial.state for trial in found.trials]
     assert len(states) == 8
-    assert {"begun", "waiting"} <= set(states)
+    assert {"running", "waiting"} <= set(states)
     words = status_text(found)
     assert words.startswith("8 trials: ")
     assert f"In use by process {run.pid} on " in words
@@ -103,7 +104,7 @@ def test_a_damaged_checkpoint_is_one_line_of_the_status(finished, tmp_path):
     command = [sys.executable, "-m", "mirst.cli", "status", tmp_path / "out"]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     assert told.stderr == f"mirst: {trial}/state.pt is damaged (EOFError); training goes on afresh\n"
-    assert "1 begun" in told.stdout
+    assert "1 running" in told.stdout
 
 
 def test_status_on_the_command_line(finished):

@@ -68,8 +68,8 @@ def study(manifest, small_yaml, tmp_path_factory):
         "defenses=[ce]",
     ]
     run_study(load_spec(small_yaml, [*own, *plain]), out, engine=Local(1))
-    measure_distances(out, jobs=1)
-    attack_study(out, "adaptive", [4 / 255], jobs=1)
+    measure_distances(out, engine=Local(1))
+    attack_study(out, "adaptive", [4 / 255], engine=Local(1))
     corrupt_study(out)
     write_report(out)
     write_comparison(out, shutil.copytree(out, out.with_name("twin")), out / "two.html")

@@ -62,7 +62,7 @@ def test_missing_rows_get_a_sentence(study, finished, lost):
 def test_a_trial_that_failed_needs_no_rows(study):
     change(study, "outcomes.csv", lambda rows: rows[(rows["defense"] != "ce") | (rows["fold"] != 1)])
     failed = [("ce", False, 1, seed, "the loss is nan") for seed in (0, 1)]
-    change(study, "diverged.csv", lambda rows: pd.DataFrame(failed, columns=rows.columns))
+    change(study, "failed.csv", lambda rows: pd.DataFrame(failed, columns=rows.columns))
     assert "ce diverged" in paper_comparison({1: read_results(study)})
 
 

@@ -24,12 +24,12 @@ from mirst.cli.options import (
 from mirst.cli.outputs import require_no_input, require_output
 from mirst.cli.predict import predict
 from mirst.cli.pretrain import pretrain_app, probe
-from mirst.cli.run import open_engine, run_and_report
+from mirst.cli.run import engine_of, run_and_report
 from mirst.cli.stop import GOES_ON, stops_in_order
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
-    from mirst.study import StudySpec
+    from mirst.study import Engine, StudySpec
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -75,7 +75,7 @@ def run(
     engine: EngineOption = "local",
     ray_address: RayAddressOption = None,
     gpus_per_trial: GpusOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure and say what it would take.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure how long the study would take.")] = False,
     quiet: QuietOption = False,
     json_lines: JsonOption = False,
     track: TrackOption = None,
@@ -86,15 +86,14 @@ def run(
     spec = load_spec(study, override or []).with_data(data)
     folder = out or spec.out or Path("results") / study.stem
     require_no_input(folder, _inputs(spec, study))
-    if dry_run and (quiet or json_lines or track is not None or engine != "local"):
+    if dry_run and (quiet or json_lines or track is not None):
         raise MirstError(
-            "--dry-run measures on this machine and trains nothing to be told of; leave out --engine, --quiet, --json "
-            "and --track"
+            "--dry-run trains nothing whose progress could be shown; leave out --quiet, --json and --track"
         )
+    where = engine_of(engine, jobs, ray_address, gpus_per_trial)
     if dry_run:
-        _estimate(spec, folder, jobs)
+        _estimate(spec, folder, where)
     else:
-        where = open_engine(engine, spec, jobs, ray_address, gpus_per_trial)
         run_and_report(spec, folder, where, quiet=quiet, json_lines=json_lines, track=track)
 
 
@@ -113,8 +112,7 @@ def demo(
     if not (quiet or json_lines):
         typer.echo(_DEMO.format(out=out))
     spec = demo_spec(out)
-    where = open_engine("local", spec, jobs)
-    run_and_report(spec, out / "results", where, quiet=quiet, json_lines=json_lines, track=track)
+    run_and_report(spec, out / "results", engine_of("local", jobs), quiet=quiet, json_lines=json_lines, track=track)
 
 
 @app.command()
@@ -211,7 +209,7 @@ def status(
     folder: Annotated[Path, typer.Argument(help="Results folder, of a running study or any other.")],
     json_lines: JsonOption = False,
 ) -> None:
-    """Say what of a study is done, begun, diverged and waiting, and who runs it."""
+    """Show which trials of a study are done, running, diverged, killed and waiting, and which process runs it."""
     import json
     from dataclasses import asdict
 
@@ -234,11 +232,11 @@ def _inputs(spec: "StudySpec", study: Path | None) -> list[Path]:
     return [path for path in read if path is not None]
 
 
-def _estimate(spec: "StudySpec", out: Path, jobs: int | None) -> None:
+def _estimate(spec: "StudySpec", out: Path, engine: "Engine") -> None:
     from mirst.display import estimate_text
     from mirst.study import estimate_study
 
     estimate = estimate_study(
-        spec, out, jobs=jobs, on_measure=lambda titles: typer.echo(f"Measuring {', '.join(titles)} ...", err=True)
+        spec, out, engine=engine, on_measure=lambda titles: typer.echo(f"Measuring {', '.join(titles)} ...", err=True)
     )
     typer.echo(estimate_text(estimate))

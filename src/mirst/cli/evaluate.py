@@ -1,7 +1,7 @@
 """`mirst evaluate`: attacks or corruptions, on a model or on a whole study."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from mirst.cli.evaluation_input import require_effect, require_folder
-from mirst.cli.options import JobsOption, SetOption, TrustOption
+from mirst.cli.options import EngineOption, GpusOption, JobsOption, RayAddressOption, SetOption, TrustOption
+from mirst.cli.run import engine_of
 from mirst.cli.stop import stops_in_order
 from mirst.errors import MirstError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mirst.evaluation import SuiteName
     from mirst.evaluation.progress import OnProgress
     from mirst.nn import ModelCard
+    from mirst.study import Engine
 
 
 class Suite(StrEnum):
@@ -72,6 +74,9 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the rows, and the curve over eps.")] = None,
     override: SetOption = None,
     jobs: JobsOption = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
+    gpus_per_trial: GpusOption = None,
     trust: TrustOption = None,
 ) -> None:
     """Attack or corrupt a model on every image of a data set, or all models of a study on their test folds."""
@@ -97,8 +102,12 @@ def evaluate(
                 f"{model} is a study: its results are written into it; leave out --source, --stand-in, --draws, "
                 "--attack and --out"
             )
-        _study(Path(model), data, suite, radii, jobs)
+        _study(Path(model), data, suite, radii, engine_of(engine, jobs, ray_address, gpus_per_trial))
         return
+    if engine != "local" or ray_address is not None or gpus_per_trial is not None or jobs is not None:
+        raise MirstError(
+            "--jobs, --engine, --ray-address and --gpus-per-trial are for the trials of a study; leave them out"
+        )
     if data is None:
         raise MirstError("name the images to evaluate on with --data PATH")
     if out is not None:
@@ -114,7 +123,7 @@ def evaluate(
 
 
 @stops_in_order("the same command goes on with the trials that are left")
-def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs: int | None) -> None:
+def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], engine: "Engine") -> None:
     from rich.console import Console
 
     from mirst.evaluation_display import EvaluationDisplay
@@ -127,15 +136,11 @@ def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs
             "or corruptions"
         )
     with locked(folder), EvaluationDisplay(Console(stderr=True)) as display:
-        if suite is Suite.corruptions:
-            rows = corrupt_study(folder, data, display.end, display.progress)
-        elif suite is Suite.distances:
-            rows = measure_distances(folder, data=data, jobs=jobs, on_trial=display.end, on_progress=display.progress)
-        else:
-            name = cast("SuiteName", suite.value)
-            rows = attack_study(
-                folder, name, eps, data=data, jobs=jobs, on_trial=display.end, on_progress=display.progress
-            )
+        analyse: Callable[..., Path] = {
+            Suite.corruptions: corrupt_study,
+            Suite.distances: measure_distances,
+        }.get(suite, partial(attack_study, suite=cast("SuiteName", suite.value), eps=eps))
+        rows = analyse(folder, data=data, engine=engine, on_trial=display.end, on_progress=display.progress)
     page = write_report(folder)
     _print_study(folder, suite)
     results = read_results(folder)

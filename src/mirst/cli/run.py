@@ -1,6 +1,5 @@
-"""What `mirst run` and `mirst demo` share: a study is run, listened to, and reported."""
+"""What `mirst run`, `mirst demo` and `mirst evaluate` share: engines, and a study with its progress and report."""
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,37 +11,31 @@ if TYPE_CHECKING:
     from mirst.study import Engine, Plan, Step, StudySpec
 
 
-def open_engine(
-    name: str, spec: "StudySpec", jobs: int | None, address: str | None = None, gpus: float | None = None
-) -> "AbstractContextManager[Engine]":
-    """The engine of that name, for this study.
+def engine_of(name: str, jobs: int | None, address: str | None = None, gpus: float | None = None) -> "Engine":
+    """The engine of that name.
 
     Raises:
         MirstError: no such engine, or an option that belongs to another one.
     """
-    from mirst.study import Local
+    from mirst.study import ENGINES
 
-    if name not in ("local", "ray"):
-        raise MirstError(f"--engine is {name}; choose local or ray")
-    if name == "local":
-        if address is not None or gpus is not None:
-            raise MirstError("--ray-address and --gpus-per-trial belong to --engine ray; add it or leave them out")
-        return nullcontext(Local(jobs))
-    from mirst.study.engines.ray import ray_engine
-
-    return ray_engine(address, jobs=jobs, gpus=gpus, model=spec.model.name)
+    if name not in ENGINES:
+        raise MirstError(f"--engine is {name}; choose {' or '.join(ENGINES)}")
+    if name != "ray" and (address is not None or gpus is not None):
+        raise MirstError("--ray-address and --gpus-per-trial belong to --engine ray; add it or leave them out")
+    return ENGINES[name](jobs=jobs) if name != "ray" else ENGINES[name](jobs=jobs, gpus=gpus, address=address)
 
 
 def run_and_report(
     spec: "StudySpec",
     out: Path,
-    engine: "AbstractContextManager[Engine]",
+    engine: "Engine",
     *,
     quiet: bool,
     json_lines: bool,
     track: str | None,
 ) -> None:
-    """Run a study, tell of it as it goes, and write its report."""
+    """Run a study, show its progress, and write its report."""
     from rich.console import Console
 
     from mirst.display import JsonLines, StudyDisplay
@@ -55,14 +48,14 @@ def run_and_report(
     display = JsonLines(typer.echo) if json_lines else StudyDisplay(Console(quiet=quiet))
     listeners = [display, *([] if track is None else [open_tracker(track, out)])]
 
-    def plan(told: "Plan") -> None:
+    def on_plan(plan: "Plan") -> None:
         for listener in listeners:
-            listener.plan(told)
+            listener.plan(plan)
 
-    def step(told: "Step") -> None:
+    def on_step(step: "Step") -> None:
         for listener in listeners:
-            listener.step(told)
+            listener.step(step)
 
-    with display, engine as opened:
-        run_study(spec, out, engine=opened, on_plan=plan, on_step=step)
+    with display:
+        run_study(spec, out, engine=engine, on_plan=on_plan, on_step=on_step)
     display.result(out, write_report(out))

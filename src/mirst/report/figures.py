@@ -67,7 +67,7 @@ def example_figure(results: Results, defense: str, drop_max: bool, count: int = 
     `None` where the study kept no examples of the defense.
     """
     name = f"{title(defense, drop_max)}-fold0-seed{results.spec.seeds[0]}"
-    path = results.folder / "trials" / name / "examples.npz"
+    path = results.files.trial(name).examples
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as file:

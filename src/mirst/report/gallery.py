@@ -3,7 +3,6 @@
 import io
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,10 @@ from mirst.report.differences import under_attack
 from mirst.report.figures import data_uri
 from mirst.report.tables import PROTOCOL, of_defense
 from mirst.study import Results
+from mirst.study.layout import TrialFolder
 from mirst.study.named_configs import NamedDefense
 from mirst.study.results import read_csv
-from mirst.study.trial import Trial, trial_folder
+from mirst.study.trial import Trial
 
 SHOWN = 12
 """Images of each defense."""
@@ -106,8 +106,8 @@ def _gallery(results: Results, entry: NamedDefense, rows: pd.DataFrame) -> Galle
         for row in first.to_dict("records")
     ]
     shown = zip(turned, first.head(SHOWN).to_dict("records"), strict=False)
-    found = ((one, row, trial_folder(results.folder, Trial(entry, row["fold"], row["seed"]))) for one, row in shown)
-    pictures = [_pictured(*one) for one in found if (one[-1] / "distances.npz").exists()]
+    found = ((one, row, results.files.trial(Trial(entry, row["fold"], row["seed"]).name)) for one, row in shown)
+    pictures = [_pictured(*one) for one in found if one[-1].distance_images.exists()]
     within = int((right["eps"] <= study_eps(results)).sum())
     return Gallery(entry.title, len(rows), len(right), within, turned, pictures)
 
@@ -117,9 +117,9 @@ def _levels(eps: float) -> str:
     return f"{eps * 255:.2f}/255" if eps * 255 >= 0.1 else f"{eps * 255:.1g}/255"
 
 
-def _pictured(turned: Turned, row: Mapping[Hashable, Any], folder: Path) -> Picture:
-    names = read_csv(folder / "distances.csv")
-    with np.load(folder / "distances.npz", allow_pickle=False) as file:
+def _pictured(turned: Turned, row: Mapping[Hashable, Any], folder: TrialFolder) -> Picture:
+    names = read_csv(folder.distances)
+    with np.load(folder.distance_images, allow_pickle=False) as file:
         own = names.iloc[file["rows"]]
         at = np.flatnonzero((own["source"] == row["source"]) & (own["image"] == row["image"]))[0]
         clean, delta = file["clean"][at] / 255, file["perturbation"][at].astype(float)

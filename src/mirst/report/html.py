@@ -48,8 +48,8 @@ def write_report(folder: str | Path) -> Path:
     results = read_results(folder)
     judged = differences(results)
     whole = {"f1": intervals(results), "sensitivity": intervals(results, "sensitivity")}
-    write_text(results.folder / "table.md", paper_table(results))
-    write_text(results.folder / "differences.md", differences_table(judged, whole["f1"]))
+    write_text(results.files.paper_table, paper_table(results))
+    write_text(results.files.differences, differences_table(judged, whole["f1"]))
     write_tables(
         results.folder / "tables",
         {
@@ -61,7 +61,7 @@ def write_report(folder: str | Path) -> Path:
     examples = {entry.title: example_figure(results, entry.label, entry.drop_max) for entry in results.spec.defenses}
     residuals = {entry.title: residuals_of(results, entry) for entry in results.spec.defenses}
     study = yaml.safe_dump(results.spec.resolved(), sort_keys=False)
-    page = results.folder / "report.html"
+    page = results.files.report
     render(
         page,
         "report.html.j2",

@@ -14,7 +14,7 @@ from mirst.report.figures import as_png, data_uri
 from mirst.report.tables import of_defense, scored
 from mirst.study import Results
 from mirst.study.named_configs import NamedDefense
-from mirst.study.trial import Trial, trial_folder
+from mirst.study.trial import Trial
 
 WANTED = 0.9
 """The sensitivity on clean images that the line could be moved to."""
@@ -69,7 +69,7 @@ def _thresholds(results: Results, entry: NamedDefense) -> dict[tuple[int, int], 
     found = {}
     for fold in range(results.spec.folds.count):
         for seed in results.spec.seeds:
-            path = trial_folder(results.folder, Trial(entry, fold, seed)) / "model.safetensors"
+            path = results.files.trial(Trial(entry, fold, seed).name).model
             if not path.exists():
                 return {}
             found[fold, seed] = read_card(path).threshold

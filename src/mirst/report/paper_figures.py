@@ -21,6 +21,7 @@ from mirst.nn.logits import logits_of
 from mirst.report.figures import draw_image, draw_perturbation
 from mirst.study import Results
 from mirst.study.named_configs import NamedDefense
+from mirst.study.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -138,15 +139,15 @@ def residuals_of(results: Results, entry: NamedDefense, count: int = 2) -> Figur
 
     `None` where it kept none, was not attacked by PGD, or has no pooling layer.
     """
-    folder = results.folder / "trials" / f"{entry.title}-fold0-seed{results.spec.seeds[0]}"
-    if not (folder / "examples.npz").exists():
+    folder = results.files.trial(Trial(entry, 0, results.spec.seeds[0]).name)
+    if not folder.examples.exists():
         return None
-    with np.load(folder / "examples.npz", allow_pickle=False) as file:
+    with np.load(folder.examples, allow_pickle=False) as file:
         names, clean, attacked = list(file["attacks"]), file["clean"][:count], file["attacked"][:, :count]
     if "pgd" not in names:
         return None
     moved = attacked[names.index("pgd")]
-    model, _ = load_model(folder / "model.safetensors", results.spec.model.name)
+    model, _ = load_model(folder.model, results.spec.model.name)
     try:
         maps = residual_maps(model, torch.from_numpy(clean), torch.from_numpy(moved))
     except MirstError:

@@ -106,7 +106,7 @@ def corruption_grid(results: Results, metric: str) -> pd.DataFrame | None:
 
     `None` where the study was not run under corruptions.
     """
-    path = results.folder / "corruptions.csv"
+    path = results.files.corruptions
     if not path.exists():
         return None
     rows = pd.read_csv(path)

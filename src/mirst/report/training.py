@@ -10,7 +10,7 @@ from mirst.report.figures import as_png, data_uri
 from mirst.study import Results
 from mirst.study.history import read_history
 from mirst.study.named_configs import NamedDefense
-from mirst.study.trial import Trial, trial_folder
+from mirst.study.trial import Trial
 
 CLEAN, ATTACKED, LOSS = "#2b6cb0", "#c05621", "#4a5568"
 
@@ -51,8 +51,8 @@ def _histories(results: Results, entry: NamedDefense) -> list[pd.DataFrame]:
     found = []
     for fold in range(results.spec.folds.count):
         for seed in results.spec.seeds:
-            folder = trial_folder(results.folder, Trial(entry, fold, seed))
-            if (folder / "history.csv").exists():
+            folder = results.files.trial(Trial(entry, fold, seed).name)
+            if folder.history.exists():
                 found.append(read_history(folder))
     return found
 

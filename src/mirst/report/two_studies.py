@@ -13,7 +13,7 @@ from mirst.report.differences import LEVEL, NOISE, intervals, named, suite_eps, 
 from mirst.report.html import render
 from mirst.report.tables import METRIC_NAMES, PROTOCOL, of_defense, pixels
 from mirst.study import Results, read_results
-from mirst.study.results import SUITES
+from mirst.study.layout import SUITES
 
 METRICS: tuple[Metric, ...] = ("f1", "sensitivity")
 OTHER_IMAGES = "other images or seeds"

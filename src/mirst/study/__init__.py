@@ -1,7 +1,7 @@
 """Defenses x folds x seeds, from one YAML file to one results folder."""
 
 from mirst.study.demo import demo_spec
-from mirst.study.engines.base import Engine, Local, Step
+from mirst.study.engines import ENGINES, Engine, Local, Ray
 from mirst.study.estimate import ColumnEstimate, Estimate, estimate_study
 from mirst.study.history import epochs_so_far
 from mirst.study.linear_probe import probe
@@ -12,18 +12,20 @@ from mirst.study.post_hoc.distances import measure_distances
 from mirst.study.post_hoc.suites import attack_study
 from mirst.study.pretraining import Method, pretrain
 from mirst.study.results import Results, read_results
-from mirst.study.run import Plan, run_study
+from mirst.study.run import Plan, Step, run_study
 from mirst.study.spec import StudySpec
 from mirst.study.status import Status, TrialStatus, study_status
 from mirst.study.train_one import train
 
 __all__ = [
+    "ENGINES",
     "ColumnEstimate",
     "Engine",
     "Estimate",
     "Local",
     "Method",
     "Plan",
+    "Ray",
     "Results",
     "Status",
     "Step",

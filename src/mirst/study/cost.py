@@ -1,13 +1,13 @@
 """What the pieces of a trial cost, measured in a worker on the study's own data without training to the end."""
 
 import os
+import platform
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median_low
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +16,12 @@ from mirst.attacks import FGSM, Attack
 from mirst.data import data_loader
 from mirst.defenses import Defense
 from mirst.nn.device import default_device
+from mirst.study.engines.base import Send, Work
 from mirst.study.engines.memory import forget_peak_memory, peak_memory
-from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial, initial_model, outcome_rows, training_shares
+from mirst.study.layout import StudyFolder
+from mirst.study.prepared import EVALUATION_BATCH, Prepared, initial_model, training_shares
+from mirst.study.trial import Trial
+from mirst.study.trial_outcomes import outcome_rows
 from mirst.training import Training
 from mirst.training.epoch import train_epoch
 from mirst.training.run import selection_attack
@@ -41,10 +45,10 @@ ALIKE = ("setup", "clean_pass", "selection", "checkpoint", "evaluation")
 class Cost:
     """Of the pieces of one trial, in one worker."""
 
-    worker: int
-    """Its process."""
+    worker: str
+    """Its machine and process."""
     began: float
-    """When it began with this trial: `time.monotonic`, one clock for all processes of a machine."""
+    """When it began with this trial, by `time.time`, which machines share."""
     setup: float
     """Seconds to build the model and split the data."""
     clean_step: float
@@ -79,12 +83,19 @@ def selection_epochs(settings: Training) -> int:
     return shares.count(1.0) if settings.select == "best_robust" else 0
 
 
-def measure(trial: Trial, prepared: Prepared, tell: Callable[[Any], None]) -> Cost:
-    """Run every piece of `trial` on its own images: work for `over_trials`, which sends no messages.
+class Measure(Work[Cost]):
+    """Run every piece of a trial on its own images.
 
     A piece is repeated for a moment; one that takes seconds runs once, on few images if it can.
     """
-    began = time.monotonic()
+
+    def __call__(self, trial: Trial, prepared: Prepared, study: StudyFolder, send: Send) -> Cost:
+        return measure(trial, prepared)
+
+
+def measure(trial: Trial, prepared: Prepared) -> Cost:
+    """What the pieces of `trial` cost."""
+    began = time.time()
     forget_peak_memory()
     pieces, watch = _Pieces(trial, prepared), _Watch()
     setup = watch.pace(lambda _: pieces.set_up(), 1, 1)
@@ -95,7 +106,7 @@ def measure(trial: Trial, prepared: Prepared, tell: Callable[[Any], None]) -> Co
     most = min(EVALUATION_BATCH, len(pieces.test))
     has_warmup, selects = clean_epochs(settings, defense) > 0, selection_epochs(settings) > 0
     return Cost(
-        worker=os.getpid(),
+        worker=f"{platform.node()}:{os.getpid()}",
         began=began,
         setup=setup,
         clean_step=watch.pace(lambda count: pieces.train(warmup, count), batch, several) if has_warmup else 0.0,
@@ -121,7 +132,9 @@ class _Pieces:
     def set_up(self) -> None:
         entry, prepared = self.trial.entry, self.prepared
         fold = prepared.folds[self.trial.fold]
-        self.model, _ = initial_model(prepared.spec, len(prepared.classes), entry.drop_max, self.trial.seed)
+        self.model, _ = initial_model(
+            prepared.spec, len(prepared.classes), entry.drop_max, self.trial.seed, prepared.weights_file
+        )
         self.model.to(default_device())
         self.optimizer = torch.optim.Adam(self.model.parameters())
         mixed = np.random.default_rng(0).permutation  # files come class by class

@@ -8,15 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mirst.defenses import Defense
-from mirst.study.cost import ALIKE, Cost, clean_epochs, measure, selection_epochs
-from mirst.study.engines.local import default_jobs, over_trials
+from mirst.study.cost import ALIKE, Cost, Measure, clean_epochs, selection_epochs
+from mirst.study.engines.base import Engine, Events
+from mirst.study.engines.local import Local
 from mirst.study.engines.memory import library_memory, peak_memory
-from mirst.study.prepared import prepare
-from mirst.study.results import holds_study
+from mirst.study.identity import holds_study
+from mirst.study.layout import StudyFolder
+from mirst.study.prepared import Prepared, prepare, training_shares
 from mirst.study.reuse import reusable_trials
 from mirst.study.run import pending_trials
 from mirst.study.spec import StudySpec, TrialTraining
-from mirst.study.trial import Prepared, Trial, all_trials, training_shares
+from mirst.study.trial import Trial, all_trials
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def estimate_study(
     spec: StudySpec,
     out: Path,
     *,
-    jobs: int | None = None,
+    engine: Engine | None = None,
     on_measure: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> Estimate:
     """Measure the pieces of every defense's trials in workers like those of `run_study`, and put them together.
@@ -80,24 +82,31 @@ def estimate_study(
     diverge as one that ends well.
 
     Args:
-        jobs: trials at a time, as in `run_study`.
-        on_measure: told which defenses are about to be measured.
+        engine: where the trials would run, as in `run_study`.
+        on_measure: gets the titles of the defenses that are about to be measured.
 
     Raises:
         MirstError: whatever `run_study` would raise before its first epoch.
     """
-    jobs = default_jobs(spec, jobs)
-    begin = time.monotonic()
+    engine = engine or Local()
+    with engine.connected(spec):
+        return _estimate(spec, StudyFolder(out), engine, on_measure)
+
+
+def _estimate(
+    spec: StudySpec, study: StudyFolder, engine: Engine, on_measure: Callable[[Sequence[str]], None]
+) -> Estimate:
+    jobs, begin = engine.parallel(spec), time.monotonic()
     prepared = prepare(spec)
     preparing = time.monotonic() - begin
-    holds_study(out, prepared)
-    reused = reusable_trials(out, prepared)
-    pending = [trial for trial in pending_trials(out, spec) if trial not in reused]
+    holds_study(study, prepared)
+    reused = reusable_trials(study, prepared)
+    pending = [trial for trial in pending_trials(study, spec) if trial not in reused]
     done = len(all_trials(spec)) - len(pending)
     if not pending:
         return Estimate([], done, jobs, preparing, peak_memory(), 0, tuple(prepared.audit.remarks()))
     workers = min(jobs, len(pending))
-    costs, start = _measured(pending, prepared, workers, on_measure)
+    costs, start = _measured(pending, prepared, study, engine, workers, on_measure)
     sizes = {trial.fold: _sizes(prepared, trial.fold) for trial in pending}
     seconds = {
         trial: trial_seconds(costs[trial.entry.title], trial.entry.defense, spec.training, sizes[trial.fold])
@@ -143,7 +152,12 @@ def makespan(seconds: Sequence[float], workers: int, start: float) -> float:
 
 
 def _measured(
-    pending: Sequence[Trial], prepared: Prepared, workers: int, on_measure: Callable[[Sequence[str]], None]
+    pending: Sequence[Trial],
+    prepared: Prepared,
+    study: StudyFolder,
+    engine: Engine,
+    workers: int,
+    on_measure: Callable[[Sequence[str]], None],
 ) -> tuple[dict[str, Cost], float]:
     """The cost of each defense, by title, and the seconds until a worker is ready.
 
@@ -155,15 +169,9 @@ def _measured(
         firsts.setdefault(trial.entry.title, trial)
     on_measure(list(firsts))
     costs: dict[str, list[Cost]] = {title: [] for title in firsts}
-    begin = time.monotonic()
-    over_trials(
-        [trial for trial in firsts.values() for _ in range(workers)],
-        prepared,
-        measure,
-        workers,
-        lambda _: None,
-        lambda trial, cost: costs[trial.entry.title].append(cost),
-    )
+    begin = time.time()
+    events = Events[Cost](on_end=lambda trial, cost: costs[trial.entry.title].append(cost))
+    engine.run(Measure(), [trial for trial in firsts.values() for _ in range(workers)], prepared, study, events)
     everything = sorted((cost for several in costs.values() for cost in several), key=lambda cost: -cost.began)
     starters = {cost.worker: cost for cost in everything}.values()  # the first of each worker
     start = statistics.mean(cost.began - begin + cost.first for cost in starters)

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from mirst.study.layout import TrialFolder
 from mirst.training import Epoch
 from mirst.training.state import read_epochs
 
@@ -22,19 +22,19 @@ def history_table(history: Sequence[Epoch], kept: int | None = None) -> pd.DataF
     return pd.DataFrame(rows).assign(kept=lambda table: table["number"] == kept)
 
 
-def read_history(folder: Path) -> pd.DataFrame:
-    """The epochs of the trial in `folder`, as from `history_table`."""
-    history = pd.read_csv(folder / "history.csv")
+def read_history(folder: TrialFolder) -> pd.DataFrame:
+    """The epochs of the trial, as from `history_table`."""
+    history = pd.read_csv(folder.history)
     if not history.columns.str.startswith(TERM).any():
         history["clean"] = float("nan")  # older versions wrote a term of the loss there
     return history
 
 
-def epochs_so_far(folder: Path) -> list[Epoch]:
-    """What the trial in `folder` has trained by now, running or ended."""
-    if (folder / "history.csv").exists():
+def epochs_so_far(folder: TrialFolder) -> list[Epoch]:
+    """The epochs that the trial has trained by now, whether it runs or has ended."""
+    if folder.history.exists():
         return [_epoch(row) for row in read_history(folder).to_dict("records")]
-    return read_epochs(folder / "state.pt")
+    return read_epochs(folder.state)
 
 
 def _epoch(row: dict[Any, Any]) -> Epoch:

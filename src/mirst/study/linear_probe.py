@@ -12,9 +12,9 @@ from torch import nn
 from mirst.data import data_loader
 from mirst.metrics import classification_metrics
 from mirst.nn import replace_head
-from mirst.study.prepared import prepare
+from mirst.nn.device import default_device
+from mirst.study.prepared import EVALUATION_BATCH, Prepared, initial_model, prepare
 from mirst.study.spec import StudySpec
-from mirst.study.trial import EVALUATION_BATCH, Prepared, initial_model
 
 
 def probe(spec: StudySpec) -> pd.DataFrame:
@@ -41,8 +41,10 @@ def _features(spec: StudySpec, prepared: Prepared) -> NDArray[np.float32]:
     model, _ = initial_model(spec, len(prepared.classes), False, spec.seeds[0])
     replace_head(model, lambda _: nn.Identity())
     everything = data_loader(prepared.subset(np.arange(len(prepared.records))), EVALUATION_BATCH)
+    device = default_device()
+    model.to(device).eval()
     with torch.no_grad():
-        return np.asarray(torch.cat([model.eval()(x) for x, _ in everything]))
+        return np.asarray(torch.cat([model(x.to(device)).cpu() for x, _ in everything]))
 
 
 def _score(features: NDArray[np.float32], prepared: Prepared, number: int) -> dict[str, float]:

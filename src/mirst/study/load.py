@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from mirst.attacks import Attack
 from mirst.errors import MirstError, suggestion
+from mirst.study.layout import StudyFolder
 from mirst.study.named_configs import NamedDefense, attack_entry, defense_entry, number
 from mirst.study.spec import StudySpec, TrialTraining
 from mirst.untrusted.yaml_files import parse_yaml, read_yaml
@@ -117,8 +118,10 @@ def _read_study(path: Path) -> dict[str, Any]:
 
 def _no_study(path: Path) -> str:
     """Why there is no study at `path`, and what to write instead."""
-    if (path / "study.yaml").is_file():
-        return f"{path} is a results folder, no study; name the study in it, {path / 'study.yaml'}, with --out {path}"
+    if StudyFolder(path).spec.is_file():
+        return (
+            f"{path} is a results folder, no study; name the study in it, {StudyFolder(path).spec}, with --out {path}"
+        )
     if path.is_dir():
         return f"{path} is a folder, no study; name a study, a YAML file, and the images with --data {path}"
     if path.exists():

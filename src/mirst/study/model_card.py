@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,7 @@ from mirst.evaluation import classification_metrics
 from mirst.files import write_text
 from mirst.nn import read_card
 from mirst.study.named_configs import NamedDefense, short_of_edge
-
-if TYPE_CHECKING:
-    from mirst.study.trial import Prepared
+from mirst.study.prepared import Prepared
 
 FILE = "MODEL_CARD.md"
 HUB_METRICS = {
@@ -34,7 +32,7 @@ def write_card(
     checkpoint: Path,
     name: str,
     entry: NamedDefense,
-    prepared: "Prepared",
+    prepared: Prepared,
     shares: tuple[NDArray[np.int64], NDArray[np.int64]],
     history: pd.DataFrame,
     seed: int,
@@ -134,7 +132,7 @@ def _line(one: dict[str, Any]) -> dict[str, str]:
     return {"attack": _attack(one).split(" at ")[0], "eps": f"{one['eps'] * 255:g}/255" if one["eps"] else "0"} | told
 
 
-def _counts(prepared: "Prepared", indices: NDArray[np.int64]) -> str:
+def _counts(prepared: Prepared, indices: NDArray[np.int64]) -> str:
     return _told(Counter(prepared.records[i].label for i in indices))
 
 
@@ -149,7 +147,7 @@ def _kept(history: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _caveats(prepared: "Prepared", rows: pd.DataFrame | None) -> list[str]:
+def _caveats(prepared: Prepared, rows: pd.DataFrame | None) -> list[str]:
     weak = prepared.audit.range_warnings()
     weak += [sentence for entry in prepared.spec.attacks if (sentence := short_of_edge(entry))]
     if rows is not None and not {"standard", "adaptive"} & set(rows["attack"]):

@@ -1,11 +1,23 @@
-"""From a spec to images, labels and folds in memory."""
+"""From a spec to images, labels and folds in memory, which all trials share."""
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from mirst.data import (
+    Audit,
+    CarriedImages,
+    Fold,
+    ImageSet,
+    PreparedImages,
     Record,
     audit_records,
     make_folds,
@@ -15,11 +27,63 @@ from mirst.data import (
     read_datasets,
     relabel,
     settle,
+    split_validation,
 )
 from mirst.errors import MirstError
-from mirst.nn import LoadedBackbone
+from mirst.nn import LoadedBackbone, build_model, load_backbone, reference_mode
 from mirst.study.spec import StudySpec
-from mirst.study.trial import Prepared, initial_model
+
+EVALUATION_BATCH = 64
+"""Images per batch where no training depends on it."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all trials of a study share."""
+
+    spec: StudySpec
+    audit: Audit
+    """Of all images, those among them that the study leaves out."""
+    records: list[Record]
+    images: PreparedImages | CarriedImages
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    positive: str
+    folds: list[Fold]
+    weights: LoadedBackbone | None
+    """What every training starts from, unless from random weights."""
+    weights_file: str | None = None
+    """Where those weights are on this machine, if not where the study says."""
+
+    @property
+    def positive_index(self) -> int:
+        return self.classes.index(self.positive)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of names, labels, groups and prepared pixels."""
+        digest = hashlib.sha256(self.images.pixels.data)
+        for record in self.records:
+            digest.update(json.dumps([record.name, record.label, record.group, record.source]).encode())
+        return digest.hexdigest()
+
+    def records_at(self, indices: NDArray[np.int64]) -> list[Record]:
+        return [self.records[i] for i in indices]
+
+    def subset(self, indices: NDArray[np.int64], augment: bool = False) -> ImageSet:
+        return ImageSet(self.images.pixels[indices], self.labels[indices], augment)
+
+
+@contextmanager
+def conditions(spec: StudySpec) -> Iterator[None]:
+    """Torch on as many CPU threads as a trial has, so that numbers repeat bit for bit, and speed-ups on or off."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(spec.training.threads)
+    try:
+        with reference_mode(not spec.training.fast):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def prepare(spec: StudySpec) -> Prepared:
@@ -84,3 +148,28 @@ def _try_model(spec: StudySpec, classes: int) -> LoadedBackbone | None:
                 f"model {spec.model.name} gives {shape} for 2 images of {classes} classes; it needs (2, {classes})"
             )
     return weights
+
+
+def initial_model(
+    spec: StudySpec, classes: int, drop_max: bool, seed: int, weights_file: str | None = None
+) -> tuple[nn.Module, LoadedBackbone | None]:
+    """The model that training starts from: random by `seed`, its backbone from a file where one is named.
+
+    Raises:
+        MirstError: a model or weights that `build_model` or `load_backbone` refuses.
+    """
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        model = build_model(spec.model.name, spec.data.channels, classes, drop_max)
+    if spec.model.weights == "random":
+        return model, None
+    return model, load_backbone(model, weights_file or spec.model.weights, spec.model.name)
+
+
+def training_shares(prepared: Prepared, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of the records at `indices`: those to train on, and those held out for validation, if any."""
+    spec, fraction = prepared.spec, prepared.spec.training.val_fraction
+    if fraction == 0:
+        return indices, indices[:0]
+    split = split_validation(prepared.records, indices, fraction, spec.folds.kind, spec.folds.seed)
+    return split.train, split.test

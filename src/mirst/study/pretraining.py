@@ -13,8 +13,8 @@ from mirst.defenses import CE
 from mirst.files import require_target
 from mirst.nn import replace_head, save_backbone
 from mirst.nn.device import default_device
+from mirst.study.prepared import conditions, initial_model
 from mirst.study.spec import StudySpec
-from mirst.study.trial import conditions, initial_model
 from mirst.training import Epoch, FitResult, SimCLR, fit
 from mirst.training.state import forget_state
 

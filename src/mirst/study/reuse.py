@@ -4,37 +4,41 @@ import os
 import shutil
 from pathlib import Path
 
-from mirst.study.results import read_spec, same_trials
-from mirst.study.trial import Prepared, Trial, all_trials, is_done, trial_folder
+from mirst.study.identity import same_trials
+from mirst.study.layout import StudyFolder
+from mirst.study.prepared import Prepared
+from mirst.study.results import read_spec
+from mirst.study.trial import Trial, all_trials
 
 
-def reuse_trials(out: Path, prepared: Prepared) -> int:
-    """Copy into `out` the trials that a study in `spec.reuse` has finished, each as a whole.
+def reuse_trials(study: StudyFolder, prepared: Prepared) -> int:
+    """Copy into the folder the trials that a study in `spec.reuse` has finished, each as a whole.
 
     Returns:
         How many were copied.
     """
-    found = reusable_trials(out, prepared)
+    found = reusable_trials(study, prepared)
     for trial, source in found.items():
-        _copy(source, trial_folder(out, trial))
+        _copy(source, study.trial(trial.name).path)
     return len(found)
 
 
-def reusable_trials(out: Path, prepared: Prepared) -> dict[Trial, Path]:
-    """Trials that `out` lacks and a study in `spec.reuse` has finished, each with its folder there.
+def reusable_trials(study: StudyFolder, prepared: Prepared) -> dict[Trial, Path]:
+    """Trials that the folder lacks and a study in `spec.reuse` has finished, each with its folder there.
 
     A study is reused only where everything that decides the numbers of a trial is equal: images,
     groups, folds, model, initial weights, training, attacks, and the defense itself.
     """
     found: dict[Trial, Path] = {}
-    wanted = [trial for trial in all_trials(prepared.spec) if not is_done(trial_folder(out, trial))]
-    for folder in prepared.spec.reuse:
-        if folder.resolve() != out.resolve() and same_trials(folder, prepared):
-            there = set(all_trials(read_spec(folder)))
+    wanted = [trial for trial in all_trials(prepared.spec) if not study.trial(trial.name).is_done()]
+    for path in prepared.spec.reuse:
+        other = StudyFolder(path)
+        if path.resolve() != study.path.resolve() and same_trials(other, prepared):
+            there = set(all_trials(read_spec(other)))
             for trial in wanted:
-                source = trial_folder(folder, trial)
-                if trial in there and is_done(source):
-                    found.setdefault(trial, source)
+                source = other.trial(trial.name)
+                if trial in there and source.is_done():
+                    found.setdefault(trial, source.path)
     return found
 
 

@@ -2,20 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from mirst.files import write_text
 from mirst.nn import LoadedBackbone
-from mirst.study.engines.base import Engine, Local, Step, Tell
+from mirst.study.collect import collect
+from mirst.study.engines.base import Engine, Events, Kill
+from mirst.study.engines.local import Local
+from mirst.study.identity import holds_study, open_folder
+from mirst.study.layout import StudyFolder
 from mirst.study.lock import locked, require_free
-from mirst.study.prepared import prepare
-from mirst.study.results import collect, holds_study, open_folder
+from mirst.study.prepared import Prepared, prepare
 from mirst.study.reuse import reuse_trials
 from mirst.study.spec import StudySpec
-from mirst.study.trial import KILLED, Trial, all_trials, is_done, trial_folder
-
-LOCAL = Local()
+from mirst.study.train_trial import TrainTrial
+from mirst.study.trial import Trial, all_trials
+from mirst.training import Epoch
 
 
 @dataclass(frozen=True)
@@ -27,60 +29,97 @@ class Plan:
     done: int
     """Trials that are finished: by an earlier run, or reused."""
     reused: int
-    """Of those, how many came from other studies just now."""
+    """Of those, how many were just copied from other studies."""
     epochs: int
     """Of each trial."""
     jobs: int
+    """Trials at the same time."""
     weights: LoadedBackbone | None
     """What every training starts from, unless from random weights."""
     remarks: tuple[str, ...] = ()
-    """What one should know of the data, in sentences."""
+    """What a user should know of the data, in sentences."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a running study reports: an epoch of a trial, or the end of a trial, or that a trial is retried."""
+
+    trial: str
+    epoch: Epoch | None
+    diverged: str | None = None
+    """How the training diverged, if it did."""
+    killed: str | None = None
+    """How the trial's worker was killed, if it was."""
+    retry: str | None = None
+    """When or where the trial is tried again, if it is."""
+
+
+OnStep = Callable[[Step], None]
 
 
 def run_study(
     spec: StudySpec,
     out: Path,
     *,
-    engine: Engine = LOCAL,
+    engine: Engine | None = None,
     on_plan: Callable[[Plan], None] | None = None,
-    on_step: Tell | None = None,
+    on_step: OnStep | None = None,
 ) -> None:
     """Run every trial of `spec` that `out` does not hold yet, then gather the rows in `out`.
 
-    A run that was killed goes on where it stopped and ends with the same numbers. A trial whose training
-    diverges, or whose worker is killed twice, ends alone, and is told apart in the results; the next
-    run tries the killed one again.
+    A run that was killed resumes and ends with the same numbers. A trial whose training diverges, or whose worker is
+    killed twice, ends without rows, and the results list it as failed. The next run tries a killed trial again.
 
     Args:
-        engine: where the trials run; it changes no number.
+        engine: where the trials run; it changes no number. By default, processes on this machine.
 
     Raises:
         MirstError: data that cannot be read or split, a setting that does not fit them, an `out`
             that holds another study or in which another process runs, or a study of which every trial failed.
     """
+    study, engine = StudyFolder(out), engine or Local()
     require_free(out)
-    at_once = engine.at_once(spec)
-    prepared = prepare(spec)
-    holds_study(out, prepared)
-    with locked(out):
-        open_folder(out, prepared)
-        reused = reuse_trials(out, prepared)
-        trials, pending = all_trials(spec), pending_trials(out, spec)
-        if on_plan is not None:
-            titles = {trial.name: trial.entry.title for trial in pending}
-            done, remarks = len(trials) - len(pending), tuple(prepared.audit.remarks())
-            on_plan(Plan(titles, done, reused, spec.training.epochs, at_once, prepared.weights, remarks))
-        engine.train(pending, prepared, out, partial(_hear, out, on_step or (lambda _: None)))
-        collect(out, {trial_folder(out, trial): trial for trial in trials}, prepared)
+    with engine.connected(spec):
+        parallel = engine.parallel(spec)
+        prepared = prepare(spec)
+        holds_study(study, prepared)
+        with locked(out):
+            open_folder(study, prepared)
+            reused = reuse_trials(study, prepared)
+            pending = pending_trials(study, spec)
+            if on_plan is not None:
+                on_plan(_plan(prepared, pending, reused, parallel))
+            engine.run(TrainTrial(), pending, prepared, study, _events(study, on_step or (lambda _: None)))
+            collect(study, all_trials(spec), prepared)
 
 
-def pending_trials(out: Path, spec: StudySpec) -> list[Trial]:
-    """Trials that `out` does not hold yet, in the order in which they are run."""
-    pending = [trial for trial in all_trials(spec) if not is_done(trial_folder(out, trial))]
+def pending_trials(study: StudyFolder, spec: StudySpec) -> list[Trial]:
+    """Trials that the folder does not hold yet, in the order in which they are run."""
+    pending = [trial for trial in all_trials(spec) if not study.trial(trial.name).is_done()]
     return sorted(pending, key=lambda trial: trial.fold)  # every defense early: the time left is known sooner
 
 
-def _hear(out: Path, tell: Tell, step: Step) -> None:
-    if step.killed is not None and not step.again:
-        write_text(out / "trials" / step.trial / KILLED, step.killed)
-    tell(step)
+def _plan(prepared: Prepared, pending: list[Trial], reused: int, parallel: int) -> Plan:
+    spec = prepared.spec
+    return Plan(
+        pending={trial.name: trial.entry.title for trial in pending},
+        done=len(all_trials(spec)) - len(pending),
+        reused=reused,
+        epochs=spec.training.epochs,
+        jobs=parallel,
+        weights=prepared.weights,
+        remarks=tuple(prepared.audit.remarks()),
+    )
+
+
+def _events(study: StudyFolder, on_step: OnStep) -> Events[str | None]:
+    def on_kill(trial: Trial, kill: Kill) -> None:
+        if kill.retry is None:
+            write_text(study.trial(trial.name).killed, kill.reason)
+        on_step(Step(trial.name, None, killed=kill.reason, retry=kill.retry))
+
+    return Events(
+        on_end=lambda trial, diverged: on_step(Step(trial.name, None, diverged)),
+        on_message=lambda trial, epoch: on_step(Step(trial.name, epoch)),
+        on_kill=on_kill,
+    )

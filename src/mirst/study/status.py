@@ -6,16 +6,17 @@ from typing import Literal
 
 from mirst.errors import MirstError
 from mirst.study.history import epochs_so_far
+from mirst.study.layout import StudyFolder, TrialFolder
 from mirst.study.lock import Holder, holder
 from mirst.study.results import read_spec
-from mirst.study.trial import all_trials, divergence, is_done, killing, trial_folder
+from mirst.study.trial import all_trials
 
 
 @dataclass(frozen=True)
 class TrialStatus:
     trial: str
-    state: Literal["done", "diverged", "killed", "begun", "waiting"]
-    """`begun`: it runs now, or was cut off and goes on with the next run."""
+    state: Literal["done", "diverged", "killed", "running", "waiting"]
+    """`running`: it runs now, or it was interrupted and the next run resumes it."""
     epochs: int
     """Trained by now."""
     reason: str | None = None
@@ -32,27 +33,27 @@ class Status:
 
 
 def study_status(folder: str | Path) -> Status:
-    """What of the study in `folder` is done, begun, diverged, killed and waiting; it may be running.
+    """Which trials of the study in `folder` are done, running, diverged, killed and waiting.
 
     Raises:
         MirstError: no study there, or one of another version.
     """
-    folder = Path(folder)
-    if not (folder / "run.json").is_file():
+    study = StudyFolder(Path(folder))
+    if not study.run.is_file():
         raise MirstError(f"{folder} holds no study; name the results folder of mirst run")
     try:
-        spec = read_spec(folder)
+        spec = read_spec(study)
     except (OSError, ValueError) as error:
         raise MirstError(f"{folder} holds a study that this version cannot read; see its study.yaml") from error
-    places = {trial.name: trial_folder(folder, trial) for trial in all_trials(spec)}
-    return Status(holder(folder), spec.training.epochs, [_of(name, place) for name, place in places.items()])
+    trials = [_status_of(trial.name, study.trial(trial.name)) for trial in all_trials(spec)]
+    return Status(holder(study.path), spec.training.epochs, trials)
 
 
-def _of(trial: str, folder: Path) -> TrialStatus:
+def _status_of(trial: str, folder: TrialFolder) -> TrialStatus:
     epochs = len(epochs_so_far(folder))  # first: the trial may end at this moment
-    diverged, killed = divergence(folder), killing(folder)
-    if is_done(folder):
+    diverged, killed = folder.divergence(), folder.killing()
+    if folder.is_done():
         return TrialStatus(trial, "diverged" if diverged else "done", epochs, diverged)
     if killed is not None:
         return TrialStatus(trial, "killed", epochs, killed)
-    return TrialStatus(trial, "begun" if folder.exists() else "waiting", epochs)
+    return TrialStatus(trial, "running" if folder.path.exists() else "waiting", epochs)

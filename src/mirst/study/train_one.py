@@ -10,9 +10,9 @@ from mirst.nn import save_model
 from mirst.study.history import history_table
 from mirst.study.model_card import write_card
 from mirst.study.named_configs import NamedDefense
-from mirst.study.prepared import prepare
+from mirst.study.prepared import conditions, prepare, training_shares
 from mirst.study.spec import StudySpec
-from mirst.study.trial import conditions, model_card, train_model, training_shares
+from mirst.study.train_model import model_card, train_model
 from mirst.training import Epoch, FitResult
 from mirst.training.state import forget_state
 

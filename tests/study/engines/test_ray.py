@@ -13,13 +13,16 @@ import torch
 
 from mirst.errors import MirstError
 from mirst.nn import build_model, save_backbone
-from mirst.study import load_spec, run_study, study_status
-from mirst.study.engines.ray import RayEngine, ray_engine, shipment_of
-from mirst.study.engines.ray_worker import landed, require_same
-from mirst.study.prepared import prepare
+from mirst.study import Ray, StudySpec, load_spec, run_study, study_status
+from mirst.study.engines.base import RETRY, Job
+from mirst.study.engines.ray import shipment_of
+from mirst.study.engines.ray_worker import require_same, with_weights
+from mirst.study.layout import StudyFolder
+from mirst.study.prepared import initial_model, prepare
 from mirst.study.spec import ModelSpec
-from mirst.study.trial import all_trials, initial_model
-from tests.study.engines.test_local import of_study
+from mirst.study.train_trial import TrainTrial
+from mirst.study.trial import all_trials
+from tests.helpers import rows_of_study
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")
 
@@ -39,17 +42,20 @@ def cluster(monkeypatch):
 def test_a_lost_node_costs_only_its_running_trials_and_changes_no_number(cluster, finished, small_spec, tmp_path):
     steps, out = [], tmp_path / "out"
 
-    def hear(step):
+    def on_step(step):
         steps.append(step)
-        begun = {step.trial for step in steps if step.epoch is not None}
-        if len(begun) == 3 and cluster.worker_nodes:
+        started = {step.trial for step in steps if step.epoch is not None}
+        if len(started) == 3 and cluster.worker_nodes:
             cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
 
-    with ray_engine(cluster.address) as engine:
-        assert engine.at_once(small_spec) == 2
-        run_study(small_spec, out, engine=engine, on_step=hear)
-    assert {(step.killed, step.again) for step in steps if step.killed} == {("its machine was lost", "elsewhere")}
-    ends = [step.trial for step in steps if step.epoch is None and not step.again]
+    engine = Ray(address=cluster.address)
+    with engine.connected(small_spec):
+        assert engine.parallel(small_spec) == 2
+        run_study(small_spec, out, engine=engine, on_step=on_step)
+    assert {(step.killed, step.retry) for step in steps if step.killed} == {
+        ("its machine was lost", "on another machine")
+    }
+    ends = [step.trial for step in steps if step.epoch is None and not step.retry]
     assert sorted(ends) == sorted(trial.name for trial in all_trials(small_spec))
     assert (out / "outcomes.csv").read_bytes() == (finished / "outcomes.csv").read_bytes()
     assert {trial.state for trial in study_status(out).trials} == {"done"}
@@ -61,7 +67,7 @@ def test_a_killed_worker_and_a_damaged_checkpoint(cluster, small_yaml, phantoms,
     spec = load_spec(small_yaml, [f"data.path={phantoms}", "seeds=[0]"])
     steps, out = [], tmp_path / "out"
 
-    def hear(step):
+    def on_step(step):
         steps.append(step)
         if len(steps) == 2:
             state = out / "trials" / step.trial / "state.pt"
@@ -70,13 +76,13 @@ def test_a_killed_worker_and_a_damaged_checkpoint(cluster, small_yaml, phantoms,
                 os.kill(pid, signal.SIGKILL)
 
     words = r"trial ce-fold0-seed0: .*state\.pt is damaged .* goes on (from the state before|afresh)"
-    with ray_engine(cluster.address, jobs=1) as engine, pytest.warns(UserWarning, match=words):
-        run_study(spec, out, engine=engine, on_step=hear)
-    (kill,) = [step for step in steps if step.again]
+    with pytest.warns(UserWarning, match=words):
+        run_study(spec, out, engine=Ray(jobs=1, address=cluster.address), on_step=on_step)
+    (kill,) = [step for step in steps if step.retry]
     assert kill.killed == "killed, perhaps for lack of memory"
-    assert kill.again == "alone when the others have ended"
+    assert kill.retry == RETRY
     before, after = (pd.read_csv(folder / "outcomes.csv", dtype=str) for folder in (finished, out))
-    pd.testing.assert_frame_equal(of_study(before, after), after)
+    pd.testing.assert_frame_equal(rows_of_study(before, after), after)
 
 
 def workers():
@@ -89,11 +95,12 @@ def test_initial_weights_travel_with_the_study(small_yaml, phantoms, tmp_path):
     backbone = tmp_path / "backbone.safetensors"
     save_backbone(backbone, build_model("resnet_tiny", 1, 2))
     spec = load_spec(small_yaml, [f"data.path={phantoms}", f"model.weights={backbone}"])
-    shipment = pickle.loads(pickle.dumps(shipment_of(prepare(spec))))  # noqa: S301 - our own
+    shipment = pickle.loads(pickle.dumps(shipment_of(Job(TrainTrial(), prepare(spec), StudyFolder(tmp_path)))))  # noqa: S301 - our own
     expected, _ = initial_model(spec, 2, False, 0)
     backbone.unlink()
-    there = landed(shipment, tmp_path)
-    model, _ = initial_model(there.spec, 2, False, 0)
+    there = with_weights(shipment, tmp_path)
+    model, _ = initial_model(there.spec, 2, False, 0, there.weights_file)
+    assert there.spec.model.weights == str(backbone)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
     assert np.array_equal(there.images.pixels, prepare(spec.model_copy(update={"model": ModelSpec()})).images.pixels)
 
@@ -110,7 +117,7 @@ def test_initial_weights_travel_with_the_study(small_yaml, phantoms, tmp_path):
 )
 def test_needs_that_make_no_sense_get_a_sentence(jobs, gpus, words):
     with pytest.raises(MirstError, match=words):
-        RayEngine(jobs, gpus)
+        Ray(jobs, gpus)
 
 
 def test_a_machine_with_another_version_is_refused():
@@ -127,5 +134,6 @@ def test_a_machine_with_another_version_is_refused():
     ],
 )
 def test_an_address_without_a_cluster_gets_a_sentence(address, words):
-    with pytest.raises(MirstError, match=words), ray_engine(address):
+    engine = Ray(address=address)
+    with pytest.raises(MirstError, match=words), engine.connected(StudySpec()):
         pass

@@ -40,4 +40,4 @@ def test_no_study_or_other_images_get_a_sentence(study, tmp_path, phantoms):
     shutil.copytree(phantoms, tmp_path / "other")
     (tmp_path / "other" / "benign" / "phantom-001.png").unlink()
     with pytest.raises(MirstError, match="other data"):
-        corrupt_study(study, tmp_path / "other")
+        corrupt_study(study, data=tmp_path / "other")

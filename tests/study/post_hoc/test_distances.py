@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mirst.errors import MirstError
-from mirst.study import measure_distances, read_results
+from mirst.study import Local, measure_distances, read_results
 
 KEYS = ["defense", "drop_max", "fold", "seed", "source", "image"]
 
@@ -50,7 +50,7 @@ def test_a_cut_off_search_goes_on_to_the_same_rows(searched, tmp_path):
     (lost / "distances.csv").unlink()
     (study / "distances.csv").unlink()
     seen = []
-    measure_distances(study, jobs=1, on_trial=seen.append)
+    measure_distances(study, engine=Local(1), on_trial=seen.append)
     assert seen == ["mirst+dm-fold1-seed1"]
     assert (study / "distances.csv").read_bytes() == before
     assert (kept / "distances.csv").stat().st_mtime_ns == stamp

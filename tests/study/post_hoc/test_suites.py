@@ -22,7 +22,7 @@ EPS = (0.3,)
 def study(finished, tmp_path_factory):
     folder = tmp_path_factory.mktemp("attacked") / "study"
     shutil.copytree(finished, folder)
-    attack_study(folder, "standard", EPS, jobs=2)
+    attack_study(folder, "standard", EPS, engine=Local(2))
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Work on many trials at a time, in worker processes on one machine."""
+"""Trials in worker processes on this machine."""
 
 import multiprocessing
 import os
@@ -6,50 +6,59 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 
 from mirst.errors import MirstError
+from mirst.study.engines.base import Engine, Events, Job, OnKill, Result, Round, named
 from mirst.study.engines.memory import out_of_memory, starve_first, starved_processes
+from mirst.study.prepared import conditions
 from mirst.study.spec import StudySpec
-from mirst.study.trial import Prepared, Trial, conditions
+from mirst.study.trial import Trial
 from mirst.training.signals import signals_held
 
-Result = TypeVar("Result")
-Work = Callable[[Trial, Prepared, Callable[[Any], None]], Result]
-"""What a worker does with a trial: a function that can be pickled. It may send messages and returns what came of it."""
 SPAWN = multiprocessing.get_context("spawn")
 
 
-def default_jobs(spec: StudySpec, jobs: int | None) -> int:
-    """`jobs` where given; else as many as the cores allow, or one on a GPU.
+@dataclass(frozen=True)
+class Local(Engine):
+    """Processes on this machine.
 
-    Raises:
-        MirstError: `jobs` is below 1.
+    >>> Local(jobs=2).parallel(StudySpec())
+    2
     """
-    if jobs is not None:
-        if jobs < 1:
-            raise MirstError(f"--jobs is {jobs}; it must be at least 1")
-        return jobs
-    if torch.cuda.is_available():
-        return 1
-    return max(1, len(os.sched_getaffinity(0)) // spec.training.threads)
 
+    jobs: int | None = None
+    """Trials at the same time; by default as many as the cores allow, or one on a GPU."""
 
-def refuse_kill(trial: Trial, reason: str, again: bool) -> None:
-    """For work that has no use for a second attempt."""
-    raise MirstError(f"the worker of trial {trial.name} was {reason}; the same command goes on, --jobs 1 needs less")
+    def parallel(self, spec: StudySpec) -> int:
+        if self.jobs is not None:
+            if self.jobs < 1:
+                raise MirstError(f"--jobs is {self.jobs}; it must be at least 1")
+            return self.jobs
+        if torch.cuda.is_available():
+            return 1
+        return max(1, len(os.sched_getaffinity(0)) // spec.training.threads)
+
+    def open_round(self, job: Job[Result], events: Events[Result]) -> Round:
+        parallel = self.parallel(job.prepared.spec)
+
+        def do_round(trials: Sequence[Trial], one_at_a_time: bool, on_kill: OnKill) -> None:
+            _round(trials, partial(_Worker, job), 1 if one_at_a_time else parallel, events, on_kill)
+
+        return do_round
 
 
 def failure_of(error: Exception) -> tuple[str, Any]:
-    """What a worker answers instead of a result: that memory was short, or the error with its traceback."""
+    """What a worker sends instead of a result: how it ran out of memory, or the error with its traceback."""
     lack = out_of_memory(error)
     if lack is not None:
         return "kill", lack
@@ -57,61 +66,15 @@ def failure_of(error: Exception) -> tuple[str, Any]:
     return "error", error
 
 
-def named(error: Exception, trial: Trial) -> Exception:
-    """The error of a worker, to be raised; a sentence of ours begins with the trial."""
-    if not isinstance(error, MirstError):
-        return error
-    sentence = MirstError(f"trial {trial.name}: {error}")
-    sentence.__cause__ = error
-    return sentence
-
-
-def over_trials(
-    trials: Sequence[Trial],
-    prepared: Prepared,
-    work: Work[Result],
-    jobs: int,
-    on_message: Callable[[Any], None],
-    on_end: Callable[[Trial, Result], None],
-    on_kill: Callable[[Trial, str, bool], None] = refuse_kill,
-) -> None:
-    """Do `work` on every trial, `jobs` at a time, each in a process of its own thread count.
-
-    A trial whose worker is killed or runs out of memory is begun once more when all others have ended, alone, since
-    lack of memory is what kills. A KeyboardInterrupt lets every worker end its step and save it; a second one does not.
-
-    Args:
-        on_message: gets what `work` sends.
-        on_end: gets each trial with what `work` returned.
-        on_kill: gets a trial whose worker was killed, how, and whether it will be begun once more.
-
-    Raises:
-        MirstError: as `work`, with the trial's name; or as `on_kill`.
-    """
-    make, killed = partial(_Worker, work, prepared), list[Trial]()
-
-    def begin_again(trial: Trial, reason: str) -> None:
-        on_kill(trial, reason, True)
-        killed.append(trial)
-
-    _round(trials, make, jobs, on_message, on_end, begin_again)
-    _round(killed, make, 1, on_message, on_end, lambda trial, reason: on_kill(trial, reason, False))
-
-
 def _round(
-    trials: Sequence[Trial],
-    make: "Callable[[], _Worker]",
-    jobs: int,
-    on_message: Callable[[Any], None],
-    on_end: Callable[[Trial, Result], None],
-    on_kill: Callable[[Trial, str], None],
+    trials: Sequence[Trial], make: "partial[_Worker]", parallel: int, events: Events[Result], on_kill: OnKill
 ) -> None:
     waiting = deque(trials)
     everyone: list[_Worker] = []
     busy: dict[Any, _Worker] = {}
     try:
         while waiting or busy:
-            while waiting and len(busy) < jobs:
+            while waiting and len(busy) < parallel:
                 worker = make()
                 everyone.append(worker)  # before it starts: an interrupt must reach it
                 busy[worker.connection] = worker
@@ -120,12 +83,12 @@ def _round(
                 worker = busy[connection]
                 kind, content = worker.receive()
                 if kind == "message":
-                    on_message(content)
+                    events.on_message(worker.trial, content)
                     continue
                 if kind == "kill":
                     on_kill(worker.trial, content)
                 else:
-                    on_end(worker.trial, content)
+                    events.on_end(worker.trial, content)
                 if kind == "kill" or not waiting:
                     del busy[connection]
                     worker.connection.close()
@@ -159,17 +122,17 @@ def _interrupt_all(workers: "Sequence[_Worker]") -> None:
 class _Worker:
     """A process that does the work on one trial after the other, until its connection is closed."""
 
-    def __init__(self, work: Work[Any], prepared: Prepared) -> None:
-        self.prepared, self.starved = prepared, starved_processes()
+    def __init__(self, job: Job[Any]) -> None:
+        self.job, self.starved = job, starved_processes()
         self.connection, self.theirs = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=_serve, args=(self.theirs, work))
+        self.process = SPAWN.Process(target=_serve, args=(self.theirs,))
 
     def start(self, trial: Trial) -> None:
         resource_tracker.ensure_running()  # `Process.start` would start it and unblock the signals
         with signals_held(True), _signals_blocked():
             self.process.start()
         self.theirs.close()
-        self._send(self.prepared)
+        self._send(self.job)
         self.give(trial)
 
     def give(self, trial: Trial) -> None:
@@ -177,7 +140,7 @@ class _Worker:
         self._send(trial)
 
     def _send(self, content: Any) -> None:
-        with suppress(OSError):  # a worker that was killed just now is met again in `receive`
+        with suppress(OSError):  # `receive` notices that the worker was killed just now
             self.connection.send(content)
 
     def interrupt(self) -> None:
@@ -232,25 +195,27 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: "Connection[Any, Any]", work: Work[Any]) -> None:
+def _serve(connection: "Connection[Any, Any]") -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, _interrupt)
     starve_first()
     with suppress(KeyboardInterrupt, EOFError):  # EOF: the end of the study
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-        prepared: Prepared = connection.recv()
-        with conditions(prepared.spec):
-            _serve_trials(connection, work, prepared)
+        job: Job[Any] = connection.recv()
+        with conditions(job.prepared.spec):
+            _serve_trials(connection, job)
 
 
-def _serve_trials(connection: "Connection[Any, Any]", work: Work[Any], prepared: Prepared) -> None:
+def _serve_trials(connection: "Connection[Any, Any]", job: Job[Any]) -> None:
     while True:
         trial = connection.recv()
         try:
-            answer = ("end", work(trial, prepared, lambda message: connection.send(("message", message))))
-        except Exception as error:  # noqa: BLE001 (the study raises it again, or tries the trial alone)
-            answer = failure_of(error)
-        connection.send(answer)
+            job.work.start(job.study.trial(trial.name))
+            result = job.work(trial, job.prepared, job.study, lambda content: connection.send(("message", content)))
+            last = ("end", result)
+        except Exception as error:  # noqa: BLE001 - the study raises it again, or retries the trial alone
+            last = failure_of(error)
+        connection.send(last)
 
 
 def _interrupt(*_: object) -> None:

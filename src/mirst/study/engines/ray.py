@@ -1,4 +1,4 @@
-"""Trials on a Ray cluster. Its machines need not share a file system: what a trial needs and leaves travels by Ray."""
+"""Trials on a Ray cluster. Its machines need not share a file system: all files travel through Ray."""
 
 import logging
 import os
@@ -8,107 +8,117 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mirst.data import CarriedImages
 from mirst.errors import MirstError
+from mirst.files import atomic
 from mirst.nn import find_weights, is_factory, package_of
-from mirst.study.engines.base import Step, Tell, kill_step
-from mirst.study.engines.local import named
-from mirst.study.engines.ray_worker import Shipment, serve
-from mirst.study.results import PACKAGES
+from mirst.study.engines.base import Engine, Events, Job, Kill, OnKill, Result, Round, named
+from mirst.study.engines.ray_worker import Files, Shipment, serve
+from mirst.study.identity import PACKAGES
 from mirst.study.spec import StudySpec
-from mirst.study.trial import STATE, Prepared, Trial, begin, put_files, trial_folder
-from mirst.training.state import previous_state, replace_state
+from mirst.study.trial import Trial
+from mirst.training.state import forget_state, previous_state, replace_state
 
-LOSSES = 3
-"""As often in a row may the machine of a trial be lost before one epoch has ended."""
+MAX_LOSSES = 3
+"""A trial is given up when its machine is lost this many times in a row before a checkpoint."""
 
 
-@contextmanager
-def ray_engine(
-    address: str | None = None, *, jobs: int | None = None, gpus: float | None = None, model: str = ""
-) -> "Iterator[RayEngine]":
-    """The cluster at `address`, or the one that this machine belongs to; else one of this machine alone, for the block.
-
-    Args:
-        address: `HOST:PORT` of its head, or `auto`.
-        jobs: trials at a time; as many as the cluster has room for, by default.
-        gpus: of a trial, also a part of one; one where the cluster has any, by default.
-        model: name of the study's; the package of a factory travels too, unless it is installed.
+@dataclass(frozen=True)
+class Ray(Engine):
+    """Tasks of a Ray cluster.
 
     Raises:
-        MirstError: ray is not installed, or there is no cluster.
+        MirstError: settings out of range.
+
+    >>> Ray(gpus=0.5)
+    Ray(jobs=None, gpus=0.5, address=None)
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise MirstError("--engine ray needs ray; pip install 'mirst[ray]'") from error
-    if ray.is_initialized():
-        yield RayEngine(jobs, gpus)
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    _require_reachable(address)
-    package = package_of(model) if is_factory(model) else None
-    code = None if package is None else {"py_modules": [str(package)]}
-    terminate = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(address, runtime_env=code, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise MirstError(
-            f"no Ray cluster answers at {address or 'this machine'} ({error}); give --ray-address HOST:PORT of its "
-            "head, and RAY_AUTH_MODE=token where it asks for one"
-        ) from error
-    signal.signal(signal.SIGTERM, terminate)  # Ray puts its own in its place
-    try:
-        yield RayEngine(jobs, gpus)
-    finally:
-        ray.shutdown()
 
+    jobs: int | None = None
+    """Trials at the same time; by default as many as the cluster has room for."""
+    gpus: float | None = None
+    """GPUs of a trial, also a part of one; by default 1 if the cluster has any, else 0."""
+    address: str | None = None
+    """`HOST:PORT` of the head, or `auto`; by default the cluster that this machine belongs to, else a new one."""
 
-class RayEngine:
-    """Tasks of the Ray cluster that this process is connected to."""
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise MirstError(f"--jobs is {self.jobs}; it must be at least 1")
+        if self.gpus is not None and not (0 <= self.gpus < 1 or (self.gpus > 0 and self.gpus.is_integer())):  # or NaN
+            raise MirstError(f"--gpus-per-trial is {self.gpus:g}; it must be a share of one, 0, or a whole number")
 
-    def __init__(self, jobs: int | None, gpus: float | None) -> None:
-        if jobs is not None and jobs < 1:
-            raise MirstError(f"--jobs is {jobs}; it must be at least 1")
-        if gpus is not None and not (0 <= gpus < 1 or (gpus > 0 and gpus.is_integer())):  # also NaN
-            raise MirstError(f"--gpus-per-trial is {gpus:g}; it must be a share of one, 0, or a whole number")
-        self.jobs = jobs
-        self.gpus = gpus if gpus is not None else float("GPU" in _resources())
+    @contextmanager
+    def connected(self, spec: StudySpec) -> Iterator[None]:
+        """Connect to the cluster; a model factory's package travels too, unless it is installed.
 
-    def at_once(self, spec: StudySpec) -> int:
-        """As many as there is room for now; more machines may join later."""
-        there = _resources()
-        room = int(there.get("CPU", 0) / spec.training.threads)
-        if self.gpus:
-            room = min(room, int(there.get("GPU", 0) / self.gpus))
+        Raises:
+            MirstError: ray is not installed, or there is no cluster.
+        """
+        try:
+            import ray
+        except ImportError as error:
+            raise MirstError("--engine ray needs ray; pip install 'mirst[ray]'") from error
+        if ray.is_initialized():
+            yield
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        _require_reachable(self.address)
+        terminate = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(self.address, runtime_env=_code(spec), log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise MirstError(
+                f"no Ray cluster answers at {self.address or 'this machine'} ({error}); give --ray-address HOST:PORT "
+                "of its head, and RAY_AUTH_MODE=token where it asks for one"
+            ) from error
+        signal.signal(signal.SIGTERM, terminate)  # Ray replaces the handler
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+    def parallel(self, spec: StudySpec) -> int:
+        """As many trials as there is room for now; more machines may join later."""
+        resources, gpus = _resources(), self._gpus_per_trial()
+        room = int(resources.get("CPU", 0) / spec.training.threads)
+        if gpus:
+            room = min(room, int(resources.get("GPU", 0) / gpus))
         if not room:
             warnings.warn(
-                f"no machine of the cluster has {spec.training.threads} CPU and {self.gpus:g} GPU for a trial now; "
+                f"no machine of the cluster has {spec.training.threads} CPU and {gpus:g} GPU for a trial now; "
                 "the study waits for one",
                 stacklevel=2,
             )
         return max(1, room if self.jobs is None else min(room, self.jobs))
 
-    def train(self, trials: Sequence[Trial], prepared: Prepared, out: Path, tell: Tell) -> None:
+    def open_round(self, job: Job[Result], events: Events[Result]) -> Round:
         import ray
 
-        run = _Run(ray.put(shipment_of(prepared)), self._task(prepared.spec), out, tell)
-        killed = run.round(trials, self.jobs, again=True)
-        run.round(killed, 1, again=False)
+        threads = job.prepared.spec.training.threads
+        task = ray.remote(max_retries=0, num_returns="streaming", num_cpus=threads, num_gpus=self._gpus_per_trial())(
+            serve
+        ).options(_generator_backpressure_num_objects=2)  # messages not taken yet hold back later ones
+        rounds = _Rounds(ray.put(shipment_of(job)), task, job, events)
 
-    def _task(self, spec: StudySpec) -> Any:
-        import ray
+        def do_round(trials: Sequence[Trial], one_at_a_time: bool, on_kill: OnKill) -> None:
+            rounds.do(trials, 1 if one_at_a_time else self.jobs, on_kill)
 
-        task = ray.remote(max_retries=0, num_returns="streaming", num_cpus=spec.training.threads, num_gpus=self.gpus)
-        # what the driver has not taken yet holds back what comes next
-        return task(serve).options(_generator_backpressure_num_objects=2)
+        return do_round
+
+    def _gpus_per_trial(self) -> float:
+        return self.gpus if self.gpus is not None else float("GPU" in _resources())
+
+
+def _code(spec: StudySpec) -> dict[str, list[str]] | None:
+    """The runtime environment in which code of the user's own travels."""
+    package = package_of(spec.model.name) if is_factory(spec.model.name) else None
+    return None if package is None else {"py_modules": [str(package)]}
 
 
 def _require_reachable(address: str | None) -> None:
@@ -134,81 +144,88 @@ def _resources() -> dict[str, float]:
 
 
 class _Killed(Exception):
-    """A worker was."""
+    """A worker was killed."""
 
 
 class _Lost(Exception):
-    """A machine was."""
+    """A machine was lost."""
 
 
-class _Run:
-    """The trials of one study on the cluster."""
+class _Rounds:
+    """The tasks of one work on the cluster."""
 
-    def __init__(self, shipment: Any, task: Any, out: Path, tell: Tell) -> None:
-        self.shipment, self.task, self.out, self.tell = shipment, task, out, tell
+    def __init__(self, shipment: Any, task: Any, job: Job[Any], events: Events[Any]) -> None:
+        self.shipment, self.task, self.job, self.events = shipment, task, job, events
         self.losses = Counter[Trial]()
 
-    def round(self, trials: Sequence[Trial], limit: int | None, again: bool) -> list[Trial]:
-        """Run the trials, at most `limit` at a time; gives those whose worker was killed."""
+    def do(self, trials: Sequence[Trial], limit: int | None, on_kill: OnKill) -> None:
+        """Do the work on the trials, at most `limit` at a time."""
         import ray
 
-        waiting, running, killed = deque(trials), dict[Any, Trial](), list[Trial]()
+        waiting, running = deque(trials), dict[Any, Trial]()
         while waiting or running:
             while waiting and (limit is None or len(running) < limit):
                 trial = waiting.popleft()
-                running[self._start(trial)] = trial
+                running[self.task.remote(self.shipment, trial, self._inputs(trial))] = trial
             for stream in ray.wait(list(running))[0]:
                 trial = running[stream]
                 try:
-                    if not self._hear(trial, *_next(stream, trial)):
+                    if not self._receive(trial, *_next(stream, trial)):
                         continue
                 except _Killed as kill:
-                    self.tell(kill_step(trial, str(kill), again))
-                    killed.append(trial)
+                    on_kill(trial, str(kill))
                 except _Lost:
-                    if self._lose(trial):
+                    if self._retry_lost(trial):
                         waiting.appendleft(trial)
                 del running[stream]
-        return killed
 
-    def _start(self, trial: Trial) -> Any:
-        state = trial_folder(self.out, trial) / STATE
-        files = {path.name: path.read_bytes() for path in (state, previous_state(state)) if path.exists()}
-        return self.task.remote(self.shipment, trial, files)
+    def _inputs(self, trial: Trial) -> Files:
+        work, study = self.job.work, self.job.study
+        paths = list(work.inputs(trial, self.job.prepared, study))
+        checkpoint = work.checkpoint(study.trial(trial.name))
+        if checkpoint is not None:
+            paths += [checkpoint, previous_state(checkpoint)]
+        return {path.relative_to(study.path).as_posix(): path.read_bytes() for path in paths if path.exists()}
 
-    def _lose(self, trial: Trial) -> bool:
-        """Tell of it; whether the trial goes on."""
+    def _retry_lost(self, trial: Trial) -> bool:
+        """Report that the machine of a trial was lost; whether the trial is tried again."""
         self.losses[trial] += 1
-        if self.losses[trial] < LOSSES:
-            self.tell(Step(trial.name, None, killed="its machine was lost", again="elsewhere"))
-            return True
-        reason = f"its machine was lost {LOSSES} times before an epoch had ended"
-        self.tell(Step(trial.name, None, killed=reason))
-        return False
+        again = self.losses[trial] < MAX_LOSSES
+        reason = "its machine was lost" if again else f"its machine was lost {MAX_LOSSES} times before a checkpoint"
+        self.events.on_kill(trial, Kill(reason, "on another machine" if again else None))
+        return again
 
-    def _hear(self, trial: Trial, kind: str, content: Any) -> bool:
-        """A message of `serve`; whether it is the last one."""
-        folder = trial_folder(self.out, trial)
+    def _receive(self, trial: Trial, kind: str, content: Any) -> bool:
+        """Handle a message of `serve`; whether it is the last one."""
+        folder = self.job.study.trial(trial.name)
+        checkpoint = self.job.work.checkpoint(folder)
         match kind:
             case "begin":
-                begin(folder)
+                self.job.work.start(folder)
             case "warning":
                 warnings.warn(f"trial {trial.name}: {content}", stacklevel=2)
-            case "state":
-                replace_state(folder / STATE, content)
-            case "epoch":
+            case "checkpoint" if checkpoint is not None:
                 self.losses[trial] = 0
-                self.tell(Step(trial.name, content))
+                replace_state(checkpoint, content)
+            case "message":
+                self.events.on_message(trial, content)
             case "end":
-                diverged, files = content
-                put_files(folder, files)
-                self.tell(Step(trial.name, None, diverged))
+                result, files = content
+                self._write(files)
+                if checkpoint is not None:
+                    forget_state(checkpoint)
+                self.events.on_end(trial, result)
                 return True
             case "kill":
                 raise _Killed(content)
             case "error":
                 raise named(content, trial)
         return False
+
+    def _write(self, files: Files) -> None:
+        for name, content in files.items():
+            with atomic(self.job.study.path / name) as partial:
+                partial.write_bytes(content)
 
 
 def _next(stream: Any, trial: Trial) -> Any:
@@ -228,12 +245,13 @@ def _next(stream: Any, trial: Trial) -> Any:
         raise MirstError(f"trial {trial.name}: Ray cannot run it ({error})") from error
 
 
-def shipment_of(prepared: Prepared) -> Shipment:
+def shipment_of(job: Job[Any]) -> Shipment:
     """What every trial needs, files with their content."""
+    prepared = job.prepared
     carried = replace(prepared, images=CarriedImages(np.array(prepared.images.pixels)))
     packages = {name: version(name) for name in PACKAGES}
-    model = prepared.spec.model
     if prepared.weights is None:
-        return Shipment(carried, None, "", packages)
+        return Shipment(job.work, carried, None, "", packages)
+    model = prepared.spec.model
     path = find_weights(model.weights, model.name)
-    return Shipment(carried, np.fromfile(path, dtype=np.uint8), path.suffix, packages)
+    return Shipment(job.work, carried, np.fromfile(path, dtype=np.uint8), path.suffix, packages)

@@ -1,88 +1,85 @@
-"""The smallest eps that breaks each test image of a finished study, by the model of its fold."""
+"""The smallest eps that misclassifies each test image of a finished study, by the model of its fold."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from mirst.data import data_loader
-from mirst.evaluation import Progress, distances, named_distances
-from mirst.files import atomic, write_csv
-from mirst.nn import load_model
-from mirst.nn.device import default_device
-from mirst.study.engines.local import default_jobs, over_trials
-from mirst.study.prepared import prepare
-from mirst.study.results import open_folder, read_results
-from mirst.study.trial import EVALUATION_BATCH, Prepared, Trial, all_trials, failure, trial_folder
+from mirst.evaluation import Distances, Progress, distances, named_distances
+from mirst.evaluation.progress import OnProgress
+from mirst.files import atomic
+from mirst.study.engines.base import Engine
+from mirst.study.layout import StudyFolder, TrialFolder
+from mirst.study.post_hoc.base import Analysis, TrainedModel, analyse
 
 PICTURES = 12
-"""Broken images of the positive class that are kept of each trial."""
+"""Images of the positive class that are kept of each trial: those with the smallest eps."""
+
+
+@dataclass(frozen=True)
+class DistanceSearch(Analysis):
+    """The smallest eps found for each test image."""
+
+    def tables(self) -> tuple[str, ...]:
+        return ("distances",)
+
+    def end_marks(self) -> tuple[str, ...]:
+        return ("distances.csv",)
+
+    def is_done(self, folder: TrialFolder) -> bool:
+        return folder.distances.exists()
+
+    def run(self, trained: TrainedModel, study: StudyFolder, on_progress: OnProgress) -> None:
+        records = trained.records
+        found = distances(
+            trained.model,
+            trained.batches(),
+            positive=trained.prepared.positive_index,
+            threshold=trained.card.threshold,
+            check=False,
+            on_progress=lambda progress: on_progress(progress._replace(images=len(records))),
+        )
+        _save_images(trained, found)
+        trained.write("distances", named_distances(found.rows, records, trained.prepared.classes))
+
+
+def _save_images(trained: TrainedModel, found: Distances) -> None:
+    is_positive = found.rows["label"] == trained.prepared.positive_index
+    nearest = found.rows[is_positive & (found.rows["eps"] > 0)].sort_values("eps", kind="stable").index[:PICTURES]
+    clean, _ = trained.images[list(nearest)]
+    perturbation = found.images[list(nearest)] - clean
+    with atomic(trained.folder.distance_images) as target, target.open("wb") as file:
+        np.savez_compressed(
+            file,
+            rows=np.array(nearest),
+            clean=(255 * clean).round().byte().numpy(),
+            perturbation=perturbation.half().numpy(),
+        )
 
 
 def measure_distances(
     folder: Path,
     *,
     data: Path | None = None,
-    jobs: int | None = None,
-    on_trial: Callable[[str], None] = lambda _: None,
-    on_progress: Callable[[str, Progress], None] = lambda trial, progress: None,
+    engine: Engine | None = None,
+    on_trial: Callable[[str], None] | None = None,
+    on_progress: Callable[[str, Progress], None] | None = None,
 ) -> Path:
     """Write `distances.csv` into the results folder: a row per trial and test image, as `named_distances`.
 
-    Each trial's folder gets the images of the positive class that break first, in `distances.npz`:
+    The folder of each trial gets the images of the positive class with the smallest eps, in `distances.npz`:
     `rows` (of the trial's `distances.csv`), `clean` and `perturbation`, each `(N, C, H, W)`. Trials that
-    an earlier call has finished are not run again; those that failed have no model.
+    an earlier call has finished are not run again.
 
     Args:
-        folder: results folder of a finished study.
-        data: where its images lie now; where they lay then, by default.
-        jobs: trials at a time; as many as the cores allow, by default.
-        on_trial, on_progress: as for `attack_study`.
+        folder, data, engine, on_trial, on_progress: as for `attack_study`.
+
+    Returns:
+        The path of `distances.csv`.
 
     Raises:
         MirstError: no finished study, or other images.
     """
-    prepared = prepare(read_results(folder).spec.with_data(data))
-    open_folder(folder, prepared)
-    trials = [trial for trial in all_trials(prepared.spec) if not failure(trial_folder(folder, trial))]
-    over_trials(
-        [trial for trial in trials if not (trial_folder(folder, trial) / "distances.csv").exists()],
-        prepared,
-        partial(_measure, folder),
-        default_jobs(prepared.spec, jobs),
-        lambda message: on_progress(*message),
-        lambda trial, _: on_trial(trial.name),
-    )
-    files = [trial_folder(folder, trial) / "distances.csv" for trial in trials]
-    write_csv(folder / "distances.csv", pd.concat(pd.read_csv(f, dtype=str, keep_default_na=False) for f in files))
-    return folder / "distances.csv"
-
-
-def _measure(out: Path, trial: Trial, prepared: Prepared, tell: Callable[[Any], None]) -> None:
-    folder, test = trial_folder(out, trial), prepared.folds[trial.fold].test
-    model, card = load_model(folder / "model.safetensors", prepared.spec.model.name)
-    model.to(default_device())
-    subset = prepared.subset(test)
-    found = distances(
-        model,
-        data_loader(subset, EVALUATION_BATCH),
-        positive=prepared.positive_index,
-        threshold=card.threshold,
-        check=False,
-        on_progress=lambda progress: tell((trial.name, progress._replace(images=len(test)))),
-    )
-    is_positive = found.rows["label"] == prepared.positive_index
-    first = found.rows[is_positive & (found.rows["eps"] > 0)].sort_values("eps", kind="stable").index[:PICTURES]
-    clean, _ = subset[list(first)]
-    table = named_distances(found.rows, [prepared.records[i] for i in test], prepared.classes)
-    for place, (name, value) in enumerate(trial.key().items()):
-        table.insert(place, name, value)
-    moved = found.images[list(first)] - clean
-    with atomic(folder / "distances.npz") as target, target.open("wb") as file:
-        np.savez_compressed(
-            file, rows=np.array(first), clean=(255 * clean).round().byte().numpy(), perturbation=moved.half().numpy()
-        )
-    write_csv(folder / "distances.csv", table)  # last: it marks the end
+    study, _ = analyse(DistanceSearch(), folder, data, engine, on_trial, on_progress)
+    return study.distances

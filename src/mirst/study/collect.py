@@ -1,0 +1,39 @@
+"""From the folders of the trials to the tables of a study."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from mirst.errors import MirstError
+from mirst.evaluation import summarise
+from mirst.files import write_csv
+from mirst.study.layout import StudyFolder
+from mirst.study.prepared import Prepared
+from mirst.study.results import FAILED_COLUMNS, read_csv
+from mirst.study.trial import Trial
+
+
+def collect(study: StudyFolder, trials: Sequence[Trial], prepared: Prepared) -> None:
+    """Write `outcomes.csv`, `failed.csv` and `summary.csv` from the folders of the trials.
+
+    Raises:
+        MirstError: every trial failed.
+    """
+    reasons = {trial: study.trial(trial.name).failure() for trial in trials}
+    failed = [trial.key() | {"reason": reason} for trial, reason in reasons.items() if reason]
+    finished = [trial for trial, reason in reasons.items() if not reason]
+    if not finished:
+        raise MirstError(f"every trial failed; the first: {failed[0]['reason']}")
+    write_csv(study.failed, pd.DataFrame(failed, columns=FAILED_COLUMNS))
+    study.old_failed.unlink(missing_ok=True)
+    write_csv(study.outcomes, joined(study, finished, "outcomes"))
+    outcomes = read_csv(study.outcomes)
+    incomplete = {(row["defense"], row["drop_max"]) for row in failed}
+    whole = [key not in incomplete for key in zip(outcomes["defense"], outcomes["drop_max"], strict=True)]
+    write_csv(study.summary, summarise(outcomes[whole], prepared.classes, prepared.positive))
+
+
+def joined(study: StudyFolder, trials: Sequence[Trial], table: str) -> pd.DataFrame:
+    """The rows of a table of every trial, as text: no number is rounded, and a class may be called NA."""
+    files = [study.trial(trial.name).table(table) for trial in trials]
+    return pd.concat(pd.read_csv(file, dtype=str, keep_default_na=False) for file in files)

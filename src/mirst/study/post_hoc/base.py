@@ -1,0 +1,119 @@
+"""Something done to every model of a finished study: load it, run on the test images of its fold, save its tables."""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mirst.data import ImageSet, Record, data_loader
+from mirst.data.image_set import Batch
+from mirst.evaluation import Progress
+from mirst.evaluation.progress import OnProgress
+from mirst.files import write_csv
+from mirst.nn import ModelCard, load_model
+from mirst.nn.device import default_device
+from mirst.study.collect import joined
+from mirst.study.engines.base import Engine, Events, Kill, Send, Work, refuse_kill
+from mirst.study.engines.local import Local
+from mirst.study.identity import open_folder
+from mirst.study.layout import StudyFolder, TrialFolder
+from mirst.study.prepared import EVALUATION_BATCH, Prepared, prepare
+from mirst.study.results import read_results
+from mirst.study.trial import Trial, all_trials
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The model of a trial, with the test images of its fold."""
+
+    trial: Trial
+    folder: TrialFolder
+    prepared: Prepared
+    model: nn.Module
+    """On the GPU where there is one."""
+    card: ModelCard
+
+    @property
+    def images(self) -> ImageSet:
+        return self.prepared.subset(self.prepared.folds[self.trial.fold].test)
+
+    @property
+    def records(self) -> list[Record]:
+        return self.prepared.records_at(self.prepared.folds[self.trial.fold].test)
+
+    def batches(self) -> DataLoader[Batch]:
+        return data_loader(self.images, EVALUATION_BATCH)
+
+    def write(self, table: str, rows: pd.DataFrame) -> None:
+        """Write a table of this trial, with the columns of its key in front."""
+        write_csv(self.folder.table(table), self.trial.with_key(rows))
+
+
+class Analysis(Work[None]):
+    """Work on a trained model. It writes its tables into the folder of the trial, and sends `Progress`."""
+
+    @abstractmethod
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables, without suffix; those of all trials are joined in the results folder."""
+
+    @abstractmethod
+    def is_done(self, folder: TrialFolder) -> bool:
+        """Whether an earlier call has finished the trial."""
+
+    @abstractmethod
+    def run(self, trained: TrainedModel, study: StudyFolder, on_progress: OnProgress) -> None:
+        """Analyse one model, and write the file that `is_done` looks at last."""
+
+    def inputs(self, trial: Trial, prepared: Prepared, study: StudyFolder) -> Iterable[Path]:
+        return [study.trial(trial.name).model]
+
+    def __call__(self, trial: Trial, prepared: Prepared, study: StudyFolder, send: Send) -> None:
+        folder = study.trial(trial.name)
+        model, card = load_model(folder.model, prepared.spec.model.name)
+        self.run(TrainedModel(trial, folder, prepared, model.to(default_device()), card), study, send)
+
+
+def analyse(
+    analysis: Analysis,
+    folder: Path,
+    data: Path | None,
+    engine: Engine | None,
+    on_trial: Callable[[str], None] | None,
+    on_progress: Callable[[str, Progress], None] | None,
+) -> tuple[StudyFolder, list[Trial]]:
+    """Analyse every model of a finished study, and join the tables. Failed trials have no model.
+
+    Trials that an earlier call has finished are not run again.
+
+    Returns:
+        The folder, and the trials that have a model.
+
+    Raises:
+        MirstError: no finished study, or other images.
+    """
+    study, engine = StudyFolder(folder), engine or Local()
+    prepared = prepare(read_results(folder).spec.with_data(data))
+    open_folder(study, prepared)
+    trials = [trial for trial in all_trials(prepared.spec) if not study.trial(trial.name).failure()]
+    pending = [trial for trial in trials if not analysis.is_done(study.trial(trial.name))]
+    events = Events[None](
+        on_end=lambda trial, _: on_trial(trial.name) if on_trial else None,
+        on_message=lambda trial, progress: on_progress(trial.name, progress) if on_progress else None,
+        on_kill=_warn_of_kill,
+    )
+    if pending:
+        with engine.connected(prepared.spec):
+            engine.run(analysis, sorted(pending, key=lambda trial: trial.seed), prepared, study, events)
+    for table in analysis.tables():
+        write_csv(study.table(table), joined(study, trials, table))
+    return study, trials
+
+
+def _warn_of_kill(trial: Trial, kill: Kill) -> None:
+    refuse_kill(trial, kill)
+    warnings.warn(f"trial {trial.name}: {kill.reason}; it is retried {kill.retry}", stacklevel=2)

@@ -1,0 +1,62 @@
+"""One model of a study, trained on some of its images."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from mirst.data import data_loader
+from mirst.nn import ModelCard
+from mirst.nn.device import default_device
+from mirst.study.named_configs import NamedDefense
+from mirst.study.prepared import EVALUATION_BATCH, Prepared, initial_model, training_shares
+from mirst.training import Epoch, FitResult, fit
+
+
+def train_model(
+    entry: NamedDefense,
+    prepared: Prepared,
+    indices: NDArray[np.int64],
+    seed: int,
+    state: Path,
+    on_epoch: Callable[[Epoch], None],
+) -> tuple[nn.Module, FitResult]:
+    """Train a model on the records at `indices`, some of which are held out for validation.
+
+    Args:
+        state: checkpoint of the training; if it exists, the training resumes from it.
+    """
+    spec = prepared.spec
+    settings = spec.training
+    model, _ = initial_model(spec, len(prepared.classes), entry.drop_max, seed, prepared.weights_file)
+    model.to(default_device())
+    own, held_out = training_shares(prepared, indices)
+    result = fit(
+        model,
+        data_loader(prepared.subset(own, settings.augment), settings.batch_size, shuffle=True),
+        entry.defense,
+        val=data_loader(prepared.subset(held_out), EVALUATION_BATCH) if len(held_out) else None,
+        settings=settings,
+        positive=prepared.positive_index,
+        seed=seed,
+        checkpoint=state,
+        on_epoch=on_epoch,
+    )
+    return model, result
+
+
+def model_card(entry: NamedDefense, prepared: Prepared, result: FitResult) -> ModelCard:
+    """What the checkpoint of the trained model says of it."""
+    return ModelCard(
+        model=prepared.spec.model.name,
+        drop_max=entry.drop_max,
+        channels=prepared.spec.data.channels,
+        size=prepared.spec.data.size,
+        classes=prepared.classes,
+        positive=prepared.positive,
+        threshold=result.threshold,
+        defense=repr(entry.defense),
+        value_range=prepared.audit.found.value_range,
+    )
