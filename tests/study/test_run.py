@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shutil
@@ -255,3 +256,25 @@ def test_a_folder_older_than_a_setting_is_the_same_study(finished, small_spec, t
     study.write_text("defenses: [armour]")
     with pytest.raises(MirstError, match="a study that this version cannot read"):
         run_study(small_spec, tmp_path / "old")
+
+
+def test_a_folder_of_an_older_version_is_read_and_resumed(finished, small_spec, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(finished, old)
+    (old / "failed.csv").rename(old / "diverged.csv")
+    assert read_results(old).outcomes.equals(read_results(finished).outcomes)
+    run_study(small_spec, old, engine=Local(1))
+    assert (old / "failed.csv").exists()
+    assert not (old / "diverged.csv").exists()
+
+
+def test_a_resumed_study_hashes_its_pixels_once(finished, small_spec, monkeypatch):
+    sizes, sha256 = [], hashlib.sha256
+
+    def counted(data=b"", **options):
+        sizes.append(memoryview(data).nbytes)
+        return sha256(data, **options)
+
+    monkeypatch.setattr(hashlib, "sha256", counted)
+    run_study(small_spec, finished, engine=Local(1))
+    assert sizes.count(24 * 32 * 32) == 1

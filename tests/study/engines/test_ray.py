@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 from mirst.errors import MirstError
 from mirst.nn import build_model, save_backbone
-from mirst.study import Ray, StudySpec, load_spec, run_study, study_status
+from mirst.study import Ray, StudySpec, estimate_study, load_spec, measure_distances, run_study, study_status
 from mirst.study.engines.base import RETRY, Job
 from mirst.study.engines.ray import shipment_of
 from mirst.study.engines.ray_worker import require_same, with_weights
@@ -61,6 +62,24 @@ def test_a_lost_node_costs_only_its_running_trials_and_changes_no_number(cluster
     assert {trial.state for trial in study_status(out).trials} == {"done"}
     for trial in (out / "trials").iterdir():
         assert {p.name for p in trial.iterdir()} == {p.name for p in (finished / "trials" / trial.name).iterdir()}
+
+
+def test_models_are_analysed_on_a_cluster_with_the_same_numbers_and_files(cluster, finished, searched, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(finished, study)
+    measure_distances(study, engine=Ray(address=cluster.address))
+    assert (study / "distances.csv").read_bytes() == (searched / "distances.csv").read_bytes()
+    folders = sorted((study / "trials").iterdir())
+    assert len(folders) == 8
+    for folder in folders:
+        assert {p.name for p in folder.iterdir()} == {p.name for p in (searched / "trials" / folder.name).iterdir()}
+
+
+def test_a_dry_run_measures_on_the_cluster(cluster, small_spec, tmp_path):
+    estimate = estimate_study(small_spec, tmp_path / "out", engine=Ray(address=cluster.address))
+    assert (estimate.jobs, estimate.trials) == (2, 8)
+    assert all(column.trial_seconds > 0 for column in estimate.columns)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_worker_and_a_damaged_checkpoint(cluster, small_yaml, phantoms, finished, tmp_path):

@@ -5,12 +5,13 @@ import pytest
 import yaml
 
 from mirst.errors import MirstError
-from mirst.nn import DropMax2d
+from mirst.nn import DropMax2d, load_model
 from mirst.report import write_report
 from mirst.report.differences import differences, intervals
 from mirst.report.tables import metric_table
 from mirst.study import Local, attack_study, load_spec, read_results, run_study
-from mirst.study.post_hoc.suites import _twin
+from mirst.study.layout import StudyFolder
+from mirst.study.post_hoc.suites import SuiteRun, twin_of
 from mirst.study.prepared import prepare
 from mirst.study.trial import all_trials
 
@@ -113,11 +114,16 @@ def test_the_twin_with_the_other_pool_is_the_source(finished, small_spec, tmp_pa
         update={"defenses": load_spec(None, ["defenses=[ce, {name: ce, drop_max: true}]"]).defenses, "seeds": (0,)}
     )
     run_study(spec, tmp_path / "pools", engine=Local(2))
-    prepared = prepare(spec)
-    for trial in all_trials(spec):
-        twin = _twin(tmp_path / "pools", trial, prepared)
-        pools = [isinstance(layer, DropMax2d) for layer in twin.modules()]
+    prepared, trials, study = prepare(spec), all_trials(spec), StudyFolder(tmp_path / "pools")
+    assert len(trials) == 4
+    for trial in trials:
+        twin = twin_of(trial, prepared)
+        assert (twin.entry.drop_max, twin.fold) == (not trial.entry.drop_max, trial.fold)
+        inputs = list(SuiteRun("adaptive", EPS).inputs(trial, prepared, study))
+        assert study.trial(twin.name).model in inputs
+        pools = [isinstance(layer, DropMax2d) for layer in load_model(study.trial(twin.name).model)[0].modules()]
         assert any(pools) != trial.entry.drop_max
+    assert all(twin_of(trial, prepare(small_spec)) is None for trial in all_trials(small_spec))
 
 
 def test_no_study_and_bad_radii_get_a_sentence(study, tmp_path):
