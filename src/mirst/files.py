@@ -17,8 +17,6 @@ _FORMULA = re.compile(r"(?<![^;\t\r\n])(?=[=+\-@＝＋－＠])|^(?=[\t\r])")
 """Where a spreadsheet begins to compute: at a cell's beginning, which in some countries is after a semicolon."""
 _DISARMED = re.compile(r"(?<![^;\t\r\n])'(?=[=+\-@＝＋－＠])|^'(?=[\t\r])")
 
-_LFS = b"version https://git-lfs.github.com/spec/"
-
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -30,7 +28,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     if not target.name:
         raise MirstError(f"cannot write {target}; name a file")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = _partial(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -66,17 +64,39 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         MirstError: `path` is there already or cannot be written.
     """
     target = Path(path)
-    if target.exists():
-        raise MirstError(f"{target} exists; name a new folder with --out or remove it")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    require_new(target)
+    try:
+        with atomic_folder(target) as partial:
+            yield partial
+    except OSError as error:
+        raise MirstError(f"cannot write {target} ({error.strerror or error})") from error
+
+
+def require_new(path: Path) -> None:
+    """Raise `MirstError` if there is a file or folder at `path`."""
+    if path.exists():
+        raise MirstError(f"{path} exists; name a new folder with --out or remove it")
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target` to fill; it becomes `target` when the block ends without an error.
+
+    Raises:
+        OSError: it cannot be written, or `target` is there already and not empty.
+    """
+    partial = _partial(target)
     try:
         partial.mkdir(parents=True)
         yield partial
         partial.rename(target)
-    except OSError as error:
-        raise MirstError(f"cannot write {target} ({error.strerror or error})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(target: Path) -> Path:
+    """The temporary name beside `target`, different for each process."""
+    return target.with_name(f".{target.name}.{os.getpid()}.partial")
 
 
 def first_bytes(path: str | Path, count: int) -> bytes:
@@ -89,20 +109,6 @@ def first_bytes(path: str | Path, count: int) -> bytes:
         return b""
     with Path(path).open("rb") as file:
         return file.read(count)
-
-
-def is_lfs_pointer(path: str | Path) -> bool:
-    """Whether Git LFS has left a pointer in the place of the file."""
-    try:
-        return first_bytes(path, len(_LFS)) == _LFS
-    except OSError:
-        return False
-
-
-def require_content(path: str | Path) -> None:
-    """Raises `MirstError` for a Git LFS pointer, and says how to get the file itself."""
-    if is_lfs_pointer(path):
-        raise MirstError(f"{path} is a Git LFS pointer, not the file; run git lfs pull to get it")
 
 
 def cache_folder() -> Path:

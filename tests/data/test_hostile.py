@@ -14,12 +14,12 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-import mirst.data.npz
-import mirst.data.readers.table
+import mirst.untrusted.npz_arrays
+import mirst.untrusted.tables
 from mirst.data import ImageFile, audit_records, decode, read_dataset, relabel, write_prepared
-from mirst.data.fetch import unpack
 from mirst.data.readers.table import read_table
 from mirst.errors import MirstError
+from mirst.untrusted.archives import unpack
 from tests.data.test_more_readers import RAMP, write_dicom
 
 
@@ -54,7 +54,7 @@ def npz(path, images, labels):
     ],
 )
 def test_an_npz_is_no_larger_than_it_may_be(tmp_path, monkeypatch, images, labels, words):
-    monkeypatch.setattr(mirst.data.npz, "SMALL", 2**20 if len(images[-1]) == 3 * 2**20 else 2**28)
+    monkeypatch.setattr(mirst.untrusted.npz_arrays, "SMALL", 2**20 if len(images[-1]) == 3 * 2**20 else 2**28)
     with pytest.raises(MirstError, match=words):
         read_dataset(npz(tmp_path / "set.npz", images, labels))
 
@@ -184,8 +184,8 @@ def test_a_csv_is_bounded(tmp_path, monkeypatch):
     for name, words in (("wide", "more than 2000000 cells"), ("field", "field larger than")):
         with pytest.raises(MirstError, match=words):
             read_table(tmp_path / f"{name}.csv", ("path",))
-    monkeypatch.setattr(mirst.data.readers.table, "MAX_BYTES", 10)
-    with pytest.raises(MirstError, match="no file of at most 10 bytes"):
+    monkeypatch.setattr(mirst.untrusted.tables, "MAX_BYTES", 10)
+    with pytest.raises(MirstError, match="not a file of at most 10 bytes"):
         read_table(tmp_path / "wide.csv", ("path",))
 
 

@@ -1,6 +1,6 @@
 """What every attack is, and the checks that all of them make."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -71,12 +71,6 @@ def require_fields(*, eps: float, step_size: float = 1.0, steps: int = 1, restar
         raise MirstError(f"steps is {steps}; it must be at least 1")
     if restarts < 1:
         raise MirstError(f"restarts is {restarts}; it must be at least 1")
-
-
-def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draws from [0, 1), of the type and on the device of `like`, whichever device the generator is on."""
-    device = like.device if generator is None else generator.device
-    return torch.rand(*shape, generator=generator, dtype=like.dtype, device=device).to(like.device)
 
 
 @contextmanager

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, attackable, require_fields, uniform
+from mirst.attacks.base import PAPER_EPS, attackable, require_fields
 from mirst.attacks.best import per_image, success
 from mirst.attacks.losses import cross_entropy
 from mirst.nn.logits import Logits, input_gradient
+from mirst.random_draws import uniform
 
 
 def gradient_of(objective: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, attackable, require_fields, uniform
+from mirst.attacks.base import PAPER_EPS, attackable, require_fields
 from mirst.attacks.best import Best
 from mirst.errors import MirstError
 from mirst.nn.logits import Logits
+from mirst.random_draws import uniform
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After which queries of 10,000 the area of the squares is halved."""

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +12,7 @@ import numpy as np
 from mirst.data.images import Pixels, load_image
 from mirst.data.record import ImageFile
 from mirst.errors import MirstError
-from mirst.files import cache_folder
+from mirst.files import atomic_folder, cache_folder
 
 VERSION = 4
 """Of the preparation; a change of it makes every cache stale."""
@@ -84,17 +82,13 @@ def _digest(path: Path) -> str:
 
 
 def _fill(folder: Path, files: Sequence[ImageFile], size: int, channels: int) -> None:
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shape = (len(files), channels, size, size)
     try:
-        partial.mkdir(parents=True)
-        shape = (len(files), channels, size, size)
-        pixels = np.lib.format.open_memmap(partial / "pixels.npy", "w+", np.uint8, shape)
-        for number, file in enumerate(files):
-            pixels[number] = load_image(file, size, channels)
-        pixels.flush()
-        if not folder.is_dir():
-            partial.rename(folder)
+        with atomic_folder(folder) as partial:
+            pixels = np.lib.format.open_memmap(partial / "pixels.npy", "w+", np.uint8, shape)
+            for number, file in enumerate(files):
+                pixels[number] = load_image(file, size, channels)
+            pixels.flush()
     except OSError as error:
-        raise MirstError(f"cannot write the cache {folder.parent} ({error.strerror}); set MIRST_CACHE") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if not folder.is_dir():  # else another process has written it
+            raise MirstError(f"cannot write the cache {folder.parent} ({error.strerror}); set MIRST_CACHE") from error

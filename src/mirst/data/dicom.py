@@ -14,16 +14,9 @@ from mirst.data.dicom_display import display
 from mirst.data.record import Stamp, file_stamp
 from mirst.data.value_range import Values
 from mirst.errors import MirstError
+from mirst.untrusted.dicom_headers import DEFLATED, require_bounded, require_one_photometric
 from mirst.untrusted.dicom_streams import bit_shift, extra_could_read, missing_extra, plugin, require_declared_sizes
-from mirst.untrusted.pictures import MAX_SIDE
 
-MAX_PIXELS = 2**29
-"""Values of all frames of a file."""
-MAX_FRAME = 2**26
-"""Pixels of one frame: windowing takes some thirty bytes for each."""
-SMALL, MAX_RATIO = 2**27, 50
-"""More values than the first must take at least one byte of the file for so many of them."""
-DEFLATED = "1.2.840.10008.1.2.1.99"
 TISSUE = 1
 """Region Data Type of B-mode tissue (DICOM PS3.3, C.8.5.5)."""
 
@@ -92,8 +85,8 @@ def _dataset(path: Path) -> Any:
 def _read_frames(path: Path, stamp: Stamp) -> NDArray[Any]:
     dataset = _read_dataset(path, stamp)
     with _reading(path):
-        count = _require_bounded(dataset, path.stat().st_size)
-        _require_one_photometric(dataset)
+        count = require_bounded(dataset, path.stat().st_size)
+        require_one_photometric(dataset)
         require_declared_sizes(dataset, count)
         frames = _decoded(path, dataset)
         frames = frames if count > 1 else frames[None]
@@ -125,7 +118,7 @@ def _read_dataset(path: Path, _stamp: Stamp) -> Any:
                 f"{path} has no DICM prefix and file meta information; write it as a DICOM file or remove it"
             )
         if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
-            raise ValueError("it is stored deflated, which no header bounds")
+            raise ValueError("it is deflated, so that no header bounds its size")
         dataset = pydicom.dcmread(path)
         if "Rows" not in dataset:
             raise MirstError(f"{path} is a DICOM file without an image; remove it")
@@ -152,25 +145,6 @@ def _reading(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise MirstError(f"cannot read {path} as a DICOM image ({reason}); repair or remove it") from error
-
-
-def _require_bounded(dataset: Any, size: int) -> int:
-    """The number of frames."""
-    frames, height, width = int(getattr(dataset, "NumberOfFrames", 1) or 1), int(dataset.Rows), int(dataset.Columns)
-    most = min(MAX_PIXELS, max(SMALL, MAX_RATIO * size))
-    values = height * width * int(dataset.SamplesPerPixel) * frames
-    if values > most or height * width > MAX_FRAME or max(height, width) > MAX_SIDE:
-        raise ValueError(
-            f"it declares {frames} frames of {width} x {height}, {values} values; at most {most} "
-            f"are read, {MAX_FRAME} pixels a frame, {MAX_SIDE} a side"
-        )
-    return frames
-
-
-def _require_one_photometric(dataset: Any) -> None:
-    stated = dataset.get("PhotometricInterpretation")
-    if stated is not None and not isinstance(stated, str):
-        raise ValueError(f"it states several photometric interpretations, {', '.join(map(str, stated))}")
 
 
 def _cropped(dataset: Any, frame: NDArray[Any]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from mirst.data.npz import npz_array
 from mirst.data.record import ImageFile
 from mirst.data.value_range import EIGHT_BITS, Intensity, ValueRange, Values, covering
 from mirst.errors import MirstError
-from mirst.files import require_content
+from mirst.untrusted.lfs_pointers import require_content
 from mirst.untrusted.pictures import MAX_SIDE, open_picture
 
 Pixels = NDArray[np.uint8]

@@ -16,8 +16,8 @@ from mirst.download import download
 from mirst.errors import MirstError
 from mirst.files import atomic, cache_folder
 from mirst.nn.models import Normalized
-from mirst.untrusted.pickles import require_plain
-from mirst.untrusted.tensors import COUNTER, is_tensors, open_tensors
+from mirst.untrusted.safetensors_files import COUNTER, is_tensors, open_tensors
+from mirst.untrusted.state_dict_pickles import require_plain_state_dict
 
 IMAGENET = {
     "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
@@ -157,7 +157,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickled(path: Path) -> Any:
-    require_plain(path)
+    require_plain_state_dict(path)
     mapped = zipfile.is_zipfile(path)  # or each storage is allocated as its record asks for
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 

@@ -13,7 +13,7 @@ from torch import nn
 from mirst.errors import MirstError, plain
 from mirst.files import atomic
 from mirst.nn.models import MAX_CLASSES, build_model
-from mirst.untrusted.tensors import COUNTER, open_tensors
+from mirst.untrusted.safetensors_files import COUNTER, open_tensors
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -11,7 +11,8 @@ from mirst.data.readers import breast, busbra, busi, class_folders, manifest, me
 from mirst.data.readers.skipped_files import folder_contents, left_out
 from mirst.data.record import Record
 from mirst.errors import MirstError, plain
-from mirst.files import harmless, require_content
+from mirst.files import harmless
+from mirst.untrusted.lfs_pointers import require_content
 
 MAX_LABEL = 200
 """Characters of the name of a class."""

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-from mirst.files import require_content
+from mirst.untrusted.lfs_pointers import require_content
 
 MAPPING = "collections OrderedDict"
 KINDS = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
@@ -30,7 +30,7 @@ LEGACY_PICKLES = 5
 """Of the format before zip: magic number, version, system, object, keys."""
 
 
-def require_plain(path: Path) -> None:
+def require_plain_state_dict(path: Path) -> None:
     """Judge a file before `torch.load`.
 
     Raises:

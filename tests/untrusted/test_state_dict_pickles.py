@@ -10,7 +10,7 @@ from torch import nn
 
 from mirst.errors import MirstError
 from mirst.nn import build_model, load_backbone
-from mirst.untrusted.pickles import MAX_REPEATS, require_plain
+from mirst.untrusted.state_dict_pickles import MAX_REPEATS, require_plain_state_dict
 
 ENDLESS = (
     b"ctorch._utils\n_rebuild_tensor_v2\n("  # of stride 0, from a storage of one number
@@ -117,7 +117,7 @@ def test_sound_files_of_every_kind_pass(tmp_path, new):
     ):
         path = tmp_path / f"{number}.pth"
         torch.save(content, path, _use_new_zipfile_serialization=new)
-        require_plain(path)
+        require_plain_state_dict(path)
         loaded = load_backbone(build_model("resnet_tiny", 1, 2), path)
         assert loaded.matched == loaded.of
 

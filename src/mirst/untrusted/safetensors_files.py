@@ -7,7 +7,8 @@ from typing import Any
 
 from safetensors import safe_open
 
-from mirst.files import first_bytes, require_content
+from mirst.files import first_bytes
+from mirst.untrusted.lfs_pointers import require_content
 
 COUNTER = "num_batches_tracked"
 """Of a batch norm: how many batches it has seen. Older files lack it, and it changes no output."""
