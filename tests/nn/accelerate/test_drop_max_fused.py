@@ -155,19 +155,19 @@ def test_types_without_a_kernel_take_the_plain_way(dtype):
 
 def test_windows_too_large_for_a_byte_take_the_plain_way():
     x = drawn((1, 1, 20, 20), 0)
-    assert not drop_max_fused.can_fuse(x, Windows((17, 16), (1, 1), (0, 0)))
+    assert drop_max_fused.fused_drop_max(x, Windows((17, 16), (1, 1), (0, 0))) is None
     assert_as_plain(x, (16, 3, 0))
     assert drop_max2d(x, (17, 16)).item() == x[..., :17, :16].flatten().sort().values[-2]
 
 
 def test_without_numba_the_plain_way_is_taken(monkeypatch):
     monkeypatch.setattr(drop_max_fused, "find_spec", lambda name: None)
-    drop_max_fused._kernels.cache_clear()
-    assert not drop_max_fused.can_fuse(torch.zeros(1, 1, 4, 4), LARGE)
+    drop_max_fused.kernels_for.cache_clear()
+    assert drop_max_fused.fused_drop_max(torch.zeros(1, 1, 4, 4), LARGE) is None
     assert drop_max2d(torch.arange(4.0).view(1, 2, 2), 2).item() == 2.0
     monkeypatch.undo()
-    drop_max_fused._kernels.cache_clear()
-    assert drop_max_fused.can_fuse(torch.zeros(1, 1, 4, 4), LARGE)
+    drop_max_fused.kernels_for.cache_clear()
+    assert drop_max_fused.fused_drop_max(torch.zeros(1, 1, 4, 4), LARGE) is not None
 
 
 def test_kernels_work_where_numba_finds_no_folder_for_them(monkeypatch):
