@@ -19,6 +19,7 @@ def test_the_examples_of_a_module_run(name, tmp_path, monkeypatch):
     if module is None:
         pytest.skip(f"{OPTIONAL[name]} is not installed")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MIRST_CACHE", str(tmp_path / "cache"))
     for test in examples_of(module):
         runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
         shown = []

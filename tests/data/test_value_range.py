@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from scipy.special import expit
 
-from mirst.data import ImageFile, audit_records, decode, prepare_images, read_dataset, settle, write_prepared
+from mirst.data import ImageFile, audit_records, decode, prepare_images, read_dataset, resolve_conflicts, write_prepared
 from mirst.data.images import with_shared_range
 from mirst.data.inspection import FEW_LEVELS, few_levels
 from mirst.errors import MirstError
@@ -35,7 +35,7 @@ def deep_set(phantoms, root, factor=16, keep=lambda number: False):
 
 
 def pixels_of(audited, size=32):
-    return prepare_images([record.file for record in settle(audited)], size).pixels
+    return prepare_images([record.file for record in resolve_conflicts(audited)], size).pixels
 
 
 def test_twelve_bits_in_sixteen_are_the_eight_bit_images_again(phantoms, tmp_path):

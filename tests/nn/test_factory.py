@@ -96,11 +96,11 @@ def test_a_factory_in_a_package(tmp_path, monkeypatch, modules):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("foreign_nets", "foreign_nets is no factory of the form package.module:factory"),
-        (":make", ":make is no factory of the form"),
-        ("foreign_nets:", "is no factory of the form"),
-        ("foreign-nets:make", "is no factory of the form"),
-        ("foreign_nets:make:it", "is no factory of the form"),
+        ("foreign_nets", "foreign_nets is not of the form package.module:factory"),
+        (":make", ":make is not of the form"),
+        ("foreign_nets:", "is not of the form"),
+        ("foreign-nets:make", "is not of the form"),
+        ("foreign_nets:make:it", "is not of the form"),
         ("foreign_nets.py:make", "package.module:factory; did you mean foreign_nets:make?"),
         ("./sub/foreign_nets.py:make", "did you mean sub.foreign_nets:make?"),
         ("no_such_nets:make", "there is no module no_such_nets; install it, set PYTHONPATH, or run mirst from"),

@@ -1,4 +1,4 @@
-"""Prepared images on disk: decoded once, memory-mapped ever after."""
+"""Prepared images on disk: decoded once, then memory-mapped."""
 
 import hashlib
 import json
@@ -15,12 +15,18 @@ from mirst.errors import MirstError
 from mirst.files import atomic_folder, cache_folder
 
 VERSION = 4
-"""Of the preparation; a change of it makes every cache stale."""
+"""Version of the preparation. A new one invalidates all cached images."""
 
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """The images of a data set, letterboxed, in a folder of the cache. Pickles as its path alone."""
+    """The letterboxed images of a data set in a folder of the cache. Pickled as the path only.
+
+    >>> from mirst.data import read_dataset, write_phantoms
+    >>> write_phantoms(Path("lesions"), 2)
+    >>> prepare_images([record.file for record in read_dataset("lesions")], size=32).pixels.shape
+    (4, 1, 32, 32)
+    """
 
     folder: Path
 
@@ -39,7 +45,11 @@ class PreparedImages:
 
 @dataclass(frozen=True)
 class CarriedImages:
-    """Prepared images that pickle with their content, for machines without the cache."""
+    """Prepared images that are pickled with their content, for machines without the cache.
+
+    >>> CarriedImages(np.zeros((4, 1, 32, 32), np.uint8)).pixels.shape
+    (4, 1, 32, 32)
+    """
 
     pixels: Pixels
     """`(N, channels, size, size)`, 0 to 255."""
@@ -60,7 +70,7 @@ def prepare_images(files: Sequence[ImageFile], size: int, channels: int = 1) -> 
 
 
 def content_key(files: Sequence[ImageFile], *settings: int) -> str:
-    """A name for what is made of the content of `files` with `settings`.
+    """A cache key for results computed from the content of `files` with `settings`.
 
     Raises:
         MirstError: a file cannot be read.
