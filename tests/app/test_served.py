@@ -115,7 +115,7 @@ def test_a_pick_is_shown_for_both_models(served):
     html = Visitor(served, "one").picks(3)
     assert html.count("<section") == 2
     assert html.count("<img") == 10
-    assert "filed as " in html
+    assert "labelled " in html
 
 
 def test_visitors_at_once_never_see_one_another(served):
@@ -150,7 +150,7 @@ def test_what_is_no_picture_gets_a_sentence_and_leaves_nothing(served):
 
 def test_files_that_were_not_uploaded_are_neither_read_nor_deleted(served):
     thumbnail = next(iter(served.files()))
-    assert Visitor(served, "thief").names(str(thumbnail)) == ["The file did not arrive; send it again."]
+    assert Visitor(served, "thief").names(str(thumbnail)) == ["The upload failed; send the file again."]
     assert thumbnail.exists()
 
 
