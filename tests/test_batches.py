@@ -69,7 +69,7 @@ ONE_HOT = torch.eye(3)[Y]
         (Y + 0j, "complex64.*class indices"),
         (torch.where(Y == 1, -100, 0), "2 of 4 labels are -100, PyTorch's ignore index; leave"),
         (torch.full((4,), -100), "4 of 4 labels are -100"),
-        (Y.int() - 1, "run from -1 to 0; they must be class indices from 0 on"),
+        (Y.int() - 1, "run from -1 to 0; they must be class indices, starting at 0"),
         (Y.numpy(), r"are of type ndarray; convert them with torch\.from_numpy"),
         (Y.tolist(), r"are of type list; .*torch\.tensor"),
         (tuple(Y.tolist()), r"are of type tuple; .*torch\.tensor"),

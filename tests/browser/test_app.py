@@ -46,7 +46,7 @@ def set_eps(page, levels):
 
 
 def test_an_attack_flips_a_prediction(explorer):
-    assert "no medical device" in explorer.locator("main, body").first.inner_text()
+    assert "not a medical device" in explorer.locator("main, body").first.inner_text()
     pick(explorer, 1)
     set_eps(explorer, 0)
     explorer.locator(".verdict", has_text="unchanged").nth(1).wait_for()

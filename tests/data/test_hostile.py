@@ -127,7 +127,7 @@ def test_a_class_that_no_table_can_hold_is_refused(tmp_path, label):
     Image.new("L", (20, 20)).save(tmp_path / "b.png")
     with (tmp_path / "list.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "label"), ("a.png", label), ("b.png", "fine")])
-    with pytest.raises(MirstError, match=r"has a class called .* give it a name") as caught:
+    with pytest.raises(MirstError, match=r"has a class named .* give it a name") as caught:
         read_dataset(tmp_path / "list.csv")
     assert str(caught.value).isprintable()
     assert len(read_dataset(tmp_path / "list.csv", labels={label: "renamed", "fine": "fine"})) == 2

@@ -313,7 +313,7 @@ def test_several_data_sets_become_one(breast, tmp_path):
     merged = read_datasets([first, second])
     assert len(merged) == 2 + 9
     assert {r.source for r in merged} == {"breast", "breastmnist"}
-    with pytest.raises(MirstError, match="two data sets are called breast"):
+    with pytest.raises(MirstError, match="two data sets are named breast"):
         read_datasets([first, first])
     renamed = read_dataset(
         breast, source="again", labels={"benign": "benign", "malignant": "malignant", "normal": None}

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from mirst.errors import MirstError
 from mirst.study import load_spec, parse_defense, read_results, study_status
-from mirst.untrusted.yaml_files import MAX_BYTES, SAID, parse_yaml, read_yaml
+from mirst.untrusted.yaml_files import MAX_BYTES, MAX_QUOTED, parse_yaml, read_yaml
 
 LEVELS = list(zip("abcdefgh", "bcdefghi", strict=True))
 LAUGHS = "a: &a [x, x]\n" + "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in LEVELS)
 MERGES = "a: &a {x: 1}\n" + "".join(f"{new}: &{new} {{<<: [{', '.join([f'*{old}'] * 9)}]}}\n" for old, new in LEVELS)
 
 BAD = {
-    "an alias bomb": (LAUGHS, "more than 20000 values, aliases written out"),
-    "an alias bomb of merges": (MERGES, "more than 20000 values, aliases written out"),
+    "an alias bomb": (LAUGHS, "more than 20000 values, with aliases expanded"),
+    "an alias bomb of merges": (MERGES, "more than 20000 values, with aliases expanded"),
     "a list in itself": ("a: &a [*a]", "stands inside of what it refers to"),
     "a mapping in itself": ("&a {b: {c: *a}}", "stands inside of what it refers to"),
     "deep lists": ("[" * 10_000, "more than 30 deep"),
@@ -47,10 +47,10 @@ def test_each_gets_one_short_sentence(tmp_path, text, words):
     started = time.process_time()
     with pytest.raises(MirstError, match=words) as caught:
         load_spec(tmp_path / "study.yaml")
-    assert str(caught.value).startswith(f"{tmp_path / 'study.yaml'} is no valid YAML: ")
+    assert str(caught.value).startswith(f"{tmp_path / 'study.yaml'} is not valid YAML: ")
     with pytest.raises(MirstError) as again:
         parse_yaml(text)
-    assert len(str(again.value)) < 3 * SAID
+    assert len(str(again.value)) < 3 * MAX_QUOTED
     assert time.process_time() - started < 30, "hangs"
 
 
@@ -69,7 +69,7 @@ def test_a_results_folder_that_was_tampered_with_gets_a_sentence(finished, tmp_p
     for name, content, words in (
         ("run.json", "[" * 100_000, r"run\.json is damaged"),
         ("run.json", "{}", r"run\.json is damaged \('data'\)"),
-        ("study.yaml", LAUGHS, r"study\.yaml is no valid YAML"),
+        ("study.yaml", LAUGHS, r"study\.yaml is not valid YAML"),
         ("study.yaml", "training: {epochs: -1}", r"study\.yaml: training: "),
     ):
         (study / name).write_text(content)

@@ -1,4 +1,4 @@
-"""DICOM files of any origin: bounded, decoded, cropped to their tissue region."""
+"""DICOM files: checked, decoded, cropped to their tissue region."""
 
 import warnings
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def frame_count(path: Path) -> int:
 
 
 def patient_of(path: Path) -> str | None:
-    """The PatientID, for grouping inside this process alone; `None` where there is none."""
+    """The PatientID, for grouping in this process only; `None` if there is none."""
     dataset = _dataset(path)
     with _reading(path):
         patient = str(getattr(dataset, "PatientID", "") or "").strip()
@@ -34,23 +34,23 @@ def patient_of(path: Path) -> str | None:
 
 
 def require_one_slice(path: Path, max_side: int) -> None:
-    """Judge a file of unknown origin by its header, before anything is decoded.
+    """Check the header of an uploaded file before anything is decoded.
 
     Raises:
-        MirstError: no DICOM file, several frames, or too large.
+        MirstError: not a DICOM file, several frames, or too large.
     """
     dataset = _dataset(path)
     with _reading(path):
         frames = int(getattr(dataset, "NumberOfFrames", 1) or 1)
         height, width = int(dataset.Rows), int(dataset.Columns)
     if frames > 1:
-        raise MirstError(f"{path} holds {frames} frames; of a volume or a loop send one slice")
+        raise MirstError(f"{path} holds {frames} frames; send one slice of a volume or a loop")
     if max(height, width) > max_side:
-        raise MirstError(f"{path} is {width} x {height}; sides of at most {max_side} pixels are taken")
+        raise MirstError(f"{path} is {width} x {height}; sides of at most {max_side} pixels are read")
 
 
 def forget() -> None:
-    """Drop the files that were read last from memory."""
+    """Remove the most recently read files from memory."""
     _read_frames.cache_clear()
     _read_dataset.cache_clear()
 
@@ -59,11 +59,11 @@ def dicom_values(path: Path, frame: str | None) -> Values:
     """One frame as numbers, cropped to its tissue region.
 
     Raises:
-        MirstError: no readable DICOM image, or no such frame, or several and none named.
+        MirstError: not a readable DICOM image, no such frame, or several frames and no frame given.
     """
     frames = _frames(path)
     if frame is None and len(frames) > 1:
-        raise MirstError(f"{path} holds {len(frames)} frames; a data set takes each as an image")
+        raise MirstError(f"{path} holds {len(frames)} frames; a data set uses each as an image")
     number = int(frame or 0)
     if not 0 <= number < len(frames):
         raise MirstError(f"{path} has no frame {number}; it holds {len(frames)}")
@@ -135,7 +135,7 @@ def _pydicom(path: Path) -> Any:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Damaged files fail in many ways, all meaning the same; damaged metadata alone are no reason to stop."""
+    """Turn the many errors of damaged files into one. Warnings about damaged metadata are ignored."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
@@ -148,7 +148,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _cropped(dataset: Any, frame: NDArray[Any]) -> NDArray[Any]:
-    """The first tissue region of the ultrasound calibration; the whole frame where there is none."""
+    """The first tissue region of the ultrasound calibration; the whole frame if there is none."""
     for region in getattr(dataset, "SequenceOfUltrasoundRegions", None) or []:
         if int(getattr(region, "RegionDataType", 0)) != TISSUE:
             continue

@@ -1,4 +1,4 @@
-"""Public data sets from their homes: licence first, checked, resumable, safely unpacked."""
+"""Public data sets: downloaded with checksums, resumable, safely unpacked."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from mirst.untrusted.archives import unpack
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a data set lives."""
+    """Where a data set is published."""
 
     url: str
     licence: str
@@ -52,10 +52,10 @@ SOURCES = {
 def fetch(name: str, folder: Path, on_bytes: OnBytes = lambda _there, _all: None) -> Path:
     """Download the data set `name` of `SOURCES` and put it below `folder`.
 
-    A download that was cut off goes on where it stopped; one that is complete is not repeated.
+    An interrupted download continues where it stopped. A complete one is not repeated.
 
     Returns:
-        What `read_dataset` takes.
+        A path for `read_dataset`.
 
     Raises:
         MirstError: an unknown name, no network, a wrong checksum, an archive that is not safe to

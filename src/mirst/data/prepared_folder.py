@@ -1,4 +1,4 @@
-"""A data set in the form in which it travels to another machine."""
+"""Prepared folders: a data set in a form that can be copied to another machine."""
 
 import shutil
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from mirst.files import new_folder, require_new, write_csv, write_text
 
 
 def write_prepared(records: Sequence[Record], out: Path, size: int, channels: int = 1) -> Path:
-    """Write the images, letterboxed, and what they are into the new folder `out`, whole or not at all.
+    """Write letterboxed images, their table and the findings of their audit into the new folder `out`.
 
-    `read_dataset` reads it; a study of that size finds the very pixels and the findings of the audit,
-    without the original files.
+    `read_dataset` reads it. A study with this `size` then uses the same pixels and findings without the original files.
+    On an error no partial folder remains.
 
     Raises:
-        MirstError: an image that cannot be read, or an `out` that is there already or cannot be written.
+        MirstError: an image that cannot be read, or an `out` that exists already or cannot be written.
     """
     require_new(out)
     files = [record.file for record in records]

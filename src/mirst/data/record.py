@@ -75,5 +75,5 @@ def positive_class(classes: Sequence[str], named: str | None = None) -> str:
         known = ", ".join(classes)
         if named:
             raise MirstError(f"data.positive: {named} is not a class; the classes are {known}")
-        raise MirstError(f"no class is called malignant; name the positive one with data.positive ({known})")
+        raise MirstError(f"no class is named malignant; name the positive one with data.positive ({known})")
     return positive

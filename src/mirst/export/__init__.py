@@ -28,8 +28,8 @@ SUFFIXES = {"onnx": (".onnx",), "torch-export": (".pt2",), "safetensors": (".saf
 def export_model(checkpoint: Path, to: str, out: Path, trusted: str | None = None) -> Path:
     """Write the model of a checkpoint and its card to `out`.
 
-    Every format except `safetensors` contains the whole model, from `(N, channels, size, size)` images in [0, 1], any `N`,
-    to `(N, classes)` logits, input normalisation and drop-max included.
+    Every format except `safetensors` contains the whole model, from
+    `(N, channels, size, size)` images in [0, 1] to `(N, classes)` logits, with input normalisation and drop-max.
 
     Args:
         to: a key of `FORMATS`.

@@ -104,9 +104,9 @@ def read_card(path: str | Path) -> ModelCard:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "card"
-        raise MirstError(f"{path} is no checkpoint written by mirst (its {place}: {first['msg']})") from error
+        raise MirstError(f"{path} is not a checkpoint written by mirst (its {place}: {first['msg']})") from error
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise MirstError(f"{path} is no checkpoint written by mirst ({error})") from error
+        raise MirstError(f"{path} is not a checkpoint written by mirst ({error})") from error
     return card
 
 

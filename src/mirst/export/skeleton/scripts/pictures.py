@@ -36,7 +36,7 @@ class Letterbox:
     Args:
         size: side of the result.
         channels: 1 for gray, 3 for RGB.
-        value_range: the values shown as black and white in pictures of more than 8 bits; by default chosen for each picture.
+        value_range: the values that are black and white in pictures of more than 8 bits; by default those of each picture.
     """
 
     def __init__(self, size: int, channels: int, value_range: Sequence[float] | None = None) -> None:
@@ -97,7 +97,7 @@ def _own_range(values: NDArray[Any]) -> tuple[float, float]:
 
 
 def _sixteen_bit(picture: Image.Image, layout: str) -> NDArray[np.uint16]:
-    """RGB or gray on black. Pillow keeps one byte of each value: the first or the second, depending on the byte order that it is given."""
+    """RGB or gray on black. Pillow keeps the first or the second byte, by the given order."""
     if layout.startswith("LA"):
         parts = _reread(picture, "RGBA").astype(np.uint16)
         pixels = parts[..., ::2] * 256 + parts[..., 1::2]
