@@ -165,7 +165,7 @@ def test_nonsense_gets_a_sentence(served):
 
 def test_a_visitor_without_a_picture_is_told(served):
     assert Visitor(served, "new").does("change", [None, *SETTINGS]) == [
-        "The picture went with the lost connection; pick it again."
+        "The picture was lost with the connection; pick it again."
     ]
 
 
@@ -181,4 +181,4 @@ def test_who_leaves_is_forgotten_and_holds_nobody_up(served):
         if isinstance(told, list):
             break
         time.sleep(0.2)
-    assert told == ["The picture went with the lost connection; pick it again."]
+    assert told == ["The picture was lost with the connection; pick it again."]

@@ -137,5 +137,5 @@ def test_two_images_of_one_name_are_refused(tmp_path):
     for name in ("=a.png", "'=a.png"):
         Image.new("L", (20, 20)).save(tmp_path / name)
     (tmp_path / "list.csv").write_text("path,label\n=a.png,x\n'=a.png,y\n")
-    with pytest.raises(MirstError, match="two images called '=a"):
+    with pytest.raises(MirstError, match="two images named '=a"):
         read_dataset(tmp_path / "list.csv")

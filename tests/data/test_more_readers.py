@@ -47,7 +47,7 @@ def test_manifest(manifest):
     ("rows", "words"),
     [
         ([("path", "class"), ("one.png", "a")], "lacks the column label"),
-        ([("path", "label"), ("missing.png", "a")], "line 2 of .*missing.png is no file"),
+        ([("path", "label"), ("missing.png", "a")], "line 2 of .*missing.png is not a file"),
         ([("path", "label"), ("one.png", "a"), ("one.png", "b")], "line 3 of .* a second time"),
         ([("path", "label"), ("one.png", "")], "line 2 of .* has no label"),
         ([("path", "label")], "has no rows"),
@@ -355,7 +355,7 @@ def write_xlsx(path, rows):
 def test_two_columns_of_one_name_get_a_sentence(tmp_path, write, column):
     path = tmp_path / f"list.{write.__name__.removeprefix('write_')}"
     write(path, [("path", "label", "group", f" {column} "), ("one.png", "a", "p", "b")])
-    with pytest.raises(MirstError, match=f"two columns called {column}; rename or remove one"):
+    with pytest.raises(MirstError, match=f"two columns named {column}; rename or remove one"):
         read_table(path, ("path", "label"))
 
 

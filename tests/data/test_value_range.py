@@ -166,7 +166,7 @@ def test_a_checkpoint_keeps_the_range(tmp_path, value_range):
 def test_a_range_that_is_none_is_refused(tmp_path, value_range):
     card = replace(CARD, value_range=value_range)
     save_model(tmp_path / "m.safetensors", build_model("resnet_tiny", 1, 2, drop_max=True), card)
-    with pytest.raises(MirstError, match="no checkpoint written by mirst"):
+    with pytest.raises(MirstError, match="not a checkpoint written by mirst"):
         load_model(tmp_path / "m.safetensors")
 
 

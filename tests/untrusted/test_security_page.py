@@ -12,7 +12,7 @@ import mirst.untrusted
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 TABLE = re.search(r"\| threat \| module.*?\n\n", PAGE, re.DOTALL)
-ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in TABLE[0].splitlines()[2:] if line]
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE[0].splitlines()[2:] if line]
 MODULES = [module.name for module in pkgutil.iter_modules(mirst.untrusted.__path__)]
 
 
