@@ -1,4 +1,4 @@
-"""What a batch of images and labels must be, wherever one enters: attacks, defenses, evaluation and training."""
+"""Checks of batches of images and labels, for attacks, defenses, evaluation and training."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -9,13 +9,13 @@ from torch import Tensor
 from mirst.errors import MirstError
 
 Loader = Iterable[Any]
-"""Gives batches that `unpacked` takes, such as a `DataLoader` or a list of `(x, y)`."""
+"""Yields batches that `unpacked` accepts, such as a `DataLoader` or a list of `(x, y)`."""
 IMAGE_KEYS = ("image", "images", "img", "pixel_values")
 LABEL_KEYS = ("label", "labels")
 ROUNDING = 1e-5
-"""Pixels this far outside [0, 1] are clipped, or one rounding step of their own type where that is larger."""
+"""Pixels outside [0, 1] by at most this, or by one rounding step of their type, are clipped."""
 OVERSHOOT = 0.2
-"""Resampling leaves [0, 1] by no more than this."""
+"""Resampling exceeds [0, 1] by at most this."""
 CHANNELS = (1, 3, 4)
 GIVE_BATCHES = "give a DataLoader, or a list of batches such as [(x, y)]"
 IGNORED = -100
@@ -26,7 +26,7 @@ def checked_batches(data: Loader, name: str = "batch") -> Iterator[tuple[Tensor,
     """The batches of a loader, each unpacked and checked.
 
     Raises:
-        MirstError: a batch that `unpacked` or `checked_batch` refuses; the sentence begins with `name` and the
+        MirstError: a batch that `unpacked` or `checked_batch` rejects; the message starts with `name` and the
             number of the batch, from 1.
     """
     if not (hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
@@ -40,18 +40,18 @@ def checked_batches(data: Loader, name: str = "batch") -> Iterator[tuple[Tensor,
 
 
 def unpacked(batch: object) -> tuple[Tensor, Tensor]:
-    """Images and labels of one batch as loaders give it.
+    """Images and labels of one batch of a loader.
 
     Args:
         batch: a tuple or list `(x, y, ...)`, of which everything after the second element is ignored; or a
-            mapping with the images under one of `IMAGE_KEYS` and the labels under one of `LABEL_KEYS`, as the
-            loaders of MONAI and Hugging Face give it.
+            mapping with the images under one of `IMAGE_KEYS` and the labels under one of `LABEL_KEYS`, as in
+            loaders of MONAI and Hugging Face.
 
     Returns:
-        Images and labels as they are, subclasses such as MONAI's `MetaTensor` as plain tensors.
+        Unchanged images and labels; subclasses such as MONAI's `MetaTensor` become plain tensors.
 
     Raises:
-        MirstError: a batch of another kind; images or labels that are no tensors.
+        MirstError: a batch of another kind; images or labels that are not tensors.
 
     >>> x, y = unpacked({"image": torch.zeros(2, 1, 8, 8), "label": torch.tensor([0, 1]), "path": ["a", "b"]})
     >>> x.shape, y
@@ -67,7 +67,7 @@ def unpacked(batch: object) -> tuple[Tensor, Tensor]:
 
 
 def checked_batch(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Images and labels that can be attacked and trained on.
+    """Images and labels, checked for training and attacks.
 
     Args:
         x: `(N, C, H, W)`, N >= 1, floating point, in [0, 1]. Values outside by at most 1e-5, or by one rounding
@@ -78,7 +78,7 @@ def checked_batch(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         `x` in float32 or float64, detached; `y` in int64. Subclasses of `Tensor` become plain tensors.
 
     Raises:
-        MirstError: images or labels of another kind; the sentence says what was found and how to convert it.
+        MirstError: images or labels of another kind; the message says how to convert it.
     """
     x = _checked_images(_tensor(x, "images"))
     return x, _checked_labels(_tensor(y, "labels"), len(x))
@@ -104,7 +104,7 @@ def _entry(batch: Mapping[Any, Any], known: tuple[str, ...]) -> object:
     if len(found) == 1:
         return batch[found[0]]
     if found:
-        raise MirstError(f"the batch has the keys {' and '.join(found)}, which mean the same; keep one of them")
+        raise MirstError(f"the batch has the keys {' and '.join(found)}, which are synonyms; keep one of them")
     keys = f"the keys {', '.join(map(str, batch))}" if batch else "no keys"
     raise MirstError(f"the batch has {keys}; it needs one of {', '.join(known)}")
 
@@ -112,7 +112,7 @@ def _entry(batch: Mapping[Any, Any], known: tuple[str, ...]) -> object:
 def _tensor(value: object, what: str) -> Tensor:
     if isinstance(value, Tensor):
         if value.layout is not torch.strided or value.is_quantized or value.is_meta:
-            raise MirstError(f"{what} must be an ordinary tensor, but are sparse, nested, quantised or without values")
+            raise MirstError(f"{what} must be an ordinary tensor, but are sparse, nested, quantised or meta tensors")
         return (value.clone() if value.is_inference() else value).as_subclass(Tensor)
     package = type(value).__module__.partition(".")[0]
     if package == "numpy":
@@ -131,7 +131,7 @@ def _checked_images(x: Tensor) -> Tensor:
     if x.ndim != 4:
         raise MirstError(f"images must be floating point (N, C, H, W), but have shape {tuple(x.shape)}; {_axes(x)}")
     if not len(x):
-        raise MirstError(f"the batch has no images, shape {tuple(x.shape)}; leave empty batches out")
+        raise MirstError(f"the batch has no images, shape {tuple(x.shape)}; remove empty batches")
     if not x.numel():
         raise MirstError(f"images must be (N, C, H, W) with pixels, but have shape {tuple(x.shape)}")
     if x.shape[3] in CHANNELS and min(x.shape[1:3]) > max(CHANNELS):
@@ -152,8 +152,8 @@ def _checked_images(x: Tensor) -> Tensor:
     if not x.isfinite().all():
         bad = int((~x.isfinite()).flatten(1).any(1).sum())
         raise MirstError(
-            f"images must lie in [0, 1], but {bad} of {len(x)} hold NaN or infinity; look for a division by 0 "
-            "in their preparation"
+            f"images must lie in [0, 1], but {bad} of {len(x)} hold NaN or infinity; check their "
+            "preparation for a division by 0"
         )
     raise MirstError(f"images must lie in [0, 1], but run from {low:.7g} to {high:.7g}; {_into_range(low, high)}")
 
@@ -191,9 +191,7 @@ def _into_range(low: float, high: float) -> str:
         return "map a fixed window of gray levels to [0, 1]"
     if low >= -1 and high <= 1:
         return "if they are normalised to [-1, 1], use (x + 1) / 2"
-    return (
-        "leave their normalisation out and put it into the model's first layer, mirst.nn.Normalized(model, mean, std)"
-    )
+    return "remove their normalisation and put it into the model's first layer, mirst.nn.Normalized(model, mean, std)"
 
 
 def _checked_labels(y: Tensor, count: int) -> Tensor:
@@ -240,10 +238,10 @@ def _from_rows(rows: Tensor) -> str:
 def _refuse_negative(y: Tensor, low: int, high: int) -> None:
     if bool((y == IGNORED).any()):
         raise MirstError(
-            f"{int((y == IGNORED).sum())} of {len(y)} labels are {IGNORED}, PyTorch's ignore index; leave images "
-            "without a class out"
+            f"{int((y == IGNORED).sum())} of {len(y)} labels are {IGNORED}, PyTorch's ignore index; remove "
+            "images without a class"
         )
-    raise MirstError(f"the labels run from {low} to {high}; they must be class indices from 0 on")
+    raise MirstError(f"the labels run from {low} to {high}; they must be class indices, starting at 0")
 
 
 def _named(tensor: Tensor) -> str:

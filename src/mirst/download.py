@@ -1,4 +1,4 @@
-"""Files from public homes: checked, resumable, one sentence for whatever goes wrong."""
+"""Downloads with checksums that resume after an interruption."""
 
 import shutil
 from collections.abc import Callable
@@ -8,21 +8,21 @@ from typing import Any
 from mirst.errors import MirstError
 
 CHUNK = 2**14
-"""Bytes a read; at most as many are lost when a connection is cut."""
+"""Bytes per read, and at most lost by an interruption."""
 TIMEOUT = 30.0
 
 OnBytes = Callable[[int, int | None], None]
-"""Told the bytes that are there and the bytes in all, where the server says."""
+"""Called with the bytes received and the total, which is `None` if the server does not state it."""
 
 
 def download(url: str, path: Path, checksum: str | None = None, on_bytes: OnBytes = lambda _there, _all: None) -> Path:
-    """The file at `url`, kept at `path`; a download that was cut off goes on where it stopped.
+    """Download `url` to `path`. An interrupted download continues where it stopped.
 
     Args:
-        checksum: `algorithm:hex`; the beginning of the hex suffices, as published file names give it.
+        checksum: `algorithm:hex`; the first digits are enough, as in published file names.
 
     Raises:
-        MirstError: no network, no such file there, or another checksum.
+        MirstError: no network, no such file on the server, or another checksum.
     """
     import pooch
     import requests
@@ -32,7 +32,7 @@ def download(url: str, path: Path, checksum: str | None = None, on_bytes: OnByte
     try:
         pooch.retrieve(url, None, path.name, path.parent, downloader=_Resuming(unfinished, on_bytes))
     except requests.HTTPError as error:
-        raise MirstError(f"{url} does not give the file ({error}); it may have moved") from error
+        raise MirstError(f"{url} does not deliver the file ({error}); it may have moved") from error
     except requests.RequestException as error:
         raise MirstError(f"cannot reach {url}; check the network and run the command again") from error
     except OSError as error:
@@ -46,7 +46,7 @@ def download(url: str, path: Path, checksum: str | None = None, on_bytes: OnByte
 
 
 class _Resuming:
-    """A pooch downloader that keeps what it has and asks for the rest."""
+    """A pooch downloader that keeps received bytes and requests the rest."""
 
     def __init__(self, unfinished: Path, on_bytes: OnBytes) -> None:
         self.unfinished = unfinished

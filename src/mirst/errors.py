@@ -1,4 +1,4 @@
-"""The errors that a user can cause and mend."""
+"""Errors that a user can cause and fix."""
 
 import difflib
 import re
@@ -10,19 +10,19 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udff
 
 
 class MirstError(ValueError):
-    """Bad input, said in one sentence that names the file or key and the mend.
+    """Bad input. The message is one sentence: what is wrong, with the file or key, and how to fix it.
 
-    The command line prints the sentence and exits with code 2.
+    The command line prints it and exits with code 2.
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(plain(" ".join(sentence.split())))  # quoted material may hold line breaks and worse
+        super().__init__(plain(" ".join(sentence.split())))  # quoted text may contain line breaks
 
 
 class Diverged(MirstError):
-    """Training met a loss or weights beyond all bounds; the sentence names the epoch.
+    """The loss or weights of a training became infinite or NaN; the message names the epoch.
 
-    `history` holds the epochs before it.
+    `history` has the epochs before it.
     """
 
     def __init__(self, sentence: str, history: Sequence[Any] = ()) -> None:
@@ -31,11 +31,11 @@ class Diverged(MirstError):
 
 
 def plain(text: str) -> str:
-    """`text` with what steers a terminal, or cannot be written as UTF-8, as backslash escapes."""
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """`text` with control characters, and characters that UTF-8 cannot encode, as backslash escapes."""
+    return _UNSEEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def suggestion(key: str, known: Sequence[str]) -> str:
-    """The end of a sentence about an unknown key: the known one that it resembles, else all of them."""
+    """The end of a message about an unknown key: the most similar known key, else all known keys."""
     close = difflib.get_close_matches(key, known, 1)
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

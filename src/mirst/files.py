@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files and folders that are written completely or not at all, and spreadsheet-safe CSV files."""
 
 import os
 import re
@@ -14,15 +14,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FORMULA = re.compile(r"(?<![^;\t\r\n])(?=[=+\-@＝＋－＠])|^(?=[\t\r])")
-"""Where a spreadsheet begins to compute: at a cell's beginning, which in some countries is after a semicolon."""
+"""The start of a formula: the start of a cell, which in some countries is after a semicolon."""
 _DISARMED = re.compile(r"(?<![^;\t\r\n])'(?=[=+\-@＝＋－＠])|^'(?=[\t\r])")
-
-_LFS = b"version https://git-lfs.github.com/spec/"
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to; it becomes `path` when the block ends well.
+    """Give a temporary name beside `path` to write to; it becomes `path` when the block ends without an error.
 
     Raises:
         MirstError: the folder or file cannot be written.
@@ -30,7 +28,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     if not target.name:
         raise MirstError(f"cannot write {target}; name a file")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = _partial(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -38,15 +36,15 @@ def atomic(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise MirstError(f"cannot write {target} ({error.strerror or error})") from error
     finally:
-        with suppress(OSError):  # where nothing could be written there is nothing to remove
+        with suppress(OSError):  # nothing was written
             partial.unlink(missing_ok=True)
 
 
 def require_target(path: str | Path) -> None:
-    """Whether a file can be written to `path`, looked at before the work that it is to hold.
+    """Check that a file can be written to `path`, before its content is computed.
 
     Raises:
-        MirstError: it is a folder, or its folder cannot be made or written.
+        MirstError: it is a folder, or its folder cannot be created or written.
     """
     target = Path(path)
     if target.is_dir():
@@ -60,27 +58,49 @@ def require_target(path: str | Path) -> None:
 
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path` to fill; it becomes `path` when the block ends well.
+    """Give a temporary folder beside `path` to fill; it becomes `path` when the block ends without an error.
 
     Raises:
-        MirstError: `path` is there already or cannot be written.
+        MirstError: `path` exists already or cannot be written.
     """
     target = Path(path)
-    if target.exists():
-        raise MirstError(f"{target} exists; name a new folder with --out or remove it")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    require_new(target)
+    try:
+        with atomic_folder(target) as partial:
+            yield partial
+    except OSError as error:
+        raise MirstError(f"cannot write {target} ({error.strerror or error})") from error
+
+
+def require_new(path: Path) -> None:
+    """Raise `MirstError` if there is a file or folder at `path`."""
+    if path.exists():
+        raise MirstError(f"{path} exists; name a new folder with --out or remove it")
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target` to fill; it becomes `target` when the block ends without an error.
+
+    Raises:
+        OSError: it cannot be written, or `target` is there already and not empty.
+    """
+    partial = _partial(target)
     try:
         partial.mkdir(parents=True)
         yield partial
         partial.rename(target)
-    except OSError as error:
-        raise MirstError(f"cannot write {target} ({error.strerror or error})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _partial(target: Path) -> Path:
+    """The temporary name beside `target`, different for each process."""
+    return target.with_name(f".{target.name}.{os.getpid()}.partial")
+
+
 def first_bytes(path: str | Path, count: int) -> bytes:
-    """At most `count` bytes from the beginning of a regular file; of anything else none.
+    """At most `count` bytes from the start of a regular file; none of any other file.
 
     Raises:
         OSError: the file cannot be read.
@@ -91,20 +111,6 @@ def first_bytes(path: str | Path, count: int) -> bytes:
         return file.read(count)
 
 
-def is_lfs_pointer(path: str | Path) -> bool:
-    """Whether Git LFS has left a pointer in the place of the file."""
-    try:
-        return first_bytes(path, len(_LFS)) == _LFS
-    except OSError:
-        return False
-
-
-def require_content(path: str | Path) -> None:
-    """Raises `MirstError` for a Git LFS pointer, and says how to get the file itself."""
-    if is_lfs_pointer(path):
-        raise MirstError(f"{path} is a Git LFS pointer, not the file; run git lfs pull to get it")
-
-
 def cache_folder() -> Path:
     """`$MIRST_CACHE`, else `mirst` in the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -112,13 +118,13 @@ def cache_folder() -> Path:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` to `path` as a whole."""
+    """Write `text` to `path`, completely or not at all."""
     with atomic(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_csv(path: str | Path, table: "pd.DataFrame") -> None:
-    """Write `table` to `path` as a whole, numbers unrounded, texts `harmless`."""
+    """Write `table` to `path`, completely or not at all, with unrounded numbers and `harmless` texts."""
     safe = harmless_table(table)
     with atomic(path) as partial:
         safe.to_csv(partial, index=False)
@@ -136,9 +142,12 @@ def harmless_table(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def harmless(cell: Any) -> Any:
-    """A text that a spreadsheet would take for a formula, an apostrophe before it; anything else as it is.
+    """A text that a spreadsheet would interpret as a formula gets an apostrophe; anything else is unchanged.
 
-    A second time it changes nothing more. Plain numbers stay as they are.
+    Numbers are unchanged. Applying it twice equals applying it once.
+
+    >>> harmless("=1+1"), harmless("-0.5"), harmless("benign")
+    ("'=1+1", '-0.5', 'benign')
     """
     if not isinstance(cell, str) or not _FORMULA.search(cell):
         return cell
@@ -150,5 +159,5 @@ def harmless(cell: Any) -> Any:
 
 
 def as_named(cell: str) -> str:
-    """The text that `harmless` changed."""
+    """The original of a text that `harmless` has changed."""
     return _DISARMED.sub("", cell)

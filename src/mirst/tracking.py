@@ -1,4 +1,4 @@
-"""The numbers of a running study, sent to other programs too."""
+"""Progress of a running study in other programs, such as TensorBoard."""
 
 import json
 import math
@@ -17,11 +17,11 @@ from mirst.study.layout import StudyFolder
 from mirst.training import Epoch
 
 Scalar = tuple[str, float | None, int]
-"""Tag, value and step; `None`: nothing to show."""
+"""Tag, value and step; a value of `None` is skipped."""
 
 
 class Tracker(Protocol):
-    """Made with the results folder of a study, told the plan and every step of its run."""
+    """Created with the results folder of a study; receives the plan and every step of its run."""
 
     def plan(self, plan: Plan) -> None: ...
 
@@ -32,8 +32,8 @@ class TensorBoard:
     """An event file per trial below `tensorboard/` in the results folder.
 
     Scalars: `loss`, `term/NAME`, `validation/clean`, `validation/attacked` by epoch, and at the end
-    `test/ATTACK/METRIC`. A trial that goes on after a kill is written anew from its first epoch, and so is one that an
-    earlier run ended, so that nothing is missing and nothing is there twice.
+    `test/ATTACK/METRIC`. The file of a trial that resumes, or was finished by an earlier run, is rewritten from
+    its first epoch, so that no value is missing or duplicate.
 
     Raises:
         MirstError: tensorboard is not installed, or an event file cannot be written.
@@ -75,7 +75,7 @@ class TensorBoard:
         if place.exists():
             shutil.rmtree(place)
         place.mkdir(parents=True)
-        # a name of its own, or a TensorBoard that looks on would read on where the old file ended
+        # a new name, or an open TensorBoard would continue at the end of the old file
         path = self._files[trial] = place / f"events.out.tfevents.{time.time_ns()}.mirst"
         for epoch in epochs_so_far(self._study.trial(trial)):
             if first is None or epoch.number < first.number:
@@ -115,7 +115,7 @@ def _epoch_scalars(epoch: Epoch) -> Iterator[Scalar]:
 
 
 def _append(path: Path, scalars: Iterable[Scalar]) -> None:
-    """Write at once, in this thread, so that the caller hears what the file system says."""
+    """Write immediately, in this thread, so that the caller gets errors of the file system."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.record_writer import RecordWriter

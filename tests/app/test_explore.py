@@ -8,7 +8,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mirst.app.explore import ATTACKS, Subject, answer, open_subject, prepared, smallest_eps, view
+from mirst.app.explore import (
+    ATTACKS,
+    ExploredModel,
+    attack_image,
+    open_explored_model,
+    prediction,
+    prepared,
+    smallest_eps,
+)
 from mirst.attacks import FGSM
 from mirst.errors import MirstError
 from tests import helpers
@@ -24,7 +32,7 @@ def image():
 
 @pytest.fixture
 def subject():
-    return Subject("small", small_cnn().eval(), CARD)
+    return ExploredModel("small", small_cnn().eval(), CARD)
 
 
 class Bright(nn.Module):
@@ -41,18 +49,18 @@ class Bright(nn.Module):
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_every_attack_stays_within_its_eps_and_is_seen(subject, image, attack):
-    seen = view(subject, image, attack, 8 / 255, 5)
+    seen = attack_image(subject, image, attack, 8 / 255, 5)
     assert seen.clean.shape == seen.attacked.shape == (256, 256)
     assert seen.perturbation.shape == (256, 256, 3)
     change = np.abs(seen.attacked.astype(int) - seen.clean.astype(int))
     assert 0 < change.max() <= 9  # 8 and the rounding to gray levels
     assert all(sum(shares.values()) == pytest.approx(1) for shares in seen.probabilities)
-    again = view(subject, image, attack, 8 / 255, 5)
+    again = attack_image(subject, image, attack, 8 / 255, 5)
     assert np.array_equal(again.attacked, seen.attacked)
 
 
-def test_what_is_shown_is_the_attack_on_the_models_own_answer(subject, image):
-    seen = view(subject, image, "FGSM (one step)", 8 / 255, 1)
+def test_what_is_shown_is_the_attack_on_the_models_own_prediction(subject, image):
+    seen = attack_image(subject, image, "FGSM (one step)", 8 / 255, 1)
     x = prepared(image, CARD)
     with torch.no_grad():
         own = subject.model(x).argmax(1)
@@ -68,55 +76,55 @@ def test_what_is_shown_is_the_attack_on_the_models_own_answer(subject, image):
 
 def test_eps_0_changes_nothing(subject, image):
     for attack in ("PGD", "CW (PGD on the margin)", "FGSM (one step)"):
-        seen = view(subject, image, attack, 0.0, 5)
+        seen = attack_image(subject, image, attack, 0.0, 5)
         assert np.array_equal(seen.clean, seen.attacked)
-        assert not seen.turned
+        assert not seen.flipped
 
 
 @pytest.mark.parametrize("distance", [0.7, 3.3, 11.4])
 def test_the_smallest_eps_of_a_linear_model(image, distance):
     """Known in closed form: the mean brightness must move by `distance`; found to a sixteenth of a gray level."""
     x = prepared(image, CARD)
-    subject = Subject("bright", Bright(x.mean().item() + distance / 255), CARD)
+    subject = ExploredModel("bright", Bright(x.mean().item() + distance / 255), CARD)
     found = smallest_eps(subject, image) * 255
     assert distance <= found + 1e-3
     assert found <= distance + 1 / 16 + 0.05
 
 
-def test_an_answer_out_of_reach_has_no_smallest_eps(image):
+def test_a_prediction_out_of_reach_has_no_smallest_eps(image):
     x = prepared(image, CARD)
-    assert smallest_eps(Subject("far", Bright(x.mean().item() + 20 / 255), CARD), image) is None
+    assert smallest_eps(ExploredModel("far", Bright(x.mean().item() + 20 / 255), CARD), image) is None
 
 
 def test_residual_maps_of_both_pools_or_none(image, finished):
-    trained = open_subject(finished / "trials" / "mirst+dm-fold0-seed0" / "model.safetensors")
+    trained = open_explored_model(finished / "trials" / "mirst+dm-fold0-seed0" / "model.safetensors")
     assert trained.title == "mirst+dm-fold0-seed0"
-    seen = view(trained, image, "PGD", 5 / 255, 3)
+    seen = attack_image(trained, image, "PGD", 5 / 255, 3)
     assert list(seen.residuals) == ["max-pool", "drop-max"]
-    assert view(Subject("bright", Bright(0.5), CARD), image, "PGD", 5 / 255, 3).residuals == {}
+    assert attack_image(ExploredModel("bright", Bright(0.5), CARD), image, "PGD", 5 / 255, 3).residuals == {}
 
 
 def test_the_operating_threshold_decides_and_is_what_attacks_make_for(image):
     """Square stops at the first success: without the threshold it would see one before it begins."""
     x = prepared(image, CARD)
     card = replace(CARD, threshold=2.0)
-    far = Subject("bright", Bright(x.mean().item() - 5 / 255), card)  # log-odds 3.9 at first
+    far = ExploredModel("bright", Bright(x.mean().item() - 5 / 255), card)  # log-odds 3.9 at first
     assert far.cut == pytest.approx(0.881, abs=1e-3)
-    near = Subject("bright", Bright(x.mean().item() - 1 / 255), card)  # log-odds 0.8: benign at this threshold
-    assert answer(far, image) == "malignant"
-    assert answer(near, image) == "benign"
+    near = ExploredModel("bright", Bright(x.mean().item() - 1 / 255), card)  # log-odds 0.8: benign at this threshold
+    assert prediction(far, image) == "malignant"
+    assert prediction(near, image) == "benign"
     for attack in ATTACKS:
-        seen = view(near, image, attack, 16 / 255, 20)
-        assert seen.answers == ("benign", "malignant")
+        seen = attack_image(near, image, attack, 16 / 255, 20)
+        assert seen.predictions == ("benign", "malignant")
         assert seen.distance <= 16 / 255 + 1e-6
 
 
 def test_more_than_is_offered_is_refused(subject, image):
     for eps, steps in ((17 / 255, 5), (-0.1, 5), (float("nan"), 5), (5 / 255, 0), (5 / 255, 101)):
-        with pytest.raises(MirstError, match="are offered"):
-            view(subject, image, "PGD", eps, steps)
+        with pytest.raises(MirstError, match="choose at most"):
+            attack_image(subject, image, "PGD", eps, steps)
 
 
 def test_an_unknown_attack_gets_a_sentence(subject, image):
-    with pytest.raises(MirstError, match="bfg is no attack; choose PGD, "):
-        view(subject, image, "bfg", 5 / 255, 3)
+    with pytest.raises(MirstError, match="unknown attack bfg; choose PGD, "):
+        attack_image(subject, image, "bfg", 5 / 255, 3)

@@ -11,8 +11,8 @@ import pytest
 
 gradio = pytest.importorskip("gradio", reason="mirst[app] is not installed")
 
-from mirst.app.explore import open_subject  # noqa: E402
-from mirst.app.page import Explorer, _said, render  # noqa: E402
+from mirst.app.explore import open_explored_model  # noqa: E402
+from mirst.app.page import Explorer, render, with_message  # noqa: E402
 from mirst.data import read_dataset  # noqa: E402
 from mirst.errors import MirstError  # noqa: E402
 
@@ -20,7 +20,7 @@ from mirst.errors import MirstError  # noqa: E402
 @pytest.fixture(scope="module")
 def explorer(finished, phantoms):
     names = ("ce-fold0-seed0", "mirst+dm-fold0-seed0")
-    subjects = [open_subject(finished / "trials" / name / "model.safetensors") for name in names]
+    subjects = [open_explored_model(finished / "trials" / name / "model.safetensors") for name in names]
     return Explorer(subjects, read_dataset(phantoms))
 
 
@@ -29,7 +29,7 @@ def test_many_visitors_at_once_each_see_their_own_picture(explorer):
 
     def visit(number):
         chosen = explorer.pick(number)
-        return chosen.name, chosen.smallest, explorer.show(chosen, "PGD", 5, 5)
+        return chosen.name, chosen.smallest, explorer.attack(chosen, "PGD", 5, 5)
 
     numbers = [0, 13, 5, 20] * 3
     alone = {number: visit(number) for number in set(numbers)}
@@ -41,10 +41,10 @@ def test_many_visitors_at_once_each_see_their_own_picture(explorer):
                 assert one.probabilities == other.probabilities
 
 
-def test_it_opens_with_an_image_that_all_models_answer_as_it_is_filed(explorer):
+def test_it_opens_with_an_image_that_all_models_predict_correctly(explorer):
     opening = explorer.opening()
-    views = explorer.show(opening, "PGD", 0, 1)
-    assert {seen.answers[0] for seen in views} == {opening.truth}
+    views = explorer.attack(opening, "PGD", 0, 1)
+    assert {seen.predictions[0] for seen in views} == {opening.truth}
 
 
 @pytest.mark.parametrize("error", [MirstError("<b>no</b> picture"), RuntimeError("secret /etc/path")])
@@ -55,19 +55,19 @@ def test_failures_become_a_sentence_and_leave_the_page(error, monkeypatch):
     def fail():
         raise error
 
-    assert _said(fail) == gradio.skip()
+    assert with_message(fail) == gradio.skip()
     assert told[0] in ("&lt;b&gt;no&lt;/b&gt; picture", "That did not work; try another picture or another attack.")
 
 
 def test_the_page_says_what_is_wrong_and_the_smallest_eps_that_was_seen(explorer):
     chosen = explorer.pick(0)._replace(name="<b>a</b>", truth="malignant", smallest=[None, 0.001 / 255])
-    views = explorer.show(chosen, "PGD", 16, 20)
-    turned = [replace(seen, answers=("benign", "malignant"), distance=7.001 / 255) for seen in views]
+    views = explorer.attack(chosen, "PGD", 16, 20)
+    turned = [replace(seen, predictions=("benign", "malignant"), distance=7.001 / 255) for seen in views]
     html = render(chosen, turned)
-    assert "&lt;b&gt;a&lt;/b&gt;, filed as malignant" in html
+    assert "&lt;b&gt;a&lt;/b&gt;, labelled malignant" in html
     assert html.count("Wrong before any attack") == 2
     assert re.findall(r"at most [\d.]+/255", html) == ["at most 7.01/255", "at most 0.01/255"]
-    stays = [replace(seen, answers=("malignant", "malignant")) for seen in views]
+    stays = [replace(seen, predictions=("malignant", "malignant")) for seen in views]
     html = render(chosen, stays)
     assert "Wrong before" not in html
     assert "none found up to 16/255" in html

@@ -115,7 +115,7 @@ def test_a_pick_is_shown_for_both_models(served):
     html = Visitor(served, "one").picks(3)
     assert html.count("<section") == 2
     assert html.count("<img") == 10
-    assert "filed as " in html
+    assert "labelled " in html
 
 
 def test_visitors_at_once_never_see_one_another(served):
@@ -150,7 +150,7 @@ def test_what_is_no_picture_gets_a_sentence_and_leaves_nothing(served):
 
 def test_files_that_were_not_uploaded_are_neither_read_nor_deleted(served):
     thumbnail = next(iter(served.files()))
-    assert Visitor(served, "thief").names(str(thumbnail)) == ["The file did not arrive; send it again."]
+    assert Visitor(served, "thief").names(str(thumbnail)) == ["The upload failed; send the file again."]
     assert thumbnail.exists()
 
 
@@ -165,7 +165,7 @@ def test_nonsense_gets_a_sentence(served):
 
 def test_a_visitor_without_a_picture_is_told(served):
     assert Visitor(served, "new").does("change", [None, *SETTINGS]) == [
-        "The picture went with the lost connection; pick it again."
+        "The picture was lost with the connection; pick it again."
     ]
 
 
@@ -181,4 +181,4 @@ def test_who_leaves_is_forgotten_and_holds_nobody_up(served):
         if isinstance(told, list):
             break
         time.sleep(0.2)
-    assert told == ["The picture went with the lost connection; pick it again."]
+    assert told == ["The picture was lost with the connection; pick it again."]

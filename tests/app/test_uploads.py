@@ -1,12 +1,15 @@
 """Every upload is read once or refused in a sentence, and is gone afterwards."""
 
+import gc
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from mirst.app import uploads
 from mirst.app.uploads import take
-from mirst.data.dicom import _read_dataset, _read_frames
+from mirst.data import ImageFile, decode
+from mirst.data.dicom import forget
 from mirst.errors import MirstError
 
 
@@ -49,9 +52,21 @@ def test_a_dicom_image_is_read_and_a_volume_refused(tmp_path):
         take(dicom(tmp_path / "volume.dcm", 4))
 
 
+def datasets_in_memory():
+    pydicom = pytest.importorskip("pydicom")
+    gc.collect()
+    return sum(type(one) is pydicom.FileDataset for one in gc.get_objects())
+
+
 def test_a_dicom_file_is_forgotten(tmp_path):
-    take(dicom(tmp_path / "one.dcm", 1))
-    assert [cache.cache_info().currsize for cache in (_read_frames, _read_dataset)] == [0, 0]
+    forget()
+    before = datasets_in_memory()
+    path = dicom(tmp_path / "kept.dcm", 1)
+    decode(ImageFile(path))
+    assert datasets_in_memory() == before + 1
+    forget()
+    take(path)
+    assert datasets_in_memory() == before
 
 
 def deflated(path):
@@ -72,7 +87,7 @@ def claimed(path):
 
 def test_dicom_bombs_are_refused_by_their_headers(tmp_path):
     deflated(tmp_path / "deflated.dcm")
-    with pytest.raises(MirstError, match="it is stored deflated"):
+    with pytest.raises(MirstError, match="it is deflated"):
         take(tmp_path / "deflated.dcm")
     claimed(tmp_path / "claimed.dcm")
     with pytest.raises(MirstError, match="the file is 20000 x 20000; sides of at most 8192"):

@@ -35,7 +35,7 @@ def explorer(page, address):
 
 def pick(page, number):
     page.locator(".grid-container button").nth(number).click()
-    page.get_by_role("heading", name=f"phantom-{1 + number // 2:03d}.png, filed as").wait_for()
+    page.get_by_role("heading", name=f"phantom-{1 + number // 2:03d}.png, labelled").wait_for()
 
 
 def set_eps(page, levels):
@@ -45,13 +45,13 @@ def set_eps(page, levels):
     field.blur()
 
 
-def test_an_attack_turns_an_answer(explorer):
-    assert "no medical device" in explorer.locator("main, body").first.inner_text()
+def test_an_attack_flips_a_prediction(explorer):
+    assert "not a medical device" in explorer.locator("main, body").first.inner_text()
     pick(explorer, 1)
     set_eps(explorer, 0)
-    explorer.locator(".verdict", has_text="stays").nth(1).wait_for()
+    explorer.locator(".verdict", has_text="unchanged").nth(1).wait_for()
     set_eps(explorer, 16)
-    explorer.locator(".verdict", has_text="turned from").first.wait_for()
+    explorer.locator(".verdict", has_text="flipped from").first.wait_for()
     assert explorer.locator("figure img").count() == 10
     with explorer.expect_download() as download:
         explorer.get_by_role("link", name="Download attacked-ce-fold0-seed0 as PNG").click()
@@ -64,13 +64,13 @@ def test_the_keyboard_suffices(explorer):
     """A thumbnail, then eps by the arrow keys."""
     explorer.locator(".grid-container button").nth(1).focus()
     explorer.keyboard.press("Enter")
-    explorer.get_by_role("heading", name="phantom-001.png, filed as malignant").wait_for()
+    explorer.get_by_role("heading", name="phantom-001.png, labelled malignant").wait_for()
     set_eps(explorer, 0)
-    explorer.locator(".verdict", has_text="stays").nth(1).wait_for()
+    explorer.locator(".verdict", has_text="unchanged").nth(1).wait_for()
     explorer.get_by_role("slider", name=re.compile("eps, in gray")).focus()
     for _ in range(32):
         explorer.keyboard.press("ArrowRight")
-    explorer.locator(".verdict", has_text="turned from").first.wait_for()
+    explorer.locator(".verdict", has_text="flipped from").first.wait_for()
 
 
 def test_a_bad_upload_gets_a_sentence_and_the_next_one_works(explorer, tmp_path, phantoms):

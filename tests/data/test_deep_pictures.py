@@ -166,7 +166,7 @@ def test_planes_of_eight_bits_are_read(tmp_path, order, packed):
 def test_a_cut_tiff_is_no_sound_file(tmp_path, length):
     write_tiff(tmp_path / "whole.tif", values(0, 1, np.float16))
     (tmp_path / "x.tif").write_bytes((tmp_path / "whole.tif").read_bytes()[:length])
-    with pytest.raises(MirstError, match="no sound file of PNG"):
+    with pytest.raises(MirstError, match="not a valid file of PNG"):
         shown(tmp_path / "x.tif")
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image, ImageEnhance
 
-from mirst.data import Record, assign_groups, audit_records, make_folds, read_dataset, relabel, settle
+from mirst.data import Record, assign_groups, audit_records, make_folds, read_dataset, relabel, resolve_conflicts
 from mirst.errors import MirstError
 
 
@@ -49,8 +49,8 @@ def test_named_groups_are_kept_and_look_alikes_join_them(phantoms, doubtful):
 
 def test_conflicting_images_are_kept_or_dropped(doubtful):
     audited = audit_records(read_dataset(doubtful))
-    assert len(settle(audited)) == 28
-    assert {record.name for record in audited.records} - {r.name for r in settle(audited, "drop")} == COPIES
+    assert len(resolve_conflicts(audited)) == 28
+    assert {record.name for record in audited.records} - {r.name for r in resolve_conflicts(audited, "drop")} == COPIES
 
 
 def test_relabelled_images_conflict_no_more(doubtful):
@@ -58,7 +58,7 @@ def test_relabelled_images_conflict_no_more(doubtful):
     anew = relabel(records, {"malignant/copy.jpg": "benign", "malignant/mirrored.png": None}, ["benign", "malignant"])
     assert len(anew) == len(records) - 1
     assert {record.name: record.label for record in anew}["malignant/copy.jpg"] == "benign"
-    assert len(settle(audit_records(anew), "drop")) == 27
+    assert len(resolve_conflicts(audit_records(anew), "drop")) == 27
 
 
 def test_relabelling_what_is_not_there_is_refused(doubtful):

@@ -1,32 +1,23 @@
 """Manifest, MedMNIST, BrEaST and DICOM, and several data sets as one."""
 
-import csv
 import io
 import zipfile
 
 import numpy as np
 import openpyxl
-import pydicom
 import pytest
 from PIL import Image
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
+from pydicom.dataset import Dataset
 
 from mirst.data import ImageFile, decode, load_images, read_dataset, read_datasets
 from mirst.data.readers.table import read_table
 from mirst.errors import MirstError
+from tests.data.files import RAMP, write_csv, write_dicom
 
 
 def save(path, value=0, size=(12, 9), mode="L"):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, value).save(path)
-
-
-def write_csv(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
-    return path
 
 
 @pytest.fixture
@@ -56,7 +47,7 @@ def test_manifest(manifest):
     ("rows", "words"),
     [
         ([("path", "class"), ("one.png", "a")], "lacks the column label"),
-        ([("path", "label"), ("missing.png", "a")], "line 2 of .*missing.png is no file"),
+        ([("path", "label"), ("missing.png", "a")], "line 2 of .*missing.png is not a file"),
         ([("path", "label"), ("one.png", "a"), ("one.png", "b")], "line 3 of .* a second time"),
         ([("path", "label"), ("one.png", "")], "line 2 of .* has no label"),
         ([("path", "label")], "has no rows"),
@@ -196,35 +187,6 @@ def test_a_listed_image_that_is_missing_is_named(breast):
         read_dataset(breast)
 
 
-def write_dicom(path, pixels, patient="Jane^Doe^4711", photometric="MONOCHROME2", bits=8, **fields):
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UltrasoundImageStorage
-    meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    if patient:
-        dataset.PatientID = patient
-    colour = photometric == "RGB"
-    frames = pixels.ndim - (3 if colour else 2)
-    if frames:
-        dataset.NumberOfFrames = len(pixels)
-    dataset.Rows, dataset.Columns = pixels.shape[frames : frames + 2]
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = (3 if colour else 1), photometric
-    if colour:
-        dataset.PlanarConfiguration = 0
-    dataset.BitsAllocated = 8 if pixels.dtype == np.uint8 else 16
-    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, 0
-    for name, value in fields.items():
-        setattr(dataset, name, value)
-    dataset.PixelData = pixels.tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.save_as(path)
-
-
-RAMP = np.arange(96, dtype=np.uint8).reshape(8, 12) * 2
-
-
 def gray_of(path, frame=None):
     return np.asarray(decode(ImageFile(path, frame)))
 
@@ -351,7 +313,7 @@ def test_several_data_sets_become_one(breast, tmp_path):
     merged = read_datasets([first, second])
     assert len(merged) == 2 + 9
     assert {r.source for r in merged} == {"breast", "breastmnist"}
-    with pytest.raises(MirstError, match="two data sets are called breast"):
+    with pytest.raises(MirstError, match="two data sets are named breast"):
         read_datasets([first, first])
     renamed = read_dataset(
         breast, source="again", labels={"benign": "benign", "malignant": "malignant", "normal": None}
@@ -393,7 +355,7 @@ def write_xlsx(path, rows):
 def test_two_columns_of_one_name_get_a_sentence(tmp_path, write, column):
     path = tmp_path / f"list.{write.__name__.removeprefix('write_')}"
     write(path, [("path", "label", "group", f" {column} "), ("one.png", "a", "p", "b")])
-    with pytest.raises(MirstError, match=f"two columns called {column}; rename or remove one"):
+    with pytest.raises(MirstError, match=f"two columns named {column}; rename or remove one"):
         read_table(path, ("path", "label"))
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from scipy.special import expit
 
-from mirst.data import ImageFile, audit_records, decode, prepare_images, read_dataset, settle, write_prepared
+from mirst.data import ImageFile, audit_records, decode, prepare_images, read_dataset, resolve_conflicts, write_prepared
 from mirst.data.images import with_shared_range
 from mirst.data.inspection import FEW_LEVELS, few_levels
 from mirst.errors import MirstError
@@ -20,7 +20,7 @@ from mirst.nn import build_model, load_model, save_model
 from mirst.study import load_spec, train
 from mirst.study.load import parse_defense
 from mirst.study.prepared import prepare
-from tests.data.test_more_readers import write_dicom
+from tests.data.files import write_dicom
 from tests.helpers import CARD
 
 
@@ -35,7 +35,7 @@ def deep_set(phantoms, root, factor=16, keep=lambda number: False):
 
 
 def pixels_of(audited, size=32):
-    return prepare_images([record.file for record in settle(audited)], size).pixels
+    return prepare_images([record.file for record in resolve_conflicts(audited)], size).pixels
 
 
 def test_twelve_bits_in_sixteen_are_the_eight_bit_images_again(phantoms, tmp_path):
@@ -166,7 +166,7 @@ def test_a_checkpoint_keeps_the_range(tmp_path, value_range):
 def test_a_range_that_is_none_is_refused(tmp_path, value_range):
     card = replace(CARD, value_range=value_range)
     save_model(tmp_path / "m.safetensors", build_model("resnet_tiny", 1, 2, drop_max=True), card)
-    with pytest.raises(MirstError, match="no checkpoint written by mirst"):
+    with pytest.raises(MirstError, match="not a checkpoint written by mirst"):
         load_model(tmp_path / "m.safetensors")
 
 

@@ -63,7 +63,7 @@ def test_safetensors_has_the_networks_own_names(checkpoint, model, tmp_path):
 def test_bad_input_gets_a_sentence_and_leaves_nothing(checkpoint, tmp_path, monkeypatch):
     with pytest.raises(MirstError, match="--to is pickle; choose onnx, torch-export, safetensors, monai-bundle"):
         export_model(checkpoint, "pickle", tmp_path / "model.pkl")
-    with pytest.raises(MirstError, match="is no checkpoint"):
+    with pytest.raises(MirstError, match="is not a checkpoint"):
         export_model(tmp_path / "none", "safetensors", tmp_path / "model")
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(MirstError, match=r"pip install 'mirst\[onnx\]'"):

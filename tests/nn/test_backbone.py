@@ -161,7 +161,7 @@ def test_a_cut_connection_is_one_sentence_and_the_next_try_goes_on(imagenet):
 
 
 def test_names_that_stand_for_no_file_say_what_to_do(imagenet, tmp_path):
-    with pytest.raises(MirstError, match="imagenet is there for resnet50, resnet18"):
+    with pytest.raises(MirstError, match="imagenet exists for resnet50, resnet18"):
         start("package:factory")
     with pytest.raises(MirstError, match=r"put a converted state dict at .*simclr-imagenet\.safetensors"):
         load_backbone(build_model("resnet_tiny", 1, 2), "simclr-imagenet")

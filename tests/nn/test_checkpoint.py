@@ -33,7 +33,7 @@ def test_foreign_and_broken_files_get_a_sentence(tmp_path):
     save_file({"a": torch.zeros(2)}, foreign)
     broken.write_bytes(b"\x00" * 50)
     for path in (foreign, broken, tmp_path / "missing.safetensors"):
-        with pytest.raises(MirstError, match="no checkpoint written by mirst"):
+        with pytest.raises(MirstError, match="not a checkpoint written by mirst"):
             load_model(path)
 
 
@@ -90,7 +90,7 @@ def test_a_card_that_is_no_object_gets_a_sentence(tmp_path):
         save_file(
             {"a": torch.zeros(2)}, tmp_path / "m.safetensors", {"mirst": text.encode("utf-8", "replace").decode()}
         )
-        with pytest.raises(MirstError, match="no checkpoint written by mirst"):
+        with pytest.raises(MirstError, match="not a checkpoint written by mirst"):
             read_card(tmp_path / "m.safetensors")
 
 

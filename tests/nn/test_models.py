@@ -65,7 +65,7 @@ def test_a_factory_of_the_users():
         ("resnet51", 1, 2, "unknown model resnet51"),
         ("no_such_package:factory", 1, 2, "no module no_such_package"),
         (f"{__name__}:missing", 1, 2, "has no missing"),
-        (f"{__name__}:not_a_model", 1, 2, "no nn.Module"),
+        (f"{__name__}:not_a_model", 1, 2, "not an nn.Module"),
         ("resnet_tiny", 2, 2, "in_channels is 2"),
         ("resnet_tiny", 1, 1, "num_classes is 1"),
     ],

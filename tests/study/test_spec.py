@@ -105,7 +105,7 @@ def test_overrides(small_yaml):
         ("seeds=[-1]", "seeds.0: "),
         ("nonsense", "--set nonsense: write it as key=value"),
         ("defenses.0.eps=1", "set it as a whole"),
-        ("data.path=[", "no valid YAML"),
+        ("data.path=[", "not valid YAML"),
     ],
 )
 def test_bad_values_get_one_sentence_that_names_the_key(small_yaml, override, words):
@@ -193,7 +193,7 @@ def test_what_is_given_instead_of_a_study_gets_the_mend(tmp_path):
         ("small", "did you mean small.yaml"),
         ("no/where.yaml", rf"study {tmp_path / 'no/where.yaml'} does not exist; name a YAML file"),
         ("list.csv", "--data"),
-        ("a.png", "no valid YAML: .*--data"),
+        ("a.png", "not valid YAML: .*--data"),
     ):
         with pytest.raises(MirstError, match=words):
             load_spec(tmp_path / name)
@@ -204,8 +204,8 @@ def test_files_that_are_no_study_get_a_sentence(tmp_path):
         load_spec(tmp_path / "missing.yaml")
     for text, words in (
         ("- 1", "must hold keys"),
-        ("a: [", "no valid YAML"),
-        ("!!python/object:os.x {}", "no valid YAML"),
+        ("a: [", "not valid YAML"),
+        ("!!python/object:os.x {}", "not valid YAML"),
     ):
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(MirstError, match=words):

@@ -65,8 +65,8 @@ def packed_zeros(megabytes):
 
 HEADER = chunk(b"IHDR", struct.pack(">IIBBBBB", 10**5, 10**5, 8, 0, 0, 0, 0))
 BOMBS = {
-    "tags of a TIFF": (tags(1000, 500_000, *TIFF_TAGS), "no sound file of|far more than the file holds"),
-    "tags of a JPEG": (segmented(ORIENTED), "far more than the file holds"),
+    "tags of a TIFF": (tags(1000, 500_000, *TIFF_TAGS), "not a valid file of|far larger than the file"),
+    "tags of a JPEG": (segmented(ORIENTED), "far larger than the file"),
     "packed text": (png(chunk(b"zTXt", b"a\0\0" + packed_zeros(16))), "Decompressed data too large"),
     "many texts": (png(*[chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 10**6))] * 100), "Too much memory"),
     "a colour profile": (png(chunk(b"iCCP", b"a\0\0" + packed_zeros(16))), "Decompressed data too large"),
@@ -74,8 +74,8 @@ BOMBS = {
     "sides of a GIF": (saved("gif")[:6] + b"\xff" * 4 + saved("gif")[10:], "exceeds limit"),
     "a jump of a BMP": (bmp(80_000_000, 1, b"\0\2\0\xff" * 3), "80000000 x 1; sides of at most 16384"),
     "pixels that are not there": (b"P6\n9000 9000\n255\n\0", "truncated"),
-    "another format": (saved("ico"), "no sound file of"),
-    "a document": (saved("pdf"), "no sound file of"),
+    "another format": (saved("ico"), "not a valid file of"),
+    "a document": (saved("pdf"), "not a valid file of"),
 }
 
 
@@ -116,7 +116,7 @@ def test_no_other_program_is_started(tmp_path, monkeypatch):
     (tmp_path / "x.png").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
     )
-    with pytest.raises(MirstError, match="no sound file of PNG, JPEG"):
+    with pytest.raises(MirstError, match="not a valid file of PNG, JPEG"):
         decode(ImageFile(tmp_path / "x.png"))
     assert not (tmp_path / "ran").exists()
 
@@ -137,7 +137,7 @@ def test_what_is_no_file_does_not_hang(tmp_path):
     (tmp_path / "zero.png").symlink_to("/dev/zero")
     (tmp_path / "loop.png").symlink_to("loop.png")
     for name in ("fifo.png", "fifo", "dir.png", "zero.png", "loop.png", "missing.png"):
-        with pytest.raises(MirstError, match=f"{name} is no file"):
+        with pytest.raises(MirstError, match=f"{name} is not a file"):
             decode(ImageFile(tmp_path / name))
 
 

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from mirst.errors import MirstError
 from mirst.study import load_spec, parse_defense, read_results, study_status
-from mirst.untrusted.yaml_files import MAX_BYTES, SAID, parse_yaml, read_yaml
+from mirst.untrusted.yaml_files import MAX_BYTES, MAX_QUOTED, parse_yaml, read_yaml
 
 LEVELS = list(zip("abcdefgh", "bcdefghi", strict=True))
 LAUGHS = "a: &a [x, x]\n" + "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in LEVELS)
 MERGES = "a: &a {x: 1}\n" + "".join(f"{new}: &{new} {{<<: [{', '.join([f'*{old}'] * 9)}]}}\n" for old, new in LEVELS)
 
 BAD = {
-    "an alias bomb": (LAUGHS, "more than 20000 values, aliases written out"),
-    "an alias bomb of merges": (MERGES, "more than 20000 values, aliases written out"),
-    "a list in itself": ("a: &a [*a]", "stands inside of what it refers to"),
-    "a mapping in itself": ("&a {b: {c: *a}}", "stands inside of what it refers to"),
+    "an alias bomb": (LAUGHS, "more than 20000 values, with aliases expanded"),
+    "an alias bomb of merges": (MERGES, "more than 20000 values, with aliases expanded"),
+    "a list in itself": ("a: &a [*a]", "is inside the value that it refers to"),
+    "a mapping in itself": ("&a {b: {c: *a}}", "is inside the value that it refers to"),
     "deep lists": ("[" * 10_000, "more than 30 deep"),
     "deep mappings": ("{a: " * 10_000, "more than 30 deep"),
     "deep blocks": ("- " * 10_000, "more than 30 deep"),
@@ -32,7 +32,7 @@ BAD = {
     "a number of many digits": ("a: " + "9" * 9_000, "a value in it cannot be read"),
     "a fraction beyond all bounds": ("a: " + "1:" * 4_000 + "1.5", "a value in it cannot be read"),
     "a day that is none": ("a: 2001-99-99", "a value in it cannot be read"),
-    "a key twice": ("training: {epochs: 3, lr: 1, epochs: 4}", "it says epochs twice"),
+    "a key twice": ("training: {epochs: 3, lr: 1, epochs: 4}", "it has the key epochs twice"),
     "an object": ("!!python/object/apply:os.system [ls]", "could not determine a constructor"),
     "a long tag": ("!" * 20_000, "could not determine a constructor"),
     "a list as key": ("? [a]\n: 1", "unhashable key"),
@@ -47,10 +47,10 @@ def test_each_gets_one_short_sentence(tmp_path, text, words):
     started = time.process_time()
     with pytest.raises(MirstError, match=words) as caught:
         load_spec(tmp_path / "study.yaml")
-    assert str(caught.value).startswith(f"{tmp_path / 'study.yaml'} is no valid YAML: ")
+    assert str(caught.value).startswith(f"{tmp_path / 'study.yaml'} is not valid YAML: ")
     with pytest.raises(MirstError) as again:
         parse_yaml(text)
-    assert len(str(again.value)) < 3 * SAID
+    assert len(str(again.value)) < 3 * MAX_QUOTED
     assert time.process_time() - started < 30, "hangs"
 
 
@@ -60,7 +60,7 @@ def test_aliases_that_a_person_writes_are_read(tmp_path):
     assert read["b"] == {"name": "mirst", "steps": 4, "eps": "8/255"}
     assert read["c"] == [read["a"], read["a"]]
     (tmp_path / "bytes.yaml").write_bytes(b"a: \xff")
-    with pytest.raises(MirstError, match="no valid YAML"):
+    with pytest.raises(MirstError, match="not valid YAML"):
         read_yaml(tmp_path / "bytes.yaml")
 
 
@@ -69,7 +69,7 @@ def test_a_results_folder_that_was_tampered_with_gets_a_sentence(finished, tmp_p
     for name, content, words in (
         ("run.json", "[" * 100_000, r"run\.json is damaged"),
         ("run.json", "{}", r"run\.json is damaged \('data'\)"),
-        ("study.yaml", LAUGHS, r"study\.yaml is no valid YAML"),
+        ("study.yaml", LAUGHS, r"study\.yaml is not valid YAML"),
         ("study.yaml", "training: {epochs: -1}", r"study\.yaml: training: "),
     ):
         (study / name).write_text(content)

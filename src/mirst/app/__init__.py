@@ -1,4 +1,4 @@
-"""The explorer: an image, an attack, and what becomes of a model's answer. Needs the extra `mirst[app]`."""
+"""The explorer: attack an image on a web page and compare predictions. Needs the extra `mirst[app]`."""
 
 import os
 import signal
@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mirst.app.demo_models import demo_pair
-from mirst.app.explore import open_subject
+from mirst.app.explore import open_explored_model
 from mirst.data import Record, read_dataset
 from mirst.errors import MirstError
 
 GALLERY = 24
-"""Images shown to pick from, of every class alike."""
+"""Images in the gallery, equally many of each class if possible."""
 SESSIONS = 100
-"""Visitors whose pictures are kept in memory; the one who has been idle longest is forgotten first."""
+"""Visitors whose pictures are kept in memory. The session that has been idle longest is dropped first."""
 STYLE = Path(__file__).with_name("templates") / "explorer.css"
 
 __all__ = ["launch"]
@@ -33,11 +33,11 @@ def launch(
     """Serve the explorer until it is interrupted.
 
     Args:
-        checkpoints: one or two of ours; none stands for the demo pair and its phantoms.
-        data: images to pick from.
+        checkpoints: one or two checkpoints; none for the demo pair and its phantoms.
+        data: images for the gallery.
         trusted: as for `mirst.nn.load_model`.
         port: the first free one from 7860 by default.
-        tell: gets what happens, and the address.
+        tell: gets messages, the address among them.
 
     Raises:
         MirstError: Gradio is not installed, a checkpoint or the data cannot be read, or the port is taken.
@@ -51,13 +51,13 @@ def launch(
         raise MirstError("the explorer needs Gradio; pip install 'mirst[app]'") from error
     if not checkpoints:
         checkpoints, data = demo_pair(tell)
-    subjects = [open_subject(path, trusted) for path in checkpoints]
-    explorer = Explorer(subjects, _to_pick(data, subjects[0].card.classes))
+    models = [open_explored_model(path, trusted) for path in checkpoints]
+    explorer = Explorer(models, _gallery_records(data, models[0].card.classes))
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     theme.set(body_text_color_subdued="*neutral_600")  # the default is too pale to read
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with tempfile.TemporaryDirectory(prefix="mirst-app-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # for thumbnails and uploads: this user's alone, and gone in the end
+        os.environ["GRADIO_TEMP_DIR"] = folder  # for thumbnails and uploads: private, deleted at the end
         page = build(explorer)
         try:
             _, address, _ = page.launch(
@@ -82,11 +82,12 @@ def launch(
             page.close(verbose=False)
 
 
-def _to_pick(data: Path | None, classes: Sequence[str]) -> list[Record]:
+def _gallery_records(data: Path | None, classes: Sequence[str]) -> list[Record]:
     """Images of every class in turn."""
     if data is None:
         return []
     records = read_dataset(data, classes)
-    of_class = [[one for one in records if one.label == label] for label in sorted({one.label for one in records})]
+    labels = sorted({record.label for record in records})
+    of_class = [[record for record in records if record.label == label] for label in labels]
     turns = [group[turn] for turn in range(max(map(len, of_class))) for group in of_class if turn < len(group)]
     return turns[:GALLERY]

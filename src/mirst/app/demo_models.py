@@ -1,4 +1,4 @@
-"""Two small models and some phantoms, for an explorer without any data."""
+"""Two small models and some phantoms, for the explorer without data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,17 +8,17 @@ from mirst.files import cache_folder
 from mirst.study import demo_spec, parse_defense, train
 
 PAIR = {"ce": False, "mirst": True}
-"""Plain training, and MIRST with drop-max."""
+"""Standard training, and MIRST with drop-max."""
 SHOWN = 8
 
 
 def demo_pair(tell: Callable[[str], object]) -> tuple[list[Path], Path]:
     """Checkpoints of the pair, and a class folder of phantoms that they were not trained on.
 
-    Trained on the first call, within a minute on two cores; afterwards they come from the user's cache folder.
+    The first call trains them, within a minute on two cores. Later calls use the cache folder.
 
     Args:
-        tell: gets a sentence before each training.
+        tell: gets a message before each training.
     """
     folder = cache_folder() / "demo-pair"
     spec = demo_spec(folder)

@@ -1,4 +1,4 @@
-"""What an attack does to one image and one model: all that the page shows, without the page."""
+"""The computations behind the page: an attack on one image and one model."""
 
 import math
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Picture = NDArray[np.uint8]
 """`(H, W)` or `(H, W, 3)`, 0 to 255."""
 
 SHOWN = 256
-"""Pictures are enlarged to at least so many pixels a side, pixel by pixel."""
+"""Pictures are enlarged to at least this many pixels a side, without interpolation."""
 LARGEST, LEVELS, STEPS, MOST_STEPS = 16 / 255, 16, 20, 100
 
 ATTACKS: dict[str, Callable[[float, int], Attack]] = {
@@ -39,12 +39,12 @@ ATTACKS: dict[str, Callable[[float, int], Attack]] = {
     "APGD (adapts its steps)": lambda eps, steps: APGD(eps=eps, steps=steps),
     "Square (no gradients; five queries a step)": lambda eps, steps: Square(eps=eps, queries=5 * steps),
 }
-"""By the name that visitors choose, from eps and steps."""
+"""Constructors from eps and steps, by the name on the page."""
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model to look at."""
+class ExploredModel:
+    """A model of a checkpoint, with the title that the page shows."""
 
     title: str
     model: nn.Module
@@ -56,12 +56,12 @@ class Subject:
 
     @property
     def at_threshold(self) -> nn.Module:
-        """The model with its operating point at equal logits: what attacks push over the line is what decides."""
+        """The model with its operating threshold at equal logits, so that attacks cross the threshold."""
         return at_threshold(self.model, self.positive, self.card.threshold)
 
     @property
     def cut(self) -> float | None:
-        """The probability of the positive class from which on it is the answer; `None` for more than two classes."""
+        """The probability of the positive class above which it is predicted; `None` for more than two classes."""
         return 1 / (1 + math.exp(-self.card.threshold)) if len(self.card.classes) == 2 else None
 
 
@@ -69,14 +69,14 @@ class Subject:
 class View:
     """An image before and after an attack on one model."""
 
-    subject: Subject
-    answers: tuple[str, str]
-    """Before and after."""
+    explored: ExploredModel
+    predictions: tuple[str, str]
+    """Before and after the attack."""
     probabilities: tuple[dict[str, float], dict[str, float]]
-    """By class, before and after."""
+    """By class, before and after the attack."""
     clean: Picture
     perturbation: Picture
-    """Red brighter, blue darker, full colour at eps."""
+    """Red is brighter, blue is darker; full colour is eps."""
     attacked: Picture
     residuals: dict[str, Picture]
     """By pooling; empty for a model without one."""
@@ -84,12 +84,12 @@ class View:
     """The largest change of a pixel, in units of the pixel range."""
 
     @property
-    def turned(self) -> bool:
-        return self.answers[0] != self.answers[1]
+    def flipped(self) -> bool:
+        return self.predictions[0] != self.predictions[1]
 
 
-def open_subject(path: Path, trusted: str | None = None) -> Subject:
-    """A checkpoint of ours.
+def open_explored_model(path: Path, trusted: str | None = None) -> ExploredModel:
+    """The model of a checkpoint.
 
     Args:
         trusted: as for `load_model`.
@@ -99,7 +99,7 @@ def open_subject(path: Path, trusted: str | None = None) -> Subject:
     """
     model, card = load_model(path, trusted)
     name = path.parent.name if path.stem == "model" else path.stem
-    return Subject(name, model, card)
+    return ExploredModel(name, model, card)
 
 
 def prepared(image: Image.Image, card: ModelCard) -> Tensor:
@@ -109,105 +109,105 @@ def prepared(image: Image.Image, card: ModelCard) -> Tensor:
     return torch.from_numpy(pixels.copy())[None].float() / 255
 
 
-def answer(subject: Subject, image: Image.Image) -> str | None:
-    """The class that the model gives to the image at its operating point; `None` where its logits are not finite."""
-    logits = _logits(subject, prepared(image, subject.card))
-    return subject.card.classes[int(_decided(subject, logits))] if logits.isfinite().all() else None
+def prediction(explored: ExploredModel, image: Image.Image) -> str | None:
+    """The predicted class of the image at the operating threshold; `None` if the logits are not finite."""
+    logits = _logits(explored, prepared(image, explored.card))
+    return explored.card.classes[int(_predicted(explored, logits))] if logits.isfinite().all() else None
 
 
-def view(subject: Subject, image: Image.Image, attack: str, eps: float, steps: int) -> View:
-    """Attack the model's own answer to the image.
+def attack_image(explored: ExploredModel, image: Image.Image, attack: str, eps: float, steps: int) -> View:
+    """Attack the image, with the model's own prediction as its label.
 
     Args:
         attack: a key of `ATTACKS`.
         eps: in units of the pixel range.
 
     Raises:
-        MirstError: an unknown attack, or values that it refuses.
+        MirstError: an unknown attack, or values out of range.
     """
     if attack not in ATTACKS:
-        raise MirstError(f"{attack} is no attack; choose {', '.join(ATTACKS)}")
+        raise MirstError(f"unknown attack {attack}; choose {', '.join(ATTACKS)}")
     if not (0 <= eps <= LARGEST and 1 <= steps <= MOST_STEPS):
-        raise MirstError(f"eps is {255 * eps:g}/255 and steps {steps}; up to 16/255 and {MOST_STEPS} are offered")
-    x = prepared(image, subject.card)
-    logits = _logits(subject, x)
-    own = _decided(subject, logits)
-    moved = ATTACKS[attack](eps, steps)(subject.at_threshold, x, own, generator=torch.Generator().manual_seed(0))
-    distance = checked_distance(attack, x, moved, eps)
-    after = _logits(subject, moved)
-    _, turned = judge(after, own, subject.positive, subject.card.threshold)
-    classes = subject.card.classes
+        raise MirstError(f"eps is {255 * eps:g}/255 and steps {steps}; choose at most 16/255 and {MOST_STEPS}")
+    x = prepared(image, explored.card)
+    logits = _logits(explored, x)
+    label = _predicted(explored, logits)
+    attacked = ATTACKS[attack](eps, steps)(explored.at_threshold, x, label, generator=torch.Generator().manual_seed(0))
+    distance = checked_distance(attack, x, attacked, eps)
+    after = _logits(explored, attacked)
+    _, flipped = judge(after, label, explored.positive, explored.card.threshold)
+    classes = explored.card.classes
     return View(
-        subject,
-        (classes[int(own)], classes[int(turned)]),
-        (_probabilities(subject, logits), _probabilities(subject, after)),
+        explored,
+        (classes[int(label)], classes[int(flipped)]),
+        (_probabilities(explored, logits), _probabilities(explored, after)),
         _gray(x),
-        _signed((moved - x)[0].mean(0), eps),
-        _gray(moved),
-        _residuals(subject.model, x, moved),
+        _signed((attacked - x)[0].mean(0), eps),
+        _gray(attacked),
+        _residuals(explored.model, x, attacked),
         float(distance),
     )
 
 
-def smallest_eps(subject: Subject, image: Image.Image) -> float | None:
-    """The smallest eps, up to 16/255, at which PGD on the margin turns the model's answer: an upper bound.
+def smallest_eps(explored: ExploredModel, image: Image.Image) -> float | None:
+    """The smallest eps, up to 16/255, at which PGD on the margin flips the model's prediction: an upper bound.
 
-    Sixteen radii at once, then sixteen more below the first that did: what a visitor can wait for, where
-    `mirst.evaluation.distances` searches for longer. `None` where none did.
+    It tries sixteen radii at once, then sixteen more just below the smallest that flips. This is fast enough for the
+    page; `mirst.evaluation.distances` searches longer. `None` if no radius flips the prediction.
     """
-    x = prepared(image, subject.card)
-    own = _decided(subject, _logits(subject, x))
-    found = _first_turned(subject, x, own, 0.0, LARGEST)
-    if found is None:
+    x = prepared(image, explored.card)
+    label = _predicted(explored, _logits(explored, x))
+    coarse = _first_flipping(explored, x, label, 0.0, LARGEST)
+    if coarse is None:
         return None
-    return _first_turned(subject, x, own, found - LARGEST / LEVELS, found) or found
+    return _first_flipping(explored, x, label, coarse - LARGEST / LEVELS, coarse) or coarse
 
 
-def _first_turned(subject: Subject, x: Tensor, own: Tensor, low: float, high: float) -> float | None:
-    """Of radii evenly spaced above `low` up to `high`, the smallest that suffices."""
+def _first_flipping(explored: ExploredModel, x: Tensor, label: Tensor, low: float, high: float) -> float | None:
+    """The smallest of evenly spaced radii in (low, high] that flips the prediction."""
     radii = torch.linspace(low, high, LEVELS + 1)[1:]
-    turned = _turned(subject, x, own, radii)
-    return float(radii[turned][0]) if turned.any() else None
+    flipped = _flipping(explored, x, label, radii)
+    return float(radii[flipped][0]) if flipped.any() else None
 
 
-def _turned(subject: Subject, x: Tensor, own: Tensor, radii: Tensor) -> Tensor:
-    """Which radii suffice, `(len(radii),)`."""
+def _flipping(explored: ExploredModel, x: Tensor, label: Tensor, radii: Tensor) -> Tensor:
+    """Which radii flip the prediction, `(len(radii),)`."""
     eps = radii.view(-1, 1, 1, 1)
-    many, labels = x.expand(len(radii), *x.shape[1:]), own.expand(len(radii))
-    with attackable(subject.at_threshold, many, labels) as (net, _, _):
+    many, labels = x.expand(len(radii), *x.shape[1:]), label.expand(len(radii))
+    with attackable(explored.at_threshold, many, labels) as (net, _, _):
         gradient = gradient_of(lambda images: margin(net(images), labels))
-        moved = last(iterates(gradient, many, eps=eps, step_size=2.5 * eps / STEPS, steps=STEPS))
-    logits = shifted(_logits(subject, moved), subject.positive, subject.card.threshold)
+        attacked = last(iterates(gradient, many, eps=eps, step_size=2.5 * eps / STEPS, steps=STEPS))
+    logits = shifted(_logits(explored, attacked), explored.positive, explored.card.threshold)
     return misclassified(logits, labels).cpu()
 
 
-def _logits(subject: Subject, x: Tensor) -> Tensor:
-    return require_logits(logits_of(subject.model, x), len(x), len(subject.card.classes))
+def _logits(explored: ExploredModel, x: Tensor) -> Tensor:
+    return require_logits(logits_of(explored.model, x), len(x), len(explored.card.classes))
 
 
-def _decided(subject: Subject, logits: Tensor) -> Tensor:
-    """The index of the class at the operating point, `(N,)`."""
-    return decide(logits, subject.positive, subject.card.threshold)[1]
+def _predicted(explored: ExploredModel, logits: Tensor) -> Tensor:
+    """The index of the predicted class at the operating threshold, `(N,)`."""
+    return decide(logits, explored.positive, explored.card.threshold)[1]
 
 
-def _probabilities(subject: Subject, logits: Tensor) -> dict[str, float]:
-    """By class; 0 where the logits are not finite."""
+def _probabilities(explored: ExploredModel, logits: Tensor) -> dict[str, float]:
+    """By class; 0 if the logits are not finite."""
     shares = logits.softmax(1)[0].nan_to_num(0.0).tolist()
-    return dict(zip(subject.card.classes, shares, strict=True))
+    return dict(zip(explored.card.classes, shares, strict=True))
 
 
 def _step_size(eps: float, steps: int) -> float:
-    """Two and a half times the way to the edge, in all; not 0 at eps 0."""
+    """All steps together are 2.5 * eps long; never 0."""
     return max(2.5 * eps / steps, 1e-6)
 
 
-def _residuals(model: nn.Module, x: Tensor, moved: Tensor) -> dict[str, Picture]:
+def _residuals(model: nn.Module, x: Tensor, attacked: Tensor) -> dict[str, Picture]:
     try:
-        maps = residual_maps(model, x, moved)
+        maps = residual_maps(model, x, attacked)
     except MirstError:
         return {}
-    limit = max(float(one.abs().max()) for one in maps.values())
-    return {pooling: _signed(one[0], limit) for pooling, one in maps.items()}
+    limit = max(float(change.abs().max()) for change in maps.values())
+    return {pooling: _signed(change[0], limit) for pooling, change in maps.items()}
 
 
 def _gray(x: Tensor) -> Picture:

@@ -14,79 +14,89 @@ import gradio as gr
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from mirst.app.explore import ATTACKS, LARGEST, MOST_STEPS, Picture, Subject, View, answer, smallest_eps, view
+from mirst.app.explore import (
+    ATTACKS,
+    LARGEST,
+    MOST_STEPS,
+    ExploredModel,
+    Picture,
+    View,
+    attack_image,
+    prediction,
+    smallest_eps,
+)
 from mirst.app.uploads import SUFFIXES, take
 from mirst.data import ImageFile, Record, decode
 from mirst.errors import MirstError
 
 IDLE = 3600
-"""Seconds after which what a visitor left is deleted."""
+"""Seconds after which the data of a visitor are deleted."""
 NOTICE = (
-    "**This is no medical device.** It shows how image classifiers behave under attack; nothing here says anything "
+    "**This is not a medical device.** It shows how image classifiers behave under attack; nothing here says anything "
     "about a patient."
 )
 HOW = (
-    "Each model is attacked by itself, away from its own answer to the picture. An attack may change every pixel by at "
-    "most eps of 255 gray levels. The smallest eps that turns an answer is the smallest that PGD found: the true one "
-    "may be smaller still. Changes are magnified: red brighter, blue darker, full colour at eps."
+    "Each model is attacked separately, away from its own prediction for the picture. An attack may change every pixel "
+    "by at most eps of 255 gray levels. The smallest eps that flips a prediction is the smallest that PGD found; the "
+    "true one may be smaller. Changes are magnified: red is brighter, blue is darker, full colour is eps."
 )
 
 
-class Chosen(NamedTuple):
-    """What a visitor looks at."""
+class Selection(NamedTuple):
+    """The image that a visitor has selected."""
 
     image: Image.Image
     name: str
     truth: str | None
-    """The class that it is filed as, where known."""
+    """Its label, if known."""
     smallest: list[float | None]
-    """For each model."""
+    """The smallest eps that flips the prediction of each model; `None` if none was found."""
 
 
 class Explorer:
-    """What the page's controls call. The models are shared by all visitors, one computation at a time."""
+    """The functions behind the controls of the page. All visitors share the models; computations run one at a time."""
 
-    def __init__(self, subjects: Sequence[Subject], records: Sequence[Record]) -> None:
-        ranges = {subject.card.value_range for subject in subjects}
+    def __init__(self, models: Sequence[ExploredModel], records: Sequence[Record]) -> None:
+        ranges = {model.card.value_range for model in models}
         if len(ranges) > 1:
             raise MirstError("the two models were trained on different value ranges; explore each alone")
         (self.value_range,) = ranges
-        self.subjects = subjects
+        self.models = models
         self.records = [replace(record, value_range=self.value_range) for record in records]
         self._lock = threading.Lock()
 
-    def opening(self) -> Chosen | None:
-        """The first image that all models answer as it is filed, of the positive class if any: it shows most."""
-        positive = self.subjects[0].card.positive
+    def opening(self) -> Selection | None:
+        """The first image that all models predict correctly, of the positive class if possible."""
+        positive = self.models[0].card.positive
         for record in sorted(self.records, key=lambda record: record.label != positive):
             image = decode(record.file, 3)
-            if all(answer(subject, image) == record.label for subject in self.subjects):
+            if all(prediction(model, image) == record.label for model in self.models):
                 return self._chosen(image, record.name, record.label)
         return self.pick(0) if self.records else None
 
-    def pick(self, number: int) -> Chosen:
+    def pick(self, number: int) -> Selection:
         """An image of the gallery."""
         if number not in range(len(self.records)):
             raise MirstError(f"there is no picture {number} in the gallery")
         record = self.records[number]
         return self._chosen(decode(record.file, 3), record.name, record.label)
 
-    def upload(self, sent: Path) -> Chosen:
-        """A picture that was sent."""
+    def upload(self, sent: Path) -> Selection:
+        """An uploaded picture."""
         return self._chosen(take(sent, self.value_range), "The picture you sent", None)
 
-    def show(self, chosen: Chosen, attack: str, levels: float, steps: float) -> list[View]:
+    def attack(self, chosen: Selection, attack: str, levels: float, steps: float) -> list[View]:
         """The attack on every model."""
         with self._lock:
-            return [view(subject, chosen.image, attack, levels / 255, int(steps)) for subject in self.subjects]
+            return [attack_image(model, chosen.image, attack, levels / 255, int(steps)) for model in self.models]
 
-    def _chosen(self, image: Image.Image, name: str, truth: str | None) -> Chosen:
+    def _chosen(self, image: Image.Image, name: str, truth: str | None) -> Selection:
         with self._lock:
-            return Chosen(image, name, truth, [smallest_eps(subject, image) for subject in self.subjects])
+            return Selection(image, name, truth, [smallest_eps(model, image) for model in self.models])
 
 
 def build(explorer: Explorer) -> Any:
-    """The page, a `gradio.Blocks`. What visitors send lives in their sessions alone."""
+    """The page, a `gradio.Blocks`. Uploads are stored in the session of their visitor only."""
     opening = explorer.opening()
     with gr.Blocks(title="mirst explorer", analytics_enabled=False, delete_cache=(600, IDLE)) as page:
         gr.Markdown(f"# Why a high F1 is not enough\n{NOTICE}")
@@ -104,30 +114,30 @@ def build(explorer: Explorer) -> Any:
         settings: list[Any] = [attack, levels, steps]
         outputs = [chosen, shown]
 
-        def show(one: Chosen | None, *settings: Any) -> str:
-            if one is None:
-                raise MirstError("The picture went with the lost connection; pick it again.")
-            return render(one, explorer.show(one, *settings))
+        def show(selection: Selection | None, *settings: Any) -> str:
+            if selection is None:
+                raise MirstError("The picture was lost with the connection; pick it again.")
+            return render(selection, explorer.attack(selection, *settings))
 
-        def first(one: Chosen | None, *settings: Any) -> list[Any]:
-            return [one, show(one, *settings)]
+        def first(selection: Selection | None, *settings: Any) -> list[Any]:
+            return [selection, show(selection, *settings)]
 
         def opened(*settings: Any) -> Any:
-            return _said(lambda: first(opening, *settings))
+            return with_message(lambda: first(opening, *settings))
 
         def picked(event: gr.SelectData, *settings: Any) -> Any:
-            return _said(lambda: first(explorer.pick(event.index), *settings))
+            return with_message(lambda: first(explorer.pick(event.index), *settings))
 
         def uploaded(sent: dict[str, Any], *settings: Any) -> Any:
-            return _said(lambda: first(explorer.upload(_arrived(sent, page)), *settings))
+            return with_message(lambda: first(explorer.upload(_arrived(sent, page)), *settings))
 
-        def changed(one: Chosen | None, *settings: Any) -> Any:
-            return _said(lambda: show(one, *settings))
+        def changed(selection: Selection | None, *settings: Any) -> Any:
+            return with_message(lambda: show(selection, *settings))
 
         def left(request: gr.Request) -> None:
             page.state_holder.delete_state(request.session_hash)
 
-        # What clients send is judged here: Gradio's own checks print stack traces.
+        # Input of clients is checked here: Gradio's own checks print stack traces.
         quietly: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal", "preprocess": False}
         if gallery is not None:
             page.load(opened, settings, outputs, **quietly)
@@ -145,23 +155,23 @@ def build(explorer: Explorer) -> Any:
     return page
 
 
-def render(one: Chosen, views: Sequence[View]) -> str:
-    """What the attack did, as HTML that holds its pictures."""
+def render(selection: Selection, views: Sequence[View]) -> str:
+    """The result of the attack as HTML, with its pictures inside."""
     environment = Environment(loader=PackageLoader("mirst.app"), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"uri": _uri, "levels": _levels}
-    found = [_smaller(smallest, seen) for smallest, seen in zip(one.smallest, views, strict=True)]
+    smallest = [_smaller(eps, view) for eps, view in zip(selection.smallest, views, strict=True)]
     return environment.get_template("explorer.html.j2").render(
-        name=one.name, truth=one.truth, views=list(zip(views, found, strict=True))
+        name=selection.name, truth=selection.truth, views=list(zip(views, smallest, strict=True))
     )
 
 
-def _smaller(smallest: float | None, seen: View) -> float | None:
-    """What the search found, or the attack that is shown."""
-    return min(smallest or LARGEST, seen.distance) if seen.turned else smallest
+def _smaller(smallest: float | None, view: View) -> float | None:
+    """The smaller of the eps of the search and the distance of the attack that is shown."""
+    return min(smallest or LARGEST, view.distance) if view.flipped else smallest
 
 
 def _levels(eps: float) -> str:
-    """In units of 1/255, rounded up: what is an upper bound stays one."""
+    """In units of 1/255, rounded up, so that it remains an upper bound."""
     return f"{math.ceil(25500 * eps - 1e-3) / 100:.2f}"
 
 
@@ -172,13 +182,13 @@ def _uri(picture: Picture) -> str:
 
 
 def _arrived(sent: dict[str, Any], page: gr.Blocks) -> Path:
-    """Where Gradio put an upload.
+    """The path under which Gradio has stored an upload.
 
     Raises:
         MirstError: the client names another file.
     """
     if sent["path"] not in page.upload_file_set:
-        raise MirstError("The file did not arrive; send it again.")
+        raise MirstError("The upload failed; send the file again.")
     return Path(sent["path"])
 
 
@@ -204,12 +214,12 @@ def _thumbnail(file: ImageFile) -> Image.Image:
     return image
 
 
-def _said(work: Callable[[], Any]) -> Any:
-    """What `work` returns; where it fails, a sentence on the page, which stays as it was."""
+def with_message(work: Callable[[], Any]) -> Any:
+    """The result of `work`. If it fails, a message on the page, which does not change otherwise."""
     try:
         return work()
     except MirstError as error:
         gr.Warning(escape(str(error)))
-    except Exception:  # noqa: BLE001 - a visitor gets a sentence, whatever failed
+    except Exception:  # noqa: BLE001 - visitors get a message, whatever failed
         gr.Warning("That did not work; try another picture or another attack.")
     return gr.skip()

@@ -1,4 +1,4 @@
-"""Files that visitors send: known by their content, bounded before they are decoded, read once, and gone."""
+"""Uploaded files: recognised by their content, checked before they are decoded, and deleted after one read."""
 
 import tempfile
 from pathlib import Path
@@ -12,29 +12,29 @@ from mirst.untrusted.pictures import open_picture
 
 MAX_BYTES = 20 * 2**20
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
-"""What the page asks for; the content of a file decides."""
+"""Shown in the file dialog. The content of a file decides how it is read."""
 BEGINNINGS = {".png": (0, b"\x89PNG\r\n\x1a\n"), ".jpg": (0, b"\xff\xd8\xff"), ".dcm": (128, b"DICM")}
 MAX_SIDE = 8192
 LONGEST = 2048
-"""Larger pictures are reduced to it: the models see far fewer pixels."""
+"""Larger pictures are reduced to this side: models use far fewer pixels."""
 
 
 def take(path: Path, value_range: tuple[float, float] | None = None) -> Image.Image:
-    """The picture that was sent, in RGB. The file is deleted, whatever comes of it.
+    """The uploaded picture, in RGB. The file is deleted in any case.
 
     Args:
         value_range: of the model's card.
 
     Raises:
-        MirstError: too many bytes, another kind of file, or none that can be read as one image; the
-            sentence names nothing of this machine.
+        MirstError: too many bytes, another kind of file, or a file that is not one readable image. The message
+            contains no paths of the server.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
             raise MirstError(f"The file is larger than {MAX_BYTES // 2**20} MB; send a smaller one.")
         content = path.read_bytes()
     except OSError as error:
-        raise MirstError("The file did not arrive whole; send it again.") from error
+        raise MirstError("The upload is incomplete; send the file again.") from error
     finally:
         path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="mirst-sent-") as folder:
@@ -52,7 +52,7 @@ def _decoded(folder: Path, content: bytes, value_range: tuple[float, float] | No
             require_one_slice(path, MAX_SIDE)
         else:
             with open_picture(path, MAX_SIDE):
-                pass  # it judges the header
+                pass  # this checks the header
         image = decode(ImageFile(path, value_range=value_range), channels=3)
     except MirstError as error:
         raise MirstError(str(error).replace(str(path), "the file")) from error

@@ -1,7 +1,7 @@
 """L-infinity attacks on raw [0, 1] images. `ATTACKS` names them for YAML and the command line."""
 
 from mirst.attacks.apgd import APGD
-from mirst.attacks.base import Attack, Minimum, MinimumNormAttack
+from mirst.attacks.base import Attack, ConfigurableAttack, Minimum, MinimumNormAttack
 from mirst.attacks.carlini_wagner import CarliniWagner
 from mirst.attacks.cw import CW
 from mirst.attacks.fab import FAB
@@ -13,7 +13,14 @@ from mirst.attacks.stand_in import Expectation, StandIn, StandIns
 from mirst.attacks.surrogate import SurrogateBackward
 from mirst.attacks.transfer import Transfer
 
-ATTACKS: dict[str, type[Attack]] = {"fgsm": FGSM, "pgd": PGD, "cw": CW, "apgd": APGD, "fab": FAB, "square": Square}
+ATTACKS: dict[str, type[ConfigurableAttack]] = {
+    "fgsm": FGSM,
+    "pgd": PGD,
+    "cw": CW,
+    "apgd": APGD,
+    "fab": FAB,
+    "square": Square,
+}
 
 __all__ = [
     "APGD",
@@ -24,6 +31,7 @@ __all__ = [
     "PGD",
     "Attack",
     "CarliniWagner",
+    "ConfigurableAttack",
     "Expectation",
     "Minimum",
     "MinimumNormAttack",

@@ -1,4 +1,4 @@
-"""Auto-PGD: signed gradient steps with momentum that halve their length by themselves."""
+"""Auto-PGD: signed gradient steps with momentum and an adaptive step size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,15 +21,21 @@ RHO = 0.75
 
 @dataclass(frozen=True, kw_only=True)
 class APGD:
-    """Auto-PGD (Croce and Hein 2020, Algorithm 1): no step size to tune, and it knows its best point.
+    """Auto-PGD (Croce and Hein 2020, Algorithm 1): PGD without a step size to tune.
 
-    Steps begin at `2 * eps`. At checkpoints that come ever more often, an image whose loss has
-    stopped rising halves its step and goes on from its best point. Of all points visited the one
-    of largest margin counts, so a misclassified one is never lost.
+    The step size starts at `2 * eps`. It is reviewed at checkpoints, which become more frequent. Where the loss of an
+    image has stopped rising, its step size is halved and the search continues from its best point. The result is the
+    visited image of largest margin, so a misclassified image is never lost.
 
     Raises:
         MirstError: a field out of range, on construction; images outside [0, 1], or "dlr" on fewer
             than three classes (four, if targeted), on call.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.full((3, 1, 2, 2), 0.5), torch.tensor([0, 1, 0])
+    >>> attacked = APGD(eps=8 / 255, loss="margin", steps=20)(model, x, y, generator=torch.Generator().manual_seed(0))
+    >>> round(255 * float((attacked - x).abs().max()))
+    8
     """
 
     eps: float = PAPER_EPS
@@ -58,10 +64,10 @@ class APGD:
         return best.images
 
     def _run(self, model: Logits, x: Tensor, y: Tensor, start: Tensor, best: Best) -> None:
-        """One run; every point that it visits is shown to `best`."""
+        """One run. `best` is updated with every image that it visits."""
         low, high = (x - self.eps).clamp(min=0), (x + self.eps).clamp(max=1)
         step = x.new_full((len(x), 1, 1, 1), 2 * self.eps)
-        loss, gradient = self._look(model, start, y, best)
+        loss, gradient = self._evaluate(model, start, y, best)
         top, top_loss, top_gradient = start, loss, gradient
         previous, current = start, start
         raised = torch.zeros_like(loss)
@@ -74,7 +80,7 @@ class APGD:
                 ahead = current + MOMENTUM * (ahead - current) + (1 - MOMENTUM) * (current - previous)
             previous, current = current, ahead.clamp(low, high)
             loss_before = loss
-            loss, gradient = self._look(model, current, y, best)
+            loss, gradient = self._evaluate(model, current, y, best)
             raised += loss > loss_before
             better = loss > top_loss
             top, top_gradient = per_image(better, current, top), per_image(better, gradient, top_gradient)
@@ -87,11 +93,11 @@ class APGD:
             loss = torch.where(halve, top_loss, loss)
             raised, halved, top_before, at, end = torch.zeros_like(loss), halve, top_loss, end, next(ends)
 
-    def _look(self, model: Logits, images: Tensor, y: Tensor, best: Best) -> tuple[Tensor, Tensor]:
-        """The loss to ascend, per image, and its gradient; a gradient that is not a number is 0."""
+    def _evaluate(self, model: Logits, images: Tensor, y: Tensor, best: Best) -> tuple[Tensor, Tensor]:
+        """The loss to ascend, `(N,)`, and its gradient, with NaN replaced by 0; updates `best`."""
         images = images.detach().requires_grad_(True)
         logits = model(images)
-        best.show(images.detach(), logits.detach())
+        best.update(images.detach(), logits.detach())
         loss = self._loss(logits, y)
         return loss.detach(), input_gradient(loss, images).nan_to_num(0.0)
 
@@ -103,7 +109,7 @@ class APGD:
 
 
 def periods(steps: int) -> Iterator[int]:
-    """After which steps the step size is looked at: 0.22 of all, then ever shorter periods down to 0.06."""
+    """The steps after which the step size is reviewed: 0.22 of all, then shorter and shorter periods down to 0.06."""
     before, now, last = 0, 22, 0  # in hundredths: sums of floats overshoot, and `ceil` would add a step
     while True:
         end = -(-now * steps // 100)

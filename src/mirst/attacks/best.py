@@ -1,15 +1,15 @@
-"""The best of the points that an attack visits, image by image: of largest margin, or nearest."""
+"""The best image among those that an attack visits: the one of largest margin, or the nearest misclassified one."""
 
 import torch
 from torch import Tensor
 
 from mirst.attacks.base import Minimum
 from mirst.attacks.losses import margin
-from mirst.nn.logits import misclassified
+from mirst.nn.logits import Logits, misclassified
 
 
 class Best:
-    """Keeps, for each image, the point of largest margin that it was shown; `x` until the first.
+    """Keeps the visited image of largest margin for each clean image. Before the first visit that is `x`.
 
     Args:
         x: clean images, `(N, C, H, W)`.
@@ -23,8 +23,12 @@ class Best:
         self._y = y
         self._targeted = targeted
 
-    def show(self, images: Tensor, logits: Tensor, at: Tensor | None = None) -> Tensor:
-        """Take over what is better; `at` names the images, all by default. Returns where it was, `(N,)`."""
+    def update(self, images: Tensor, logits: Tensor, at: Tensor | None = None) -> Tensor:
+        """Keep `images` where their margin is larger, and return where it is, `(N,)`.
+
+        Args:
+            at: the indices of the images, all by default.
+        """
         at = torch.arange(len(self.images), device=images.device) if at is None else at
         gain = success(logits, self._y[at], targeted=self._targeted)
         better = gain > self.margin[at]
@@ -34,12 +38,12 @@ class Best:
 
 
 def success(logits: Tensor, y: Tensor, *, targeted: bool = False) -> Tensor:
-    """How far an attack is beyond the decision, `(N,)`: positive where it has succeeded."""
+    """The margin from the attacker's side, `(N,)`: positive where the attack has succeeded."""
     return -margin(logits, y) if targeted else margin(logits, y)
 
 
 def reached(logits: Tensor, y: Tensor, *, targeted: bool = False) -> Tensor:
-    """Whether an attack has succeeded, `(N,)`: the prediction is not `y` any more, or, if `targeted`, is `y`."""
+    """Whether an attack has succeeded, `(N,)`: the prediction differs from `y`, or, if `targeted`, equals `y`."""
     wrong = misclassified(logits, y)
     return ~wrong if targeted else wrong
 
@@ -49,8 +53,15 @@ def per_image(choice: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(choice.view(-1, 1, 1, 1), yes, no)
 
 
-def nearer(found: Minimum, x: Tensor, images: Tensor, wrong: Tensor) -> Minimum:
-    """`found`, with `images` where they are `wrong` and nearer to `x`."""
+def clean_minimum(net: Logits, x: Tensor, y: Tensor, *, targeted: bool) -> Minimum:
+    """The start of a search: the clean images, at distance 0 where the attack has succeeded already, else infinite."""
+    with torch.no_grad():
+        wrong = reached(net(x), y, targeted=targeted)
+    return Minimum(x.clone(), x.new_full((len(x),), torch.inf).masked_fill(wrong, 0.0))
+
+
+def nearer(nearest: Minimum, x: Tensor, images: Tensor, wrong: Tensor) -> Minimum:
+    """`nearest`, updated with `images` where they are `wrong` and nearer to `x`."""
     distance = (images - x).abs().flatten(1).amax(1)
-    better = wrong & (distance < found.distances)
-    return Minimum(per_image(better, images, found.images), torch.where(better, distance, found.distances))
+    better = wrong & (distance < nearest.distances)
+    return Minimum(per_image(better, images, nearest.images), torch.where(better, distance, nearest.distances))

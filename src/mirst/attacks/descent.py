@@ -1,4 +1,4 @@
-"""Signed gradient steps inside an L-infinity ball: the common floor of FGSM, PGD and CW."""
+"""Signed gradient steps in an L-infinity ball, shared by FGSM, PGD and CW."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, attackable, require_fields, uniform
+from mirst.attacks.base import PAPER_EPS, attackable, require_fields
 from mirst.attacks.best import per_image, success
 from mirst.attacks.losses import cross_entropy
 from mirst.nn.logits import Logits, input_gradient
+from mirst.random_draws import uniform
 
 
 def gradient_of(objective: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -33,10 +34,10 @@ def iterates(
 ) -> Iterator[Tensor]:
     """Yield x_1 to x_T of `x_t = Proj(x_{t-1} + step_size * sign(gradient(x_{t-1})))` (MIRST-DM, Eq. 3).
 
-    The projection is onto the ball of radius `eps` around `x` and onto [0, 1]. A gradient that is not a
-    number moves nothing. `eps` and `step_size` may differ from image to image, `(N, 1, 1, 1)`. `start`
-    defaults to `x`; a negative `step_size` descends. The images that `gradient` is given ask for one. The
-    caller sets the model's mode (`frozen`).
+    The projection is onto the ball of radius `eps` around `x` and onto [0, 1]. Where the gradient is NaN, the image
+    stays. `eps` and `step_size` may differ from image to image, `(N, 1, 1, 1)`. `start` defaults to `x`; a negative
+    `step_size` descends. `gradient` is called on images that require a gradient. The caller sets the model's mode
+    (`frozen`).
     """
     low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
     current = x if start is None else start
@@ -48,15 +49,15 @@ def iterates(
 
 
 def last(run: Iterator[Tensor]) -> Tensor:
-    """Where the run ends."""
+    """The last iterate."""
     return deque(run, maxlen=1).pop()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SignDescent:
-    """`steps` signed gradient steps on a loss, projected onto the ball; the last iterate counts.
+    """`steps` signed gradient steps on a loss, projected onto the ball. The result is the last iterate.
 
-    With several restarts the run of largest margin counts, image by image.
+    With several restarts it is the last iterate of largest margin, for each image.
 
     Raises:
         MirstError: a field out of range, on construction; images outside [0, 1], on call.
@@ -85,7 +86,7 @@ class SignDescent:
         return best
 
     def _loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """What is ascended, per image."""
+        """The loss to ascend, `(N,)`."""
         return cross_entropy(logits, y)
 
     def _run(

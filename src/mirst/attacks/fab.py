@@ -1,4 +1,4 @@
-"""Fast adaptive boundary attack: the nearest misclassified point, by steps onto the linearised boundary."""
+"""Fast adaptive boundary attack: the nearest misclassified image, by projections onto the linearised boundary."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks.base import PAPER_EPS, Minimum, attackable, require_fields
-from mirst.attacks.best import nearer, per_image, reached, success
+from mirst.attacks.best import clean_minimum, nearer, per_image, reached, success
 from mirst.attacks.descent import random_point
 from mirst.batches import checked_batch
 from mirst.nn import reference_mode
@@ -14,7 +14,7 @@ from mirst.nn.logits import Logits, input_gradient
 
 OVERSHOOT = 1.05
 BACKWARD = 0.9
-"""How far a success is drawn back towards the clean image before the search goes on."""
+"""Share of the distance to the clean image that is kept when the search continues from a misclassified image."""
 MAX_PULL = 0.1
 """Largest weight of the clean image in a step."""
 BISECTIONS = 10
@@ -24,12 +24,21 @@ BISECTIONS = 10
 class FAB:
     """Fast adaptive boundary attack in the L-infinity norm (Croce and Hein 2020b).
 
-    It looks for the nearest misclassified point whatever its distance. `__call__` gives that point
-    where it lies within `eps` and the clean image elsewhere; `minimum` gives points and distances.
-    With more than two classes each step makes for the class whose linearised boundary is nearest.
+    It searches for the nearest misclassified image at any distance. `__call__` returns that image where it is within
+    `eps`, and the clean image elsewhere. `minimum` returns images and distances. With more than two classes, each step
+    goes to the class whose linearised boundary is nearest.
 
     Raises:
         MirstError: a field out of range, on construction; images outside [0, 1], on call.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> _ = model[1].weight.data.copy_(torch.tensor([[-1.0] * 4, [1.0] * 4])), model[1].bias.data.zero_()
+    >>> x, y = torch.full((1, 1, 2, 2), 0.1), torch.tensor([1])
+    >>> attack = FAB(eps=0.2, steps=20)
+    >>> round(float(attack.minimum(model, x, y).distances), 3)
+    0.1
+    >>> model(attack(model, x, y)).argmax(1)
+    tensor([0])
     """
 
     eps: float = PAPER_EPS
@@ -51,17 +60,15 @@ class FAB:
         return per_image(distances <= self.eps, images, x)
 
     def minimum(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Minimum:
-        """The nearest success of each image, and its distance."""
+        """The nearest misclassified image for each clean image, and its distance."""
         with reference_mode(), attackable(model, x, y) as (net, x, y):
-            with torch.no_grad():
-                wrong = reached(net(x), y, targeted=self.targeted)
-            found = Minimum(x, x.new_full((len(x),), torch.inf).masked_fill(wrong, 0.0))
+            nearest = clean_minimum(net, x, y, targeted=self.targeted)
             for run in range(self.restarts):
                 start = random_point(x, self.eps, generator) if self.random_start or run else x
-                found = self._refined(net, x, y, self._run(net, x, y, start, found))
-        return found
+                nearest = self._refined(net, x, y, self._run(net, x, y, start, nearest))
+        return nearest
 
-    def _run(self, net: Logits, x: Tensor, y: Tensor, start: Tensor, found: Minimum) -> Minimum:
+    def _run(self, net: Logits, x: Tensor, y: Tensor, start: Tensor, nearest: Minimum) -> Minimum:
         current = start
         for _ in range(self.steps):
             gap, slope = self._nearest_boundary(net, current, y)
@@ -74,12 +81,12 @@ class FAB:
             current = ahead.clamp(0, 1)
             with torch.no_grad():
                 wrong = reached(net(current), y, targeted=self.targeted)
-            found = nearer(found, x, current, wrong)
+            nearest = nearer(nearest, x, current, wrong)
             current = per_image(wrong, (1 - BACKWARD) * x + BACKWARD * current, current)
-        return found
+        return nearest
 
     def _nearest_boundary(self, net: Logits, images: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """How far the decision must rise to be lost, `(N,)`, and the gradient of that rise; 0 if not finite."""
+        """The rise of the margin that reaches the boundary, `(N,)`, and the gradient of the margin; 0 if not finite."""
         images = images.detach().requires_grad_(True)
         logits = net(images)
         own = logits.gather(1, y[:, None]).squeeze(1)
@@ -105,26 +112,26 @@ class FAB:
         assert nearest is not None
         return nearest[1], nearest[2]
 
-    def _refined(self, net: Logits, x: Tensor, y: Tensor, found: Minimum) -> Minimum:
-        """Bisection between the clean image and each success."""
-        low, high = torch.zeros_like(found.distances), torch.ones_like(found.distances)
+    def _refined(self, net: Logits, x: Tensor, y: Tensor, nearest: Minimum) -> Minimum:
+        """Bisection between the clean image and the nearest misclassified one."""
+        low, high = torch.zeros_like(nearest.distances), torch.ones_like(nearest.distances)
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
-            images = x + middle.view(-1, 1, 1, 1) * (found.images - x)
+            images = x + middle.view(-1, 1, 1, 1) * (nearest.images - x)
             with torch.no_grad():
                 wrong = reached(net(images), y, targeted=self.targeted)
             low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
-        images = x + high.view(-1, 1, 1, 1) * (found.images - x)
+        images = x + high.view(-1, 1, 1, 1) * (nearest.images - x)
         with torch.no_grad():
             wrong = reached(net(images), y, targeted=self.targeted)
-        return nearer(found, x, images, wrong)
+        return nearer(nearest, x, images, wrong)
 
 
 def onto_plane(x: Tensor, slope: Tensor, gap: Tensor) -> Tensor:
-    """The step of smallest L-infinity norm that makes `slope . step = gap`, inside the [0, 1] box.
+    """The step of smallest L-infinity norm with `slope . step = gap` that stays in the [0, 1] box.
 
-    Every pixel moves by the same length, as far as the box lets it; where even all the room is not
-    enough, all of it is used.
+    Every pixel moves by the same length, or to the edge of the box. If no step in the box is enough, all pixels move
+    to the edge.
 
     Args:
         x: `(N, C, H, W)` in [0, 1].

@@ -17,6 +17,12 @@ class FGSM:
 
     Raises:
         MirstError: a field out of range, on construction; images outside [0, 1], on call.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.full((3, 1, 2, 2), 0.5), torch.tensor([0, 1, 0])
+    >>> attacked = FGSM(eps=8 / 255)(model, x, y)
+    >>> (255 * (attacked - x).abs()).round().unique()  # every pixel moved by eps
+    tensor([8.])
     """
 
     eps: float = PAPER_EPS
@@ -34,7 +40,7 @@ class FGSM:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         one_step = SignDescent(
             eps=self.eps,
-            step_size=self.eps or 1.0,  # a ball of radius 0 takes back any step
+            step_size=self.eps or 1.0,  # the projection undoes any step in a ball of radius 0
             steps=1,
             targeted=self.targeted,
             random_start=self.random_start,

@@ -1,4 +1,4 @@
-"""What an attack ascends: one loss per image, from logits `(N, K)` and labels `(N,)`."""
+"""Losses that attacks ascend: one value per image, from logits `(N, K)` and labels `(N,)`."""
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     """`max_{i != y} Z_i - Z_y` per image, `(N,)`: positive where the image is misclassified.
 
-    Infinite where a logit is not finite: that is no right prediction.
+    Infinite where a logit is not finite: such an image counts as misclassified.
 
     Source: Carlini and Wagner 2017, f6 without its clamp at -kappa.
     """
@@ -32,7 +32,7 @@ def dlr(logits: Tensor, y: Tensor, *, targeted: bool = False) -> Tensor:
 
     Untargeted, `-(Z_y - max_{i != y} Z_i) / (Z_p1 - Z_p3)` with p1, p2, ... the classes by falling logit;
     targeted, `y` is the class to reach, and `(Z_p1 - Z_y) / (Z_p1 - (Z_p3 + Z_p4) / 2)` is to be descended,
-    with the largest logit in the place of the true class's, which a targeted attack is not told.
+    with the largest logit in place of that of the true class, which a targeted attack does not know.
 
     Raises:
         MirstError: fewer than three classes, or than four if targeted: the ratio is not defined there.
@@ -42,7 +42,7 @@ def dlr(logits: Tensor, y: Tensor, *, targeted: bool = False) -> Tensor:
     needed = 4 if targeted else 3
     if logits.shape[1] < needed:
         raise MirstError(
-            f"the DLR loss needs at least {needed} classes, not {logits.shape[1]}; take the margin loss instead"
+            f"the DLR loss needs at least {needed} classes, not {logits.shape[1]}; use the margin loss instead"
         )
     ordered = logits.sort(dim=1, descending=True).values
     if targeted:

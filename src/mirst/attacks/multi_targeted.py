@@ -12,13 +12,20 @@ from mirst.errors import MirstError
 
 @dataclass(frozen=True, kw_only=True)
 class MultiTargeted:
-    """Runs a targeted `attack` towards each of the `targets` most likely wrong classes; the largest margin counts.
+    """Runs a targeted `attack` towards each of the `targets` most likely wrong classes and keeps the largest margin.
 
-    With two classes that is the untargeted attack. Source: Gowal et al. 2019; the targets of
+    With two classes this equals the untargeted attack. Source: Gowal et al. 2019; the targets of
     AutoAttack's APGD-T and FAB-T (Croce and Hein 2020).
 
     Raises:
-        MirstError: an attack that is not targeted, on construction.
+        MirstError: an attack that is not targeted, or fewer than one target, on construction.
+
+    >>> from mirst.attacks import APGD
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5))
+    >>> x, y = torch.full((3, 1, 2, 2), 0.5), torch.tensor([0, 1, 4])
+    >>> attack = MultiTargeted(attack=APGD(eps=8 / 255, steps=10, targeted=True), targets=3)
+    >>> round(255 * float((attack(model, x, y) - x).abs().max()))
+    8
     """
 
     attack: Attack
@@ -39,9 +46,9 @@ class MultiTargeted:
         with attackable(model, x, y) as (net, x, y), torch.no_grad():
             best = Best(x, y)
             logits = net(x)
-            best.show(x, logits)
+            best.update(x, logits)
             ranked = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
             for target in ranked[:, : min(self.targets, logits.shape[1] - 1)].unbind(1):
                 attacked = self.attack(model, x, target, generator=generator)
-                best.show(attacked, net(attacked))
+                best.update(attacked, net(attacked))
         return best.images

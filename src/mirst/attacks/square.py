@@ -6,24 +6,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.base import PAPER_EPS, attackable, require_fields, uniform
+from mirst.attacks.base import PAPER_EPS, attackable, require_fields
 from mirst.attacks.best import Best
 from mirst.errors import MirstError
 from mirst.nn.logits import Logits
+from mirst.random_draws import uniform
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""After which queries of 10,000 the area of the squares is halved."""
+"""Queries, of 10,000, after which the area of the squares is halved."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Square:
     """Square attack in the L-infinity norm (Andriushchenko et al. 2020, Algorithms 1 and 2).
 
-    It starts from vertical stripes at the edge of the ball and recolours one random square after
-    another, keeping what raises the margin. A misclassified image is left alone from then on.
+    It starts from vertical stripes at the edge of the ball, changes one random square at a time, and keeps the changes
+    that raise the margin. It stops at the first misclassified image.
 
     Raises:
         MirstError: a field out of range, on construction; images outside [0, 1], on call.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    >>> x, y = torch.full((3, 1, 4, 4), 0.5), torch.tensor([0, 1, 0])
+    >>> attacked = Square(eps=8 / 255, queries=50)(model, x, y, generator=torch.Generator().manual_seed(0))
+    >>> bool(((attacked - x).abs() <= 8 / 255 + 1e-6).all())
+    True
     """
 
     eps: float = PAPER_EPS
@@ -47,7 +54,7 @@ class Square:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         with attackable(model, x, y) as (net, x, y), torch.no_grad():
             best = Best(x, y, targeted=self.targeted)
-            best.show(x, net(x))
+            best.update(x, net(x))
             for _ in range(self.restarts):
                 self._run(net, x, y, best, generator)
         return best.images
@@ -57,13 +64,13 @@ class Square:
         run = Best(x, y, targeted=self.targeted)
         ahead, left = (x + self.eps * signs).clamp(0, 1), torch.arange(len(x), device=x.device)
         for query in range(1, self.queries + 1):
-            unbroken = best.margin[left] <= 0
-            left, ahead = left[unbroken], ahead[unbroken]
+            undecided = best.margin[left] <= 0
+            left, ahead = left[undecided], ahead[undecided]
             if not len(left):
                 return
             logits = model(ahead)
-            run.show(ahead, logits, left)
-            best.show(ahead, logits, left)
+            run.update(ahead, logits, left)
+            best.update(ahead, logits, left)
             ahead = self._recoloured(x[left], run.images[left], self._side(query, x), generator)
 
     def _side(self, query: int, x: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""Attacks on layers without a useful gradient (BPDA), and on models that draw at random (EoT)."""
+"""Attacks on models with layers without a useful gradient (BPDA) and on randomised models (EoT)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,16 +15,16 @@ from mirst.nn.logits import is_opaque
 
 Layer = str | type[nn.Module] | nn.Module
 StandIns = Mapping[Layer, Callable[..., Tensor]]
-"""By layer, a module or function that is called on the layer's inputs and differentiated in its place."""
+"""For each layer, a module or function that is called on the layer's inputs and differentiated in its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StandIn:
-    """Runs `attack` while chosen layers return what they do but differentiate as their stand-ins (BPDA).
+    """Runs `attack` with the gradients of stand-ins in place of those of chosen layers (BPDA, Athalye et al. 2018).
 
-    A layer is named as in `named_modules()`, by the name of its class, by its class, or it is given itself; every layer
-    that fits is replaced. The stand-in returns a tensor of the shape of the layer's output;
-    `nn.Identity()` serves layers that change images little, such as rounding or JPEG. Source: Athalye et al. 2018.
+    The outputs of the layers stay the same. A layer is given by its name in `named_modules()`, the name of its class,
+    its class, or as itself; every layer that matches is replaced. A stand-in returns a tensor of the shape of the
+    layer's output. `nn.Identity()` suits layers that change images little, such as rounding or JPEG.
 
     >>> class Rounding(nn.Module):
     ...     def forward(self, x):
@@ -36,8 +36,8 @@ class StandIn:
     >>> attack = PGD(eps=8 / 255, step_size=1 / 255)
     >>> float((attack(model, x, y) - x).abs().max())
     0.0
-    >>> moved = StandIn(attack=attack, stand_ins={Rounding: nn.Identity()})(model, x, y)
-    >>> round(255 * float((moved - x).abs().max()))
+    >>> attacked = StandIn(attack=attack, stand_ins={Rounding: nn.Identity()})(model, x, y)
+    >>> round(255 * float((attacked - x).abs().max()))
     8
 
     Raises:
@@ -59,13 +59,22 @@ class StandIn:
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """Runs `attack` on the mean logits of `draws` calls of a model that draws at random.
+    """Runs `attack` on the mean logits of `draws` calls of a randomised model.
 
-    The gradient is that of the mean: expectation over transformation (EoT, Athalye et al. 2018). The
-    draws are those of torch's own generators.
+    The gradient is that of the mean: expectation over transformation (EoT, Athalye et al. 2018). The model must draw
+    from torch's global generators.
 
     Raises:
         MirstError: `draws` below 1, on construction.
+
+    >>> from mirst.attacks import PGD
+    >>> class Noise(nn.Module):
+    ...     def forward(self, x):
+    ...         return x + 0.1 * torch.randn_like(x)
+    >>> model = nn.Sequential(Noise(), nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([1])
+    >>> Expectation(attack=PGD(eps=8 / 255, steps=5), draws=10)(model, x, y).shape
+    torch.Size([1, 1, 2, 2])
     """
 
     attack: Attack
@@ -102,7 +111,7 @@ class MeanOfDraws(nn.Module):
 
 @contextmanager
 def standing_in(model: nn.Module, stand_ins: StandIns) -> Iterator[None]:
-    """Inside, the layers that `stand_ins` names have the gradients of their stand-ins.
+    """Inside the block the layers in `stand_ins` have the gradients of their stand-ins.
 
     Raises:
         MirstError: as `StandIn`.
@@ -123,7 +132,7 @@ def standing_in(model: nn.Module, stand_ins: StandIns) -> Iterator[None]:
 
 
 def resolved(model: nn.Module, stand_ins: StandIns) -> StandIns:
-    """`stand_ins` by the layers of `model` themselves, which stay findable inside another module.
+    """`stand_ins` with the layers of `model` themselves as keys, which stay valid inside another module.
 
     Raises:
         MirstError: a layer that the model lacks.
@@ -134,7 +143,7 @@ def resolved(model: nn.Module, stand_ins: StandIns) -> StandIns:
         if isinstance(stand_in, type) or not callable(stand_in):
             raise MirstError(f"the stand-in for {_name(key)} is {stand_in}; give a module, such as torch.nn.Identity()")
     if stand_ins and is_opaque(model):
-        raise MirstError("a compiled or scripted model takes no stand-ins; give the model as it was before")
+        raise MirstError("stand-ins do not work in a compiled or scripted model; give the model before compilation")
     return {layer: stand_in for key, stand_in in stand_ins.items() for layer in _layers(model, key)}
 
 
@@ -159,7 +168,7 @@ def _fits(key: Layer, name: str, layer: nn.Module) -> bool:
 
 
 def _hook(name: str, stand_in: Callable[..., Tensor], used: set[str]) -> Callable[..., Tensor]:
-    """A closure, so that a copy of the model still tells `used`."""
+    """A closure, so that copies of the model share `used`."""
 
     def swap(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         used.add(name)

@@ -1,4 +1,4 @@
-"""The adaptive attack on drop-max: other gradients through the pool, the same answers."""
+"""The adaptive attack on drop-max: the same outputs, surrogate gradients through the pool (BPDA)."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,19 +19,28 @@ Backward = Literal["max", "average", "exact"]
 
 @dataclass(frozen=True, kw_only=True)
 class SurrogateBackward:
-    """Runs `attack` while drop-max layers answer as ever but differentiate as `backward` says.
+    """Runs `attack` with the gradient of another pooling in place of that of drop-max (BPDA, Athalye et al. 2018).
 
-    Drop-max hides the largest value of each window, whose gradient is exactly 0: an attack that
-    follows the true gradient never moves it. A backward pass through the layer that it replaced
-    does (BPDA, Athalye et al. 2018). A model without drop-max is attacked as it is.
+    The largest value of a window has a gradient of exactly 0 in drop-max, so an attack that follows the true gradient
+    never changes it. The gradient of max-pooling does. The outputs of the layers stay the same. A model without
+    drop-max is attacked unchanged.
 
     Raises:
         MirstError: an unknown `backward`, on construction.
+
+    >>> from mirst.attacks import PGD
+    >>> model = nn.Sequential(DropMax2d(2), nn.Flatten(), nn.Linear(1, 2))
+    >>> x, y = torch.tensor([[[[0.9, 0.2], [0.1, 0.5]]]]), torch.tensor([0])
+    >>> attack = PGD(eps=8 / 255)
+    >>> (attack(model, x, y) != x).int().tolist()  # the second largest pixel
+    [[[[0, 0], [0, 1]]]]
+    >>> (SurrogateBackward(attack=attack)(model, x, y) != x).int().tolist()  # the largest pixel
+    [[[[1, 0], [0, 0]]]]
     """
 
     attack: Attack
     backward: Backward = "max"
-    """As max-pool, as the mean of the two largest values, or as drop-max itself."""
+    """The gradient of max-pooling, of the mean of the two largest values, or of drop-max itself."""
 
     def __post_init__(self) -> None:
         if self.backward not in ("max", "average", "exact"):
@@ -49,7 +58,7 @@ class SurrogateBackward:
 
 @contextmanager
 def differentiated_as(model: nn.Module, backward: Backward) -> Iterator[None]:
-    """Inside, every drop-max layer of `model` has the gradient of a surrogate."""
+    """Inside the block every drop-max layer of `model` has the gradient of a surrogate."""
     with ExitStack() as stack:
         for layer in model.modules():
             if isinstance(layer, DropMax2d) and backward != "exact":

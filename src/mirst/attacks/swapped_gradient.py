@@ -1,4 +1,4 @@
-"""The value of one tensor with the gradient of another: the step that every BPDA attack takes."""
+"""The value of one tensor with the gradient of another, as in every BPDA attack."""
 
 from typing import Any
 

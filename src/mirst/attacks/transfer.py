@@ -1,4 +1,4 @@
-"""An attack crafted on another model."""
+"""Transfer attacks: crafted on another model."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,17 @@ from mirst.attacks.base import Attack
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """Attacks `source_model` and gives the result for the model that it is called on.
+    """Attacks `source_model` and returns the images for the model that it is called on.
 
-    Gradients that a model masks may be plain in another: where a transferred attack does better
-    than one on the model itself, the latter is no measure (Athalye et al. 2018).
+    A model may mask its gradients while another one does not. If a transferred attack is stronger than the same
+    attack on the model itself, the latter does not measure robustness (Athalye et al. 2018).
+
+    >>> from mirst.attacks import PGD
+    >>> source, model = (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)) for _ in range(2))
+    >>> x, y = torch.full((3, 1, 2, 2), 0.5), torch.tensor([0, 1, 0])
+    >>> attack = PGD(eps=8 / 255)
+    >>> torch.equal(Transfer(source_model=source, attack=attack)(model, x, y), attack(source, x, y))
+    True
     """
 
     source_model: nn.Module

@@ -7,7 +7,7 @@ from mirst.data.image_files import find_images
 from mirst.data.image_set import ImageSet, data_loader
 from mirst.data.images import decode, intensity, letterbox, load_images, picture_count, with_shared_range
 from mirst.data.inspection import few_levels
-from mirst.data.labels_and_groups import ConflictRule, assign_groups, relabel, settle
+from mirst.data.labels_and_groups import ConflictRule, assign_groups, relabel, resolve_conflicts
 from mirst.data.phantom import make_phantom, write_phantoms
 from mirst.data.prepared_folder import write_prepared
 from mirst.data.readers import READERS, read_dataset, read_datasets, select_classes
@@ -45,8 +45,8 @@ __all__ = [
     "read_datasets",
     "read_for_audit",
     "relabel",
+    "resolve_conflicts",
     "select_classes",
-    "settle",
     "split_validation",
     "warn_of_folds",
     "with_shared_range",

@@ -1,4 +1,4 @@
-"""What is wrong with a data set before anything is trained on it."""
+"""Checks of a data set before training: duplicates, label conflicts, unreadable files, groups."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -19,16 +19,23 @@ from mirst.data.similarity import Pair
 
 @dataclass(frozen=True)
 class Audit:
-    """The findings. Indices are into `records`."""
+    """The findings. Indices are into `records`.
+
+    >>> from mirst.data import read_dataset, write_phantoms
+    >>> write_phantoms(Path("lesions"), 3)
+    >>> audit = audit_records(read_dataset("lesions"))
+    >>> len(audit.records), len(set(audit.groups)), audit.conflicts
+    (6, 6, [])
+    """
 
     records: list[Record]
     found: Inspection
     groups: list[str]
-    """Of each record: named ones and pairs joined."""
+    """Of each record. Records of one named group and look-alikes are joined."""
     conflicts: list[list[int]]
-    """Sets of images joined by pairs, filed under more than one class."""
+    """Sets of look-alikes with more than one label."""
     notes: tuple[str, ...] = ()
-    """What else is known of the data sets, in sentences: which of their files are no images, for one."""
+    """Further sentences about the data sets, such as which files are not images."""
 
     @property
     def overlaps(self) -> list[Pair]:
@@ -37,7 +44,7 @@ class Audit:
 
     @property
     def across_groups(self) -> list[Pair]:
-        """Pairs across groups that the data name, patients for one."""
+        """Pairs across groups that the data set names, such as patients."""
         named = [p for p in self.found.pairs if self.records[p.first].group and self.records[p.second].group]
         return [pair for pair in named if self._differ(pair, "group")]
 
@@ -57,8 +64,7 @@ class Audit:
         return dict(counts)
 
     def remarks(self) -> list[str]:
-        """What one should know before a run, in sentences: images that look like masks, pages that are not read, lost
-        gray levels, the notes."""
+        """What to know before a run: images that look like masks, pages that are not read, lost gray levels, notes."""
         warnings = [*self._mask_warnings(), *self._page_warnings(), *self.range_warnings()]
         return [*(f"WARNING: {one}" for one in warnings), *self.notes]
 
@@ -87,7 +93,7 @@ class Audit:
         ]
 
     def summary(self) -> list[str]:
-        """The findings in sentences, the gravest first."""
+        """The findings in sentences, the most serious first."""
         found = self.found
         filed = [", ".join(f"{record.name} ({record.label})" for record in group) for group in self.conflicting()]
         sentences = [f"LABEL CONFLICT: {names}." for names in filed]
@@ -98,14 +104,14 @@ class Audit:
             *self.remarks(),
             f"{len(self.records)} images form {len(set(self.groups))} groups; {len(found.pairs)} pairs show the same, "
             f"{copies} exact copies among them.",
-            f"{len(self.conflicts)} groups of look-alikes are filed under more than one class.",
+            f"{len(self.conflicts)} groups of look-alikes have more than one label.",
             f"{len(self.overlaps)} pairs lie across data sets, {len(self.across_groups)} across named groups.",
             f"{len(found.unreadable)} files are unreadable, {len(found.blank)} images blank, {len(found.tiny)} tiny.",
             range_sentence(found),
         ]
 
     def _beside(self, number: int) -> str:
-        """The name of the image, and of the one whose name its own begins with, of the same folder if there is one."""
+        """The name of the image, and of the image that its name starts with, if any; one in the same folder first."""
         name, source = self.records[number].name, self.records[number].source
         stem, folder = PurePath(name).stem, PurePath(name).parent
         others = [r.name for r in self.records if r.source == source and r.name != name and _begins(stem, r.name)]
@@ -118,12 +124,12 @@ class Audit:
 
 
 def audit_records(records: Sequence[Record], notes: Sequence[str] = ()) -> Audit:
-    """Look for copies, near-copies, label conflicts, and unreadable, blank or tiny images.
+    """Find copies, near-copies, label conflicts, and unreadable, blank or tiny images.
 
-    The records of the result know the range in which images that state none are shown.
+    The records of the result have a `value_range`: the one in which images that state none are shown.
 
     Args:
-        notes: what `read_dataset` remarked, for the findings.
+        notes: remarks of `read_dataset`, to be added to the findings.
 
     Raises:
         MirstError: the cache cannot be written.

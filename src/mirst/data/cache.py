@@ -1,9 +1,7 @@
-"""Prepared images on disk: decoded once, memory-mapped ever after."""
+"""Prepared images on disk: decoded once, then memory-mapped."""
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,15 +12,21 @@ import numpy as np
 from mirst.data.images import Pixels, load_image
 from mirst.data.record import ImageFile
 from mirst.errors import MirstError
-from mirst.files import cache_folder
+from mirst.files import atomic_folder, cache_folder
 
 VERSION = 4
-"""Of the preparation; a change of it makes every cache stale."""
+"""Version of the preparation. A new one invalidates all cached images."""
 
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """The images of a data set, letterboxed, in a folder of the cache. Pickles as its path alone."""
+    """The letterboxed images of a data set in a folder of the cache. Pickled as the path only.
+
+    >>> from mirst.data import read_dataset, write_phantoms
+    >>> write_phantoms(Path("lesions"), 2)
+    >>> prepare_images([record.file for record in read_dataset("lesions")], size=32).pixels.shape
+    (4, 1, 32, 32)
+    """
 
     folder: Path
 
@@ -41,7 +45,11 @@ class PreparedImages:
 
 @dataclass(frozen=True)
 class CarriedImages:
-    """Prepared images that pickle with their content, for machines without the cache."""
+    """Prepared images that are pickled with their content, for machines without the cache.
+
+    >>> CarriedImages(np.zeros((4, 1, 32, 32), np.uint8)).pixels.shape
+    (4, 1, 32, 32)
+    """
 
     pixels: Pixels
     """`(N, channels, size, size)`, 0 to 255."""
@@ -62,7 +70,7 @@ def prepare_images(files: Sequence[ImageFile], size: int, channels: int = 1) -> 
 
 
 def content_key(files: Sequence[ImageFile], *settings: int) -> str:
-    """A name for what is made of the content of `files` with `settings`.
+    """A cache key for results computed from the content of `files` with `settings`.
 
     Raises:
         MirstError: a file cannot be read.
@@ -84,17 +92,13 @@ def _digest(path: Path) -> str:
 
 
 def _fill(folder: Path, files: Sequence[ImageFile], size: int, channels: int) -> None:
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shape = (len(files), channels, size, size)
     try:
-        partial.mkdir(parents=True)
-        shape = (len(files), channels, size, size)
-        pixels = np.lib.format.open_memmap(partial / "pixels.npy", "w+", np.uint8, shape)
-        for number, file in enumerate(files):
-            pixels[number] = load_image(file, size, channels)
-        pixels.flush()
-        if not folder.is_dir():
-            partial.rename(folder)
+        with atomic_folder(folder) as partial:
+            pixels = np.lib.format.open_memmap(partial / "pixels.npy", "w+", np.uint8, shape)
+            for number, file in enumerate(files):
+                pixels[number] = load_image(file, size, channels)
+            pixels.flush()
     except OSError as error:
-        raise MirstError(f"cannot write the cache {folder.parent} ({error.strerror}); set MIRST_CACHE") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if not folder.is_dir():  # else another process has written it
+            raise MirstError(f"cannot write the cache {folder.parent} ({error.strerror}); set MIRST_CACHE") from error

@@ -1,4 +1,4 @@
-"""Pictures of more than 8 bits a channel, as numbers. Pillow alone would cut colour ones down and clip the others."""
+"""Pictures of more than 8 bits per channel, as numbers. Pillow alone would truncate or clip their values."""
 
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,16 @@ from mirst.untrusted.pictures import open_picture
 from mirst.untrusted.tiff_layout import PHOTOMETRIC, SAMPLE_FORMAT, bits_of, in_planes, unread
 
 COLOUR = ("RGB;16", "RGBA;16", "RGBX;16", "RGBa;16")
-"""Pillow's names of 16-bit layouts, less the byte order: of each value it keeps one byte."""
+"""Pillow's names of 16-bit layouts without the byte order. Pillow keeps one byte of each value."""
 
 
 def deep_values(path: Path) -> Values | None:
-    """The numbers of a picture of more than 8 bits a channel, upright; `None` for one that Pillow reads whole.
+    """The values of a picture of more than 8 bits per channel, upright; `None` for a picture that Pillow reads exactly.
 
     Pillow inverts WhiteIsZero for 8 bits alone, and mistakes the sign of unsigned 32 and signed 8 bits.
 
     Raises:
-        MirstError: as `open_picture`, or a TIFF that Pillow would cut down to 8 bits.
+        MirstError: as `open_picture`, or a TIFF that Pillow would reduce to 8 bits.
     """
     with open_picture(path) as image:
         layout, order = _layout(image)
@@ -50,7 +50,7 @@ def deep_values(path: Path) -> Values | None:
 
 
 def _layout(image: Image.Image) -> tuple[str, str]:
-    """How the pixels lie in the file, such as `RGB;16`, and the byte order."""
+    """The layout of the pixels in the file, such as `RGB;16`, and the byte order."""
     tiles: list[Any] = getattr(image, "tile", [])
     layouts = {args if isinstance(args, str) else args[0] for *_, args in tiles if args}
     layout = str(layouts.pop()) if len(layouts) == 1 else ""
@@ -64,9 +64,9 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _colour(path: Path, layout: str, order: str) -> Values:
-    """Pillow keeps the first byte of each value when it is told that the file is big-endian, else the second.
+    """Read twice, as big-endian and as little-endian, since Pillow keeps only the first or the second byte.
 
-    It divides the colours of RGBa, which are multiplied by alpha, unless it is told that they are RGBA.
+    RGBa, whose colours are multiplied by alpha, is read as RGBA, or Pillow would divide them.
     """
     first, second = (_reread(path, layout.replace("a", "A") + byte) for byte in "BL")
     high, low = (first, second) if order == "B" else (second, first)
@@ -89,7 +89,7 @@ def _reread(path: Path, layout: str) -> NDArray[np.uint8]:
 
 
 def _gray_alpha(image: Image.Image) -> Values:
-    """Two values of two bytes, which Pillow holds as an RGBA image: read as one, they are whole."""
+    """Gray and alpha of two bytes each: read as the four bytes of an RGBA image, no byte is lost."""
     tiles: Any = image
     tiles.tile = [tile._replace(args="RGBA") for tile in tiles.tile]
     parts = np.asarray(_upright(image)).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""DICOM files of any origin: bounded, decoded, cropped to their tissue region."""
+"""DICOM files: checked, decoded, cropped to their tissue region."""
 
 import warnings
 from collections.abc import Iterator
@@ -14,16 +14,9 @@ from mirst.data.dicom_display import display
 from mirst.data.record import Stamp, file_stamp
 from mirst.data.value_range import Values
 from mirst.errors import MirstError
+from mirst.untrusted.dicom_headers import DEFLATED, require_bounded, require_one_photometric
 from mirst.untrusted.dicom_streams import bit_shift, extra_could_read, missing_extra, plugin, require_declared_sizes
-from mirst.untrusted.pictures import MAX_SIDE
 
-MAX_PIXELS = 2**29
-"""Values of all frames of a file."""
-MAX_FRAME = 2**26
-"""Pixels of one frame: windowing takes some thirty bytes for each."""
-SMALL, MAX_RATIO = 2**27, 50
-"""More values than the first must take at least one byte of the file for so many of them."""
-DEFLATED = "1.2.840.10008.1.2.1.99"
 TISSUE = 1
 """Region Data Type of B-mode tissue (DICOM PS3.3, C.8.5.5)."""
 
@@ -33,7 +26,7 @@ def frame_count(path: Path) -> int:
 
 
 def patient_of(path: Path) -> str | None:
-    """The PatientID, for grouping inside this process alone; `None` where there is none."""
+    """The PatientID, for grouping in this process only; `None` if there is none."""
     dataset = _dataset(path)
     with _reading(path):
         patient = str(getattr(dataset, "PatientID", "") or "").strip()
@@ -41,23 +34,23 @@ def patient_of(path: Path) -> str | None:
 
 
 def require_one_slice(path: Path, max_side: int) -> None:
-    """Judge a file of unknown origin by its header, before anything is decoded.
+    """Check the header of an uploaded file before anything is decoded.
 
     Raises:
-        MirstError: no DICOM file, several frames, or too large.
+        MirstError: not a DICOM file, several frames, or too large.
     """
     dataset = _dataset(path)
     with _reading(path):
         frames = int(getattr(dataset, "NumberOfFrames", 1) or 1)
         height, width = int(dataset.Rows), int(dataset.Columns)
     if frames > 1:
-        raise MirstError(f"{path} holds {frames} frames; of a volume or a loop send one slice")
+        raise MirstError(f"{path} holds {frames} frames; send one slice of a volume or a loop")
     if max(height, width) > max_side:
-        raise MirstError(f"{path} is {width} x {height}; sides of at most {max_side} pixels are taken")
+        raise MirstError(f"{path} is {width} x {height}; sides of at most {max_side} pixels are read")
 
 
 def forget() -> None:
-    """Drop the files that were read last from memory."""
+    """Remove the most recently read files from memory."""
     _read_frames.cache_clear()
     _read_dataset.cache_clear()
 
@@ -66,11 +59,11 @@ def dicom_values(path: Path, frame: str | None) -> Values:
     """One frame as numbers, cropped to its tissue region.
 
     Raises:
-        MirstError: no readable DICOM image, or no such frame, or several and none named.
+        MirstError: not a readable DICOM image, no such frame, or several frames and no frame given.
     """
     frames = _frames(path)
     if frame is None and len(frames) > 1:
-        raise MirstError(f"{path} holds {len(frames)} frames; a data set takes each as an image")
+        raise MirstError(f"{path} holds {len(frames)} frames; a data set uses each as an image")
     number = int(frame or 0)
     if not 0 <= number < len(frames):
         raise MirstError(f"{path} has no frame {number}; it holds {len(frames)}")
@@ -92,8 +85,8 @@ def _dataset(path: Path) -> Any:
 def _read_frames(path: Path, stamp: Stamp) -> NDArray[Any]:
     dataset = _read_dataset(path, stamp)
     with _reading(path):
-        count = _require_bounded(dataset, path.stat().st_size)
-        _require_one_photometric(dataset)
+        count = require_bounded(dataset, path.stat().st_size)
+        require_one_photometric(dataset)
         require_declared_sizes(dataset, count)
         frames = _decoded(path, dataset)
         frames = frames if count > 1 else frames[None]
@@ -125,7 +118,7 @@ def _read_dataset(path: Path, _stamp: Stamp) -> Any:
                 f"{path} has no DICM prefix and file meta information; write it as a DICOM file or remove it"
             )
         if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
-            raise ValueError("it is stored deflated, which no header bounds")
+            raise ValueError("it is deflated, so that no header bounds its size")
         dataset = pydicom.dcmread(path)
         if "Rows" not in dataset:
             raise MirstError(f"{path} is a DICOM file without an image; remove it")
@@ -142,7 +135,7 @@ def _pydicom(path: Path) -> Any:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Damaged files fail in many ways, all meaning the same; damaged metadata alone are no reason to stop."""
+    """Turn the many errors of damaged files into one. Warnings about damaged metadata are ignored."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
@@ -154,27 +147,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise MirstError(f"cannot read {path} as a DICOM image ({reason}); repair or remove it") from error
 
 
-def _require_bounded(dataset: Any, size: int) -> int:
-    """The number of frames."""
-    frames, height, width = int(getattr(dataset, "NumberOfFrames", 1) or 1), int(dataset.Rows), int(dataset.Columns)
-    most = min(MAX_PIXELS, max(SMALL, MAX_RATIO * size))
-    values = height * width * int(dataset.SamplesPerPixel) * frames
-    if values > most or height * width > MAX_FRAME or max(height, width) > MAX_SIDE:
-        raise ValueError(
-            f"it declares {frames} frames of {width} x {height}, {values} values; at most {most} "
-            f"are read, {MAX_FRAME} pixels a frame, {MAX_SIDE} a side"
-        )
-    return frames
-
-
-def _require_one_photometric(dataset: Any) -> None:
-    stated = dataset.get("PhotometricInterpretation")
-    if stated is not None and not isinstance(stated, str):
-        raise ValueError(f"it states several photometric interpretations, {', '.join(map(str, stated))}")
-
-
 def _cropped(dataset: Any, frame: NDArray[Any]) -> NDArray[Any]:
-    """The first tissue region of the ultrasound calibration; the whole frame where there is none."""
+    """The first tissue region of the ultrasound calibration; the whole frame if there is none."""
     for region in getattr(dataset, "SequenceOfUltrasoundRegions", None) or []:
         if int(getattr(region, "RegionDataType", 0)) != TISSUE:
             continue

@@ -1,4 +1,4 @@
-"""How DICOM says that stored values are shown: modality, window or table, padding, inversion (PS3.3, C.11, C.7.6.3)."""
+"""DICOM display: modality, window or look-up table, padding, inversion (PS3.3, C.11, C.7.6.3)."""
 
 import math
 import sys
@@ -12,11 +12,11 @@ from scipy.special import expit
 from mirst.data.value_range import Intensity, ValueRange, Values
 
 FRAME_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
-"""Functional groups in which multi-frame files keep what single ones keep at the top."""
+"""Functional groups of multi-frame files, with elements that single-frame files have at the top level."""
 
 
 def display(dataset: Any, number: int, stored: NDArray[Any]) -> Values:
-    """The values of frame `number`, with the range that is shown where the file states one.
+    """The values of frame `number`, with the range that the file states, if any.
 
     Raises:
         ValueError: elements that contradict the standard.
@@ -164,7 +164,7 @@ def _palette(dataset: Any, stored: NDArray[Any]) -> Values:
 
 
 def _full(bits: int, largest: int) -> int:
-    """The entry that is white: that of `bits`, unless the entries tell that the file does not mean it."""
+    """The entry that is white: that of `bits`, unless the entries contradict it."""
     full = int(2**bits - 1)
     return full if full / 4 <= largest <= full else int(2 ** max(8, largest.bit_length()) - 1)
 

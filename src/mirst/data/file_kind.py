@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes."""
+"""The kind of a file, by its first bytes."""
 
 import re
 from enum import Enum, auto
@@ -27,7 +27,7 @@ SUFFIXES = {
     Kind.NPZ: (".npz",),
     Kind.NPY: (".npy",),
 }
-"""What a file claims to be. They count only where its content is of no known kind."""
+"""Used only for files whose content is of no known kind."""
 _CLAIMS = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes}
 _PICTURE = re.compile(
     rb"\x89PNG\r\n\x1a\n"
@@ -46,8 +46,7 @@ _DICOM_FOLDER = b"\x02\0\x02\0UI\x14\x001.2.840.10008.1.3.10"
 def file_kind(path: Path) -> Kind:
     """The kind of the file at `path`, by at most its first `HEAD` bytes.
 
-    A file of unknown content is of the kind that its suffix claims. So a damaged image is still an image,
-    which can be reported as unreadable.
+    A file of unknown content has the kind of its suffix, so that a damaged image is reported as unreadable.
     """
     try:
         head = first_bytes(path, HEAD)
@@ -65,5 +64,5 @@ def file_kind(path: Path) -> Kind:
 
 
 def is_image(path: Path) -> bool:
-    """Whether the file is a picture or a DICOM file, or claims to be one."""
+    """Whether the file is a picture or a DICOM file by its content or suffix."""
     return not {file_kind(path), _CLAIMS.get(path.suffix.lower())}.isdisjoint((Kind.PICTURE, Kind.DICOM))

@@ -1,4 +1,4 @@
-"""Cross-validation folds that keep a group on one side, and hold every class in every part."""
+"""Cross-validation folds that do not split groups, with every class in every part."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +20,19 @@ FOLDS = 5
 VAL_FRACTION = 0.15
 """The defaults of a study."""
 DRAWS = 50
-"""How often folds are drawn before they are refused."""
+"""How many times folds are drawn before an error is raised."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Indices into the records."""
+    """Indices into the records.
+
+    >>> from pathlib import Path
+    >>> records = [Record(Path(f"{i}.png"), "ab"[i % 2], str(i), "clinic") for i in range(8)]
+    >>> fold = make_folds(records, 2)[0]
+    >>> len(fold.train), len(fold.test), set(fold.train) & set(fold.test)
+    (4, 4, set())
+    """
 
     train: Indices
     test: Indices
@@ -40,13 +47,13 @@ def make_folds(
 ) -> list[Fold]:
     """`count` stratified folds, the same for the same records and seed.
 
-    Every training and test part holds every class. Folds that miss one are drawn again, from the same seed.
+    Every training and test part contains every class. Folds that miss one are drawn again, from the same seed.
 
     Args:
         kind: "group" keeps each group on one side (records without one go through `assign_groups`);
-            "random" splits image by image, the paper's way, and so lets near-duplicates leak from
-            training into test.
-        val_fraction: share of every training part that `split_validation` must be able to hold out; 0 for none.
+            "random" splits image by image, as the paper does, so that near-duplicates leak from training
+            into test.
+        val_fraction: share of every training part that `split_validation` must be able to set aside; 0 for none.
 
     Raises:
         MirstError: fewer than two folds, a class with fewer images or groups than folds and validation
@@ -125,12 +132,12 @@ def _unit_counts(labels: NDArray[np.str_], units: NDArray[np.str_]) -> dict[str,
 
 
 def _units(records: Sequence[Record], kind: FoldKind) -> NDArray[np.str_]:
-    """What may not be torn apart: groups, or single images."""
+    """The group of each record, or its number: units that are not split."""
     return np.array([str(record.group) if kind == "group" else str(i) for i, record in enumerate(records)])
 
 
 def _is_whole(labels: NDArray[np.str_], split: tuple[Indices, Indices]) -> bool:
-    """Whether both parts hold every class."""
+    """Whether both parts contain every class."""
     return all(len(np.unique(labels[part])) == len(np.unique(labels)) for part in split)
 
 

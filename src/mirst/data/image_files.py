@@ -1,4 +1,4 @@
-"""Image files, found below folders."""
+"""Search for image files in folders."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,9 +14,9 @@ from mirst.errors import MirstError
 def find_images(paths: Sequence[Path]) -> tuple[list[ImageFile], list[Path]]:
     """The images at `paths`, in that order and each once, and the files in folders that are left out.
 
-    A file is taken whatever it is called. Folders are searched with all folders below them, in alphabetical order,
-    for files whose content is an image. Masks, by their names, are left out. Hidden files and folders are not looked
-    at. Each frame of a DICOM file is an image.
+    A file is used whatever its name. Folders are searched recursively, in alphabetical order, for files whose content
+    is an image. Files that are masks by their names, hidden files and hidden folders are skipped. Each frame of a
+    DICOM file is an image.
 
     Raises:
         MirstError: a path that does not exist, a folder without images, or a DICOM file that cannot be read.

@@ -14,7 +14,13 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class ImageSet(Dataset[Batch]):
-    """Images in memory, indexed by a list of positions: one call gives one batch."""
+    """Images in memory, indexed by a list of positions: one call returns one batch.
+
+    >>> images = ImageSet(np.zeros((3, 1, 8, 8), np.uint8), np.array([0, 1, 0]))
+    >>> x, y = images[[0, 1]]
+    >>> x.shape, y
+    (torch.Size([2, 1, 8, 8]), tensor([0, 1]))
+    """
 
     images: Pixels
     """`(N, C, H, W)`, 0 to 255."""
@@ -44,7 +50,7 @@ def data_loader(data: ImageSet, batch_size: int, shuffle: bool = False) -> DataL
 
 
 def flip_and_shift(images: Pixels) -> Pixels:
-    """Each image flipped left-right with probability 1/2 and shifted by up to 1/16 of its sides, zeros moving in."""
+    """Each image flipped left-right with probability 1/2 and shifted by up to 1/16 of its sides, filled with zeros."""
     n, _, height, width = images.shape
     flips = (torch.rand(n, 1, 1, 1) < 0.5).flatten().tolist()
     reach = max(height, width) // 16

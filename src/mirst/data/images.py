@@ -13,7 +13,7 @@ from mirst.data.npz import npz_array
 from mirst.data.record import ImageFile
 from mirst.data.value_range import EIGHT_BITS, Intensity, ValueRange, Values, covering
 from mirst.errors import MirstError
-from mirst.files import require_content
+from mirst.untrusted.lfs_pointers import require_content
 from mirst.untrusted.pictures import MAX_SIDE, open_picture
 
 Pixels = NDArray[np.uint8]
@@ -23,12 +23,12 @@ def decode(file: ImageFile, channels: int = 1) -> Image.Image:
     """The image as 8-bit gray (`channels=1`) or RGB (3), upright.
 
     Transparent pixels are black, EXIF rotation is applied. DICOM files are cropped to the tissue
-    region and shown as they say. Other values than those of 8 bits are shown in the `value_range` of
-    `file`; where that is not given, in the range of the image itself (`covering`).
+    region and displayed as their header states. Values of more than 8 bits are mapped from the `value_range` of
+    `file`; without one, from the range of the image itself (`covering`).
 
     Raises:
-        MirstError: the file is missing or no regular one, a Git LFS pointer, truncated, too large to be safe, or
-            no image.
+        MirstError: the file is missing, not a regular file, a Git LFS pointer, truncated, too large to be safe, or
+            not an image.
     """
     values = _values(file)
     image = _decode_eight_bit(file) if values is None else Image.fromarray(values.eight_bit(file.value_range))
@@ -41,7 +41,7 @@ def intensity(file: ImageFile) -> Intensity:
     """The range that the file states for the image, else the true range of its values.
 
     Raises:
-        MirstError: as `decode`; damage in an 8-bit image is not looked for.
+        MirstError: as `decode`; damage in an 8-bit image is not detected.
     """
     values = _values(file)
     return EIGHT_BITS if values is None else values.intensity
@@ -50,19 +50,19 @@ def intensity(file: ImageFile) -> Intensity:
 def picture_count(file: ImageFile) -> int:
     """How many pages or frames a picture file holds, of which only the first is read; 1 for all other files.
 
-    Pages behind a damaged one are not counted.
+    Pages after a damaged one are not counted.
     """
     if file_kind(file.path) is not Kind.PICTURE:
         return 1
     try:
         with open_picture(file.path) as image:
             return int(getattr(image, "n_frames", 1))
-    except MirstError:  # said by whoever decodes the first one
+    except MirstError:  # reported when the first one is decoded
         return 1
 
 
 def with_shared_range(files: Sequence[ImageFile]) -> list[ImageFile]:
-    """The files, those without a `value_range` with the one that is fit for all images that state none.
+    """The files; those without a `value_range` get one for all images that state none.
 
     Raises:
         MirstError: as `decode`.
@@ -72,7 +72,7 @@ def with_shared_range(files: Sequence[ImageFile]) -> list[ImageFile]:
 
 
 def shared_range(intensities: Iterable[Intensity]) -> ValueRange | None:
-    """The range in which images that state none are shown; `None` where every one states its own."""
+    """The range for images that state none; `None` if every image states its own."""
     unstated = [one.range for one in intensities if not one.source]
     return covering(unstated) if unstated else None
 
@@ -80,7 +80,7 @@ def shared_range(intensities: Iterable[Intensity]) -> ValueRange | None:
 def _values(file: ImageFile) -> Values | None:
     """The numbers of the image; `None` for an 8-bit picture."""
     if not file.path.is_file():
-        raise MirstError(f"{file.path} is no file; correct its path or remove it")
+        raise MirstError(f"{file.path} is not a file; correct its path or remove it")
     require_content(file.path)
     kind = file_kind(file.path)
     if kind in (Kind.NPZ, Kind.NPY):
@@ -132,7 +132,7 @@ def _decode_npy(file: ImageFile) -> Image.Image:
 
 
 def letterbox(image: Image.Image, size: int) -> Image.Image:
-    """Pad with zeros to a centred square, then resize to `size` x `size`: nothing is stretched."""
+    """Pad with zeros to a centred square, then resize to `size` x `size`. The aspect ratio is kept."""
     side = max(image.size)
     square = Image.new(image.mode, (side, side))
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))

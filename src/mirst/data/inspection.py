@@ -1,4 +1,4 @@
-"""What the pixels of a data set tell, whatever their labels: looked at once, remembered by content."""
+"""Findings from the pixels of a data set, independent of labels: computed once, cached by content."""
 
 import hashlib
 from collections import defaultdict
@@ -21,9 +21,9 @@ from mirst.files import cache_folder, write_text
 FINDINGS = "inspection.json"
 """Of a prepared folder."""
 VERSION = 4
-"""Of the inspection; a change of it makes every remembered one stale."""
+"""Version of the inspection. A new one invalidates all cached findings."""
 WORKING_SIDE = 320
-"""Longest side at which images are compared; larger ones are reduced to it."""
+"""Images are reduced to this longest side before they are compared."""
 SMALLEST_SIDE = 32
 BLANK_DEVIATION = 2.0
 """Gray levels of standard deviation below which an image is blank."""
@@ -46,32 +46,30 @@ class Inspection:
     exact: list[list[int]]
     """Sets of images with the same pixels."""
     pairs: list[Pair]
-    """Images that show the same, exact copies among them."""
+    """Look-alikes, including exact copies."""
     intensities: dict[int, Intensity]
-    """Of each image that can be read, the range that it states, else that of its values."""
+    """Of each readable image: the range that it states, else that of its values."""
     value_range: ValueRange | None
-    """In which images that state none are shown; `None` where every one states its own."""
+    """The range for images that state none; `None` if every image states its own."""
     few_levels: dict[int, int]
-    """Images of fewer than `FEW_LEVELS` gray levels, and how many they keep."""
+    """Images of fewer than `FEW_LEVELS` gray levels, and how many they have."""
     two_level: list[int] = field(default_factory=list)
-    """Images of two gray levels, as masks have; not known of folders prepared by earlier versions."""
+    """Images of two gray levels, like masks; missing in folders prepared by earlier versions."""
     pictures: dict[int, int] = field(default_factory=dict)
-    """Files of several pages or frames, of which the first is read, and how many; not known of such folders either."""
+    """Files of several pages or frames, of which the first is read, and their number; missing in such folders too."""
 
 
 _JSON = TypeAdapter(Inspection)
 
 
 def inspect_images(files: Sequence[ImageFile]) -> Inspection:
-    """Look for copies, near-copies, and unreadable, blank or tiny images.
+    """Find copies, near-copies, and unreadable, blank or tiny images.
 
-    Every image is decoded once; the findings are remembered in the cache by the content of the
-    files, unless one of them cannot be read. Those of a prepared folder lie in it: its letterboxed
-    images would look more alike than they are.
+    Every image is decoded once. The findings are cached by the content of the files, unless one of them cannot be
+    read. A prepared folder contains its own findings, since its letterboxed images look more alike than the originals.
 
     Raises:
-        MirstError: the cache cannot be written, what a prepared folder holds cannot be read, or such
-            a folder is mixed with other data.
+        MirstError: the cache cannot be written, or a prepared folder is damaged or mixed with other data.
     """
     sources = {file.path for file in files}
     prepared = [path for path in sources if path.suffix == ".npy"]
@@ -87,10 +85,10 @@ def inspect_images(files: Sequence[ImageFile]) -> Inspection:
     try:
         path = cache_folder() / "inspected" / f"{content_key(files, VERSION)}.json"
     except MirstError:
-        return _look(files)
+        return _inspect(files)
     if path.exists():
         return _read(path)
-    found = _look(files)
+    found = _inspect(files)
     if not found.unreadable:
         try:
             write_text(path, to_json(found))
@@ -141,7 +139,7 @@ def _restricted(found: Inspection, chosen: Sequence[int]) -> Inspection:
     )
 
 
-def _look(files: Sequence[ImageFile]) -> Inspection:
+def _inspect(files: Sequence[ImageFile]) -> Inspection:
     unreadable: dict[int, str] = {}
     intensities: dict[int, Intensity] = {}
     for number, file in enumerate(files):
@@ -154,7 +152,7 @@ def _look(files: Sequence[ImageFile]) -> Inspection:
     readable = [
         (number, files[number]._replace(value_range=files[number].value_range or shared)) for number in intensities
     ]
-    found = _look_at(readable)
+    found = _inspect_readable(readable)
     return replace(
         found,
         unreadable=dict(sorted((unreadable | found.unreadable).items())),
@@ -164,7 +162,7 @@ def _look(files: Sequence[ImageFile]) -> Inspection:
     )
 
 
-def _look_at(files: Sequence[tuple[int, ImageFile]]) -> Inspection:
+def _inspect_readable(files: Sequence[tuple[int, ImageFile]]) -> Inspection:
     pictures: dict[int, Image.Image] = {}
     unreadable: dict[int, str] = {}
     prints: defaultdict[str, list[int]] = defaultdict(list)
@@ -201,7 +199,7 @@ def _look_at(files: Sequence[tuple[int, ImageFile]]) -> Inspection:
 
 
 def _has_two_levels(pixels: Pixels) -> bool:
-    """Whether all pixels have one of two values, or nearly so, as in a mask that is stored with loss."""
+    """Whether all pixels have one of two values, or nearly so, as in a mask stored with lossy compression."""
     counts = np.bincount(pixels.ravel(), minlength=256)
     levels = np.flatnonzero(counts)
     dark, bright = levels[0], levels[-1]
@@ -213,7 +211,7 @@ def _has_two_levels(pixels: Pixels) -> bool:
 
 
 def few_levels(image: Image.Image) -> int | None:
-    """How many gray levels a gray image keeps, the darkest and the brightest half percent of its pixels left out;
+    """The number of gray levels of a gray image without the darkest and the brightest half percent of its pixels;
     `None` for `FEW_LEVELS` or more."""
     counts = np.array(image.histogram())
     upto = counts.cumsum() / counts.sum()

@@ -1,4 +1,4 @@
-"""What is made of an audit: groups, and labels in doubt settled."""
+"""Groups and labels from an audit: records grouped, relabelled, and conflicts resolved."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,14 +12,13 @@ ConflictRule = Literal["keep", "drop"]
 
 
 def relabel(records: Sequence[Record], labels: Mapping[str, str | None], classes: Sequence[str]) -> list[Record]:
-    """The records, single images of them filed under another class.
+    """The records, some of them with another label.
 
     Args:
-        labels: class by image name, or by `source/name` where two sources share the name; `None`
-            leaves the image out.
+        labels: class by image name, or by `source/name` where two sources share the name; `None` removes the image.
 
     Raises:
-        MirstError: no or several images of a name, or a class that is not among `classes`.
+        MirstError: no image or several images of a name, or a class that is not among `classes`.
     """
     changed: dict[int, str | None] = {}
     for name, label in labels.items():
@@ -36,16 +35,16 @@ def relabel(records: Sequence[Record], labels: Mapping[str, str | None], classes
 
 
 def assign_groups(records: Sequence[Record]) -> list[Record]:
-    """The records, each in the group that `audit` finds: those that the data name and look-alikes, joined.
+    """The records, each with the group of `audit_records`: named groups and look-alikes are joined.
 
     Raises:
         MirstError: an image cannot be read.
     """
-    return settle(audit_records(records))
+    return resolve_conflicts(audit_records(records))
 
 
-def settle(audited: Audit, conflicts: ConflictRule = "keep") -> list[Record]:
-    """The audited records in their groups, look-alikes filed under several classes kept or dropped.
+def resolve_conflicts(audited: Audit, conflicts: ConflictRule = "keep") -> list[Record]:
+    """The audited records with their groups. Look-alikes with different labels are kept or dropped.
 
     Raises:
         MirstError: an image cannot be read.

@@ -1,6 +1,5 @@
-"""A data set in the form in which it travels to another machine."""
+"""Prepared folders: a data set in a form that can be copied to another machine."""
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,34 +10,25 @@ from mirst.data.cache import prepare_images
 from mirst.data.inspection import FINDINGS, inspect_images, to_json
 from mirst.data.readers.prepared import COLUMNS, PIXELS, TABLE
 from mirst.data.record import Record
-from mirst.errors import MirstError
-from mirst.files import write_csv, write_text
+from mirst.files import new_folder, require_new, write_csv, write_text
 
 
 def write_prepared(records: Sequence[Record], out: Path, size: int, channels: int = 1) -> Path:
-    """Write the images, letterboxed, and what they are into the new folder `out`, whole or not at all.
+    """Write letterboxed images, their table and the findings of their audit into the new folder `out`.
 
-    `read_dataset` reads it; a study of that size finds the very pixels and the findings of the audit,
-    without the original files.
+    `read_dataset` reads it. A study with this `size` then uses the same pixels and findings without the original files.
+    On an error no partial folder remains.
 
     Raises:
-        MirstError: an image that cannot be read, or an `out` that is there already or cannot be written.
+        MirstError: an image that cannot be read, or an `out` that exists already or cannot be written.
     """
-    if out.exists():
-        raise MirstError(f"{out} exists; name a new folder with --out or remove it")
+    require_new(out)
     files = [record.file for record in records]
     found = inspect_images(files)
     images = prepare_images([file._replace(value_range=found.value_range) for file in files], size, channels)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir(parents=True)
-        shutil.copyfile(images.folder / PIXELS, partial / PIXELS)
-        rows = [[getattr(record, column) for column in COLUMNS] for record in records]
-        write_csv(partial / TABLE, pd.DataFrame(rows, columns=COLUMNS))
-        write_text(partial / FINDINGS, to_json(found))
-        partial.rename(out)
-    except OSError as error:
-        raise MirstError(f"cannot write {out} ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    rows = [[getattr(record, column) for column in COLUMNS] for record in records]
+    with new_folder(out) as folder:
+        shutil.copyfile(images.folder / PIXELS, folder / PIXELS)
+        write_csv(folder / TABLE, pd.DataFrame(rows, columns=COLUMNS))
+        write_text(folder / FINDINGS, to_json(found))
     return out

@@ -1,4 +1,4 @@
-"""What an audit says about the values that are shown from black to white."""
+"""Sentences of an audit about the values that are shown as black and white."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from mirst.data.value_range import Intensity, ValueRange, hull
 
 
 def range_sentence(found: Inspection) -> str:
-    """Which values are black and white, and what states it."""
+    """Which values are black and white, and what states them."""
     by_source: defaultdict[str, list[ValueRange]] = defaultdict(list)
     for one in found.intensities.values():
         by_source[one.source].append(one.range)
@@ -25,7 +25,7 @@ def range_sentence(found: Inspection) -> str:
 
 
 def range_warnings(found: Inspection, names: Sequence[str]) -> list[str]:
-    """Sentences about images that lost gray levels or whose range differs from the others'; often there is none."""
+    """Sentences about images that lost gray levels or whose range differs from the others'."""
     warnings = []
     if found.few_levels:
         worst, count = min(found.few_levels.items(), key=lambda item: item[1])
@@ -41,7 +41,7 @@ def range_warnings(found: Inspection, names: Sequence[str]) -> list[str]:
         other = next(number for number, one in shown.items() if one != common)
         warnings.append(
             f"SEVERAL RANGES: {len(shown) - count} of {len(shown)} images are shown in other values than the {count} "
-            f"in {_told(common)}, {names[other]} in {_told(shown[other])}; one eps means different values in them."
+            f"in {_worded(common)}, {names[other]} in {_worded(shown[other])}; one eps means different values in them."
         )
     narrow = [number for number, one in found.intensities.items() if _is_narrow(one, found.value_range)]
     if narrow:
@@ -58,7 +58,7 @@ def _shown(one: Intensity, shared: ValueRange | None) -> Intensity:
     return one if one.source or shared is None else Intensity("", shared)
 
 
-def _told(one: Intensity) -> str:
+def _worded(one: Intensity) -> str:
     return f"{one.range} ({one.source or 'no range stated'})"
 
 

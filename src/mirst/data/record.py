@@ -9,7 +9,11 @@ from mirst.errors import MirstError
 
 
 class ImageFile(NamedTuple):
-    """Where an image lies."""
+    """Where an image is stored.
+
+    >>> ImageFile(Path("loop.dcm"), item="3").item
+    '3'
+    """
 
     path: Path
     item: str | None = None
@@ -22,7 +26,7 @@ Stamp = tuple[int, int] | None
 
 
 def file_stamp(path: Path) -> Stamp:
-    """What changes when a file does, for caches of its content; `None` where there is no file."""
+    """A value that changes when the file does, as a key for caches of its content; `None` if there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -32,17 +36,22 @@ def file_stamp(path: Path) -> Stamp:
 
 @dataclass(frozen=True)
 class Record:
-    """One labelled image."""
+    """One labelled image.
+
+    >>> record = Record(Path("benign/1.png"), "benign", group="patient 7", source="clinic", name="benign/1.png")
+    >>> record.file.path.name
+    '1.png'
+    """
 
     path: Path
     label: str
     """Name of the class."""
     group: str | None
-    """Images of one group (a patient, say) never part between training and test; `None`: not named."""
+    """Images of one group, such as a patient, are never split between training and test; `None`: not named."""
     source: str
     """The data set that the image comes from."""
     name: str = ""
-    """What outputs call the image, unique within its source."""
+    """Its name in all outputs, unique within its source."""
     item: str | None = None
     """Which image of a file that holds several."""
     scanner: str | None = None
@@ -66,5 +75,5 @@ def positive_class(classes: Sequence[str], named: str | None = None) -> str:
         known = ", ".join(classes)
         if named:
             raise MirstError(f"data.positive: {named} is not a class; the classes are {known}")
-        raise MirstError(f"no class is called malignant; name the positive one with data.positive ({known})")
+        raise MirstError(f"no class is named malignant; name the positive one with data.positive ({known})")
     return positive

@@ -1,6 +1,6 @@
 """Pairs of images that show the same lesion: copies, crops, mirror images, frames of one sweep.
 
-Two stages, both blind to brightness and contrast. A coarse one compares small descriptors of every
+Two stages, both independent of brightness and contrast. A coarse one compares small descriptors of every
 image with those of crops and mirror images of every other, one matrix product for all pairs. A fine
 one aligns the candidates and correlates their detail down to the speckle, which two views of one
 lesion share only when the probe has hardly moved. docs/decisions/duplicates.md has the thresholds.
@@ -27,7 +27,7 @@ HOPELESS = 0.15
 SIDE, FINE_SIDE, REACH = 24, 128, 16
 SCALES = (1.0, 0.97, 1.03, 0.94, 1.06)
 ORIENTATIONS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
-"""Steps along rows and columns: as it is, mirrored, upside down, both."""
+"""Steps along rows and columns: unchanged, mirrored, upside down, both."""
 
 Box = tuple[float, float, float, float]
 Descriptor = NDArray[np.float32]
@@ -50,7 +50,7 @@ BOXES = _boxes()
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images that show the same, `first < second`."""
+    """Two look-alikes, `first < second`."""
 
     first: int
     second: int
@@ -59,7 +59,7 @@ class Pair:
 
 
 def describe(image: Image.Image) -> Descriptor:
-    """`(len(BOXES), SIDE * SIDE)` unit vectors: the image and its crops, contrast taken out."""
+    """`(len(BOXES), SIDE * SIDE)` unit vectors: the image and its crops, with normalised contrast."""
     crops = np.stack([_crop(image, box, 2 * SIDE) for box in BOXES])
     detail = _detail(crops, sigma=6.0, spread=6.0, floor=4.0)
     small = detail.reshape(-1, SIDE, 2, SIDE, 2).mean((2, 4))
@@ -72,22 +72,22 @@ def describe_all(images: Sequence[Image.Image]) -> NDArray[np.float32]:
 
 
 def find_pairs(images: Sequence[Image.Image], descriptors: NDArray[np.float32]) -> list[Pair]:
-    """All pairs of gray `images` that show the same.
+    """All pairs of look-alikes among gray `images`.
 
     Args:
         descriptors: `(N, len(BOXES), SIDE * SIDE)`, from `describe`.
     """
 
-    def judge(candidate: tuple[int, int, float, _View]) -> Pair:
+    def compared(candidate: tuple[int, int, float, _View]) -> Pair:
         first, second, coarse, view = candidate
         return Pair(first, second, coarse, _fine(images[view.cropped], images[view.whole], view))
 
-    judged = _in_threads(judge, list(_candidates(descriptors)))
-    return [pair for pair in judged if pair.coarse >= SURE or pair.fine >= FINE]
+    pairs = _in_threads(compared, list(_candidates(descriptors)))
+    return [pair for pair in pairs if pair.coarse >= SURE or pair.fine >= FINE]
 
 
 def _in_threads(function: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
-    """The small matrix products of one item are no work for several threads; the items are."""
+    """Apply `function` in threads, one for each core. The matrix products of one item are too small for several."""
     with threadpool_limits(1), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return list(pool.map(function, items))
 
@@ -144,7 +144,7 @@ def _windowed(image: Image.Image, box: Box) -> NDArray[np.float32]:
 
 
 def _detail(pixels: NDArray[np.float32], sigma: float, spread: float, floor: float) -> NDArray[np.float32]:
-    """Local deviation from the mean in units of the local contrast; `floor` gray levels are none."""
+    """Local deviation from the mean in units of the local contrast; contrast below `floor` gray levels is ignored."""
     deviation = pixels - _blurred(pixels, sigma)
     contrast = np.sqrt(_blurred(deviation * deviation, spread)) + floor
     return np.asarray(deviation / contrast, dtype=np.float32)

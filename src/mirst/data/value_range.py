@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 
 class ValueRange(NamedTuple):
-    """The values that are shown as black and as white."""
+    """The values that are shown as black and as white.
+
+    >>> print(ValueRange(-100, 240))
+    -100 to 240
+    """
 
     low: float
     high: float
@@ -20,10 +24,10 @@ class ValueRange(NamedTuple):
 
 
 class Intensity(NamedTuple):
-    """What is known of the values of one image."""
+    """The range of the values of one image, and where it comes from."""
 
     source: str
-    """What states the range: `8 bits`, `window`, `VOI LUT`, `palette`; empty where the file states none."""
+    """What states the range: `8 bits`, `window`, `VOI LUT`, `palette`; empty if the file states none."""
     range: ValueRange
     """The stated range, else the smallest and the largest value."""
 
@@ -40,7 +44,7 @@ class Values:
     stated: Intensity | None = None
     """The range that the file states, `None` where it states none."""
     hidden: NDArray[np.bool_] | None = None
-    """`(H, W)`: padding and transparent pixels. They are black, and no part of the range."""
+    """`(H, W)`: padding and transparent pixels. They are black and do not count for the range."""
     inverted: bool = False
     """Low values are bright."""
 

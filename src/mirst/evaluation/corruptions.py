@@ -21,6 +21,7 @@ from mirst.evaluation.model_checks import require_classes
 from mirst.evaluation.outcomes import evaluate
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.metrics import classification_metrics
+from mirst.random_draws import uniform_per_image
 
 SEVERITIES = (1, 2, 3, 4, 5)
 Corruption = Callable[[Tensor, float, torch.Generator], Tensor]
@@ -110,11 +111,6 @@ def _added(x: Tensor, change: Tensor | float) -> Tensor:
     return torch.where(_content(x), x + change, x)
 
 
-def _uniform(x: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """One draw per image, `(N, 1, 1, 1)`."""
-    return low + (high - low) * torch.rand(len(x), 1, 1, 1, generator=generator)
-
-
 def _depth(x: Tensor) -> Tensor:
     return torch.linspace(0, 1, x.shape[2]).view(1, 1, -1, 1)
 
@@ -140,7 +136,7 @@ def gain(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 def time_gain(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Gain that grows or falls with depth, by `strength` from top to bottom."""
-    sign = torch.sign(_uniform(x, -1, 1, generator))
+    sign = torch.sign(uniform_per_image(len(x), -1, 1, generator))
     return _added(x, sign * strength * (_depth(x) - 0.5))
 
 
@@ -156,7 +152,7 @@ def blur_lateral(x: Tensor, strength: float, generator: torch.Generator) -> Tens
 
 def shadow(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """A column below a random point, 10 to 25 % of the width, darkened by `strength`."""
-    centre, half, top = (_uniform(x, *r, generator) for r in ((0.2, 0.8), (0.05, 0.125), (0.1, 0.5)))
+    centre, half, top = (uniform_per_image(len(x), *r, generator) for r in ((0.2, 0.8), (0.05, 0.125), (0.1, 0.5)))
     across = torch.sigmoid((half - (_lateral(x) - centre).abs()) / 0.015)
     below = torch.sigmoid((_depth(x) - top) / 0.02)
     return x * (1 - strength * across * below)
@@ -164,7 +160,7 @@ def shadow(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 def reverberation(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Bright horizontal lines at equal distances, fading with depth, the first one `strength` bright."""
-    spacing, width = _uniform(x, 0.08, 0.14, generator), 0.008
+    spacing, width = uniform_per_image(len(x), 0.08, 0.14, generator), 0.008
     number = torch.round(_depth(x) / spacing).clamp(min=1)
     line = torch.exp(-(((_depth(x) - number * spacing) / width) ** 2) / 2)
     return _added(x, strength * line * 0.75 ** (number - 1))
@@ -195,7 +191,7 @@ def contrast(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 def rotation(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Turned by `strength` degrees, either way."""
-    angle = torch.sign(_uniform(x, -1, 1, generator)).view(-1) * math.radians(strength)
+    angle = torch.sign(uniform_per_image(len(x), -1, 1, generator)).view(-1) * math.radians(strength)
     zero = torch.zeros_like(angle)
     matrix = torch.stack([angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero], 1).view(-1, 2, 3)
     grid = F.affine_grid(matrix.to(x), list(x.shape), align_corners=False)

@@ -26,10 +26,10 @@ SUFFIXES = {"onnx": (".onnx",), "torch-export": (".pt2",), "safetensors": (".saf
 
 
 def export_model(checkpoint: Path, to: str, out: Path, trusted: str | None = None) -> Path:
-    """Write the model of a checkpoint of ours to `out`, its card with it.
+    """Write the model of a checkpoint and its card to `out`.
 
-    Every format but `safetensors` holds the whole model, from `(N, channels, size, size)` images in [0, 1], any `N`,
-    to `(N, classes)` logits, input normalisation and drop-max included.
+    Every format except `safetensors` contains the whole model, from
+    `(N, channels, size, size)` images in [0, 1] to `(N, classes)` logits, with input normalisation and drop-max.
 
     Args:
         to: a key of `FORMATS`.
@@ -38,12 +38,21 @@ def export_model(checkpoint: Path, to: str, out: Path, trusted: str | None = Non
 
     Raises:
         MirstError: a checkpoint that cannot be read, an unknown format, one whose extra is not installed, or a folder
-            that is there already.
+            that exists already.
+
+    >>> from mirst.nn import ModelCard, build_model, save_model
+    >>> card = ModelCard(
+    ...     model="resnet_tiny", drop_max=False, channels=1, size=32, classes=("benign", "malignant"),
+    ...     positive="malignant", threshold=0.0, defense="CE()",
+    ... )
+    >>> save_model("model.safetensors", build_model("resnet_tiny", 1, 2), card)
+    >>> export_model(Path("model.safetensors"), "safetensors", Path("weights.safetensors")).name
+    'weights.safetensors'
     """
     if to not in FORMATS:
         raise MirstError(f"--to is {to}; choose {', '.join(FORMATS)}")
     model, card = load_model(checkpoint, trusted)
     with reference_mode(), torch.no_grad(), warnings.catch_warnings():  # in operations that every exporter knows
-        warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
+        warnings.simplefilter("ignore", FutureWarning)  # from torch's own code
         FORMATS[to](model, card, out)
     return out

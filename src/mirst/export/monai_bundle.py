@@ -16,20 +16,20 @@ from mirst.files import new_folder, write_text
 from mirst.nn import ModelCard
 
 SKELETON = Path(__file__).with_name("skeleton")
-"""What is the same in every bundle; it takes the model's particulars from `configs/metadata.json`."""
+"""Files that are the same in every bundle. They read the details of the model from `configs/metadata.json`."""
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 RUNNERS = {"pytorch-ignite": "0.5.5", "fire": "0.7.1"}
-"""What MONAI needs to run a bundle, in the versions that ran ours; to write one they are not needed."""
+"""Packages that MONAI needs to run a bundle, in tested versions. Writing a bundle does not need them."""
 
 
 def to_monai_bundle(model: nn.Module, card: ModelCard, out: Path) -> None:
-    """The new folder `out`, whole or not at all."""
+    """Write the new folder `out`. On an error no partial folder remains."""
     metadata = _metadata(card, out.name)
     with new_folder(out) as bundle:
         shutil.copytree(SKELETON, bundle, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         to_torch_export(model, card, bundle / "models" / "model.pt2")
         weights = {f"program.{name}": value for name, value in model.state_dict().items()}
-        torch.save(weights, bundle / "models" / "model.pt")  # where MONAI's own tools look for weights
+        torch.save(weights, bundle / "models" / "model.pt")  # where MONAI's tools look for weights
         write_text(bundle / "configs" / "metadata.json", json.dumps(metadata, indent=4, ensure_ascii=False) + "\n")
         write_text(bundle / "docs" / "README.md", _readme(card, metadata))
         write_text(bundle / "LICENSE", _license())
@@ -89,7 +89,7 @@ def _logits(card: ModelCard) -> dict[str, Any]:
 
 
 def _network(card: ModelCard) -> str:
-    return f"{card.model}{' with drop-max in the place of its first max-pool' if card.drop_max else ''}"
+    return f"{card.model}{' with drop-max in place of its first max-pool' if card.drop_max else ''}"
 
 
 def _colour(card: ModelCard) -> str:

@@ -1,4 +1,4 @@
-"""Initial weights: files of the user's, public ones by name, and those that pretraining wrote."""
+"""Initial weights: from files, from public sources by name, or from pretraining."""
 
 import hashlib
 import sys
@@ -16,8 +16,8 @@ from mirst.download import download
 from mirst.errors import MirstError
 from mirst.files import atomic, cache_folder
 from mirst.nn.models import Normalized
-from mirst.untrusted.pickles import require_plain
-from mirst.untrusted.tensors import COUNTER, is_tensors, open_tensors
+from mirst.untrusted.safetensors_files import COUNTER, is_tensors, open_tensors
+from mirst.untrusted.state_dict_pickles import require_plain_state_dict
 
 IMAGENET = {
     "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
@@ -25,22 +25,29 @@ IMAGENET = {
 }
 """torchvision's; the file names end with the beginning of their SHA-256."""
 HEAD = "fc."
-"""Where a classifier keeps its last layer, which every training starts anew."""
+"""Prefix of the last layer of a classifier. Training always starts it from random weights."""
 
 
 @dataclass(frozen=True)
 class LoadedBackbone:
-    """What `load_backbone` took from a file."""
+    """The weights that `load_backbone` loaded from a file.
+
+    >>> from mirst.nn import build_model
+    >>> save_backbone("backbone.safetensors", build_model("resnet_tiny", 1, 2))
+    >>> loaded = load_backbone(build_model("resnet_tiny", 1, 5), "backbone.safetensors")
+    >>> (loaded.matched, loaded.of, loaded.unused)
+    (72, 72, ())
+    """
 
     source: str
-    """As it was named."""
+    """The name given to `load_backbone`."""
     sha256: str
     """Of the file."""
     matched: int
     of: int
-    """Tensors of the network, without its head and without the counters of batch norms that the file lacks."""
+    """Tensors of the network without its head, and without batch norm counters that are missing in the file."""
     unused: tuple[str, ...]
-    """Tensors of the file that the network has no place for."""
+    """Tensors of the file that do not fit the network."""
 
     def __str__(self) -> str:
         rest = (
@@ -50,17 +57,16 @@ class LoadedBackbone:
 
 
 def load_backbone(model: nn.Module, weights: str | Path, name: str = "") -> LoadedBackbone:
-    """Start `model` from weights of torchvision's layout, its head excepted.
+    """Load weights in torchvision's layout into `model`, except for its last layer.
 
     Args:
-        weights: a safetensors file, or one of `torch.save` (read with `weights_only=True` where it is seen to
-            be a plain state dict), also one that wraps it or prefixes its keys; or `imagenet`, downloaded once; or
-            `simclr-imagenet`, a converted file in the cache.
+        weights: a safetensors file; a file of `torch.save`, which is read with `weights_only=True` if it contains a
+            plain state dict, also nested under `state_dict` or `model` or with prefixed keys; `imagenet`, which is
+            downloaded once; or `simclr-imagenet`, a converted file in the cache.
         name: of the model, for `imagenet`.
 
     Raises:
-        MirstError: the file cannot be found, fetched or read safely, or lacks a weight of the
-            backbone.
+        MirstError: the file cannot be found, downloaded or read safely, or lacks a weight of the backbone.
     """
     network = model.network if isinstance(model, Normalized) else model
     path = find_weights(str(weights), name)
@@ -82,7 +88,7 @@ def load_backbone(model: nn.Module, weights: str | Path, name: str = "") -> Load
 
 
 def replace_head(model: nn.Module, make: Callable[[int], nn.Module]) -> None:
-    """Put `make(width of the features)` in the place of the last layer.
+    """Replace the last layer by `make(width of the features)`.
 
     Raises:
         MirstError: the model has no linear layer called `fc`.
@@ -94,22 +100,22 @@ def replace_head(model: nn.Module, make: Callable[[int], nn.Module]) -> None:
 
 
 def save_backbone(path: str | Path, model: nn.Module) -> None:
-    """Write the weights of `model` but for its head, in the layout that `load_backbone` reads."""
+    """Write the weights of `model` without its last layer, in the layout that `load_backbone` reads."""
     network = model.network if isinstance(model, Normalized) else model
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items() if not k.startswith(HEAD)}
     with atomic(path) as partial:
-        partial.write_bytes(save(state))  # save_file would leave a file for its owner alone
+        partial.write_bytes(save(state))  # save_file would make it readable for its owner only
 
 
 def find_weights(weights: str, name: str) -> Path:
-    """The file that `weights` names, which is fetched if need be; see `load_backbone`.
+    """The file that `weights` names, downloaded if necessary; see `load_backbone`.
 
     Raises:
-        MirstError: it cannot be found or fetched.
+        MirstError: it cannot be found or downloaded.
     """
     if weights == "imagenet":
         if name not in IMAGENET:
-            raise MirstError(f"model.weights: imagenet is there for {', '.join(IMAGENET)}, not for {name}; name a file")
+            raise MirstError(f"model.weights: imagenet exists for {', '.join(IMAGENET)}, not for {name}; name a file")
         return _imagenet(IMAGENET[name])
     if weights == "simclr-imagenet":
         path = cache_folder() / "weights" / "simclr-imagenet.safetensors"
@@ -147,7 +153,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise MirstError(f"model.weights: {path} holds no plain state dict of tensors")
+        raise MirstError(f"model.weights: {path} does not contain a plain state dict of tensors")
     return state
 
 
@@ -157,8 +163,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickled(path: Path) -> Any:
-    require_plain(path)
-    mapped = zipfile.is_zipfile(path)  # or each storage is allocated as its record asks for
+    require_plain_state_dict(path)
+    mapped = zipfile.is_zipfile(path)  # or storages of any declared size are allocated
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
@@ -167,7 +173,7 @@ def _fits(value: Tensor, own: Tensor) -> bool:
 
 
 def _unprefixed(source: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keys without what a wrapper (`module.`, `network.`, `encoder.`) has put before them all."""
+    """Keys without the prefix of a wrapper, such as `module.`, `network.` or `encoder.`."""
     if own.keys() & source.keys():
         return source
     first = next(iter(own))

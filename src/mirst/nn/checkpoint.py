@@ -1,4 +1,4 @@
-"""Trained models as one safetensors file each: weights, and what one must know to use them."""
+"""Checkpoints: one safetensors file for each trained model, with its weights and its card."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ from torch import nn
 from mirst.errors import MirstError, plain
 from mirst.files import atomic
 from mirst.nn.models import MAX_CLASSES, build_model
-from mirst.untrusted.tensors import COUNTER, open_tensors
+from mirst.untrusted.safetensors_files import COUNTER, open_tensors
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -21,7 +21,17 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What one must know to use a trained model. The bounds are those of a card that is read."""
+    """What is needed to use a trained model. The bounds are checked when a card is read.
+
+    >>> card = ModelCard(
+    ...     model="resnet_tiny", drop_max=True, channels=1, size=64, classes=("benign", "malignant"),
+    ...     positive="malignant", threshold=0.0, defense="CE()",
+    ... )
+    >>> save_model("model.safetensors", build_model("resnet_tiny", 1, 2, drop_max=True), card)
+    >>> model, loaded = load_model("model.safetensors")
+    >>> loaded == card
+    True
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
@@ -39,29 +49,29 @@ class ModelCard:
     defense: Annotated[str, Field(max_length=2000)]
     """How it was trained."""
     value_range: tuple[Finite, Finite] | None = None
-    """The values of its training images that were shown as black and white, where the files state none."""
+    """The values of its training images that were shown as black and white, if the files state none."""
 
 
 _CARD = TypeAdapter(ModelCard)
 
 
 def save_model(path: str | Path, model: nn.Module, card: ModelCard) -> None:
-    """Write weights and card to `path`, whole or not at all."""
+    """Write weights and card to `path`. On an error no partial file remains."""
     state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     with atomic(path) as partial:
         partial.write_bytes(save(state, metadata={"mirst": json.dumps(asdict(card))}))
 
 
 def load_model(path: str | Path, trusted: str | None = None) -> tuple[nn.Module, ModelCard]:
-    """The model in eval mode, and its card. Nothing is unpickled.
+    """The model in eval mode, and its card. No pickle is loaded.
 
     Args:
-        trusted: the `package.module:factory` whose code may be run. Where the checkpoint asks for
-            another one, or for one and none is named, nothing is imported.
+        trusted: the `package.module:factory` whose code may run. A checkpoint that names another factory is an
+            error, and nothing is imported.
 
     Raises:
-        MirstError: no file, not a checkpoint of ours, a factory that is not `trusted`, or weights
-            that do not fit the card.
+        MirstError: no file, not a checkpoint written by mirst, a factory that is not `trusted`, or weights that do
+            not fit the card.
     """
     card = read_card(path)
     if ":" in card.model and card.model != trusted:
@@ -82,10 +92,10 @@ def load_model(path: str | Path, trusted: str | None = None) -> tuple[nn.Module,
 
 
 def read_card(path: str | Path) -> ModelCard:
-    """The card of a checkpoint alone.
+    """The card of a checkpoint, without its weights.
 
     Raises:
-        MirstError: no file, or not a checkpoint of ours.
+        MirstError: no file, or not a checkpoint written by mirst.
     """
     try:
         with open_tensors(path) as file:
@@ -94,9 +104,9 @@ def read_card(path: str | Path) -> ModelCard:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "card"
-        raise MirstError(f"{path} is no checkpoint written by mirst (its {place}: {first['msg']})") from error
+        raise MirstError(f"{path} is not a checkpoint written by mirst (its {place}: {first['msg']})") from error
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise MirstError(f"{path} is no checkpoint written by mirst ({error})") from error
+        raise MirstError(f"{path} is not a checkpoint written by mirst ({error})") from error
     return card
 
 

@@ -11,17 +11,16 @@ from mirst.errors import MirstError, suggestion
 
 
 def is_factory(text: str) -> bool:
-    """Whether `text` is meant as `package.module:factory`, not as a path: what exists is a path."""
+    """Whether `text` has the form `package.module:factory` and is not an existing path."""
     _, colon, attribute = text.rpartition(":")
     return bool(colon) and attribute.isidentifier() and not Path(text).exists()  # C:\net.pt has no such end
 
 
 def load_factory(name: str, **arguments: int) -> nn.Module:
-    """The model that `package.module:factory` names, as the factory leaves it.
+    """The model that `package.module:factory` returns. Its code is run.
 
-    The factory is called with `arguments`; it may also be a model itself. Its code is run. The
-    current working directory joins `sys.path` and stays there, as with `python -m`: the model may
-    import later.
+    The factory is called with `arguments`; it may also be a model itself. The current working directory is added to
+    `sys.path` permanently, as by `python -m`, since the model may import later.
 
     Raises:
         MirstError: a name of another form, a module or attribute that cannot be found or imported,
@@ -29,7 +28,7 @@ def load_factory(name: str, **arguments: int) -> nn.Module:
     """
     module, _, attribute = name.partition(":")
     if module.endswith(".py") or not all(part.isidentifier() for part in (attribute, *module.split("."))):
-        raise MirstError(f"{name} is no factory of the form package.module:factory{_meant(module, attribute)}")
+        raise MirstError(f"{name} is not of the form package.module:factory{_meant(module, attribute)}")
     factory = _find(_import(module), attribute)
     if isinstance(factory, nn.Module):
         return factory
@@ -42,15 +41,15 @@ def load_factory(name: str, **arguments: int) -> nn.Module:
             f"{name} raised {in_words(error)}; it is called {_call(arguments)} and must return the model"
         ) from error
     if not isinstance(model, nn.Module):
-        raise MirstError(f"{name} returned {described(model)}, no nn.Module; let it return the model")
+        raise MirstError(f"{name} returned {described(model)}, not an nn.Module; let it return the model")
     return model
 
 
 def package_of(name: str) -> Path | None:
-    """The folder or file of the package or module that `package.module:factory` begins with; `None` where it is
-    installed, or not to be found.
+    """The folder or file of the top-level package or module of `package.module:factory`; `None` if it is installed or
+    does not exist.
     """
-    _look_here()
+    _add_working_directory()
     found = importlib.util.find_spec(name.partition(":")[0].partition(".")[0])
     if found is None or (found.origin is None and not found.submodule_search_locations):
         return None
@@ -63,17 +62,17 @@ def _meant(module: str, attribute: str) -> str:
     return f"; did you mean {stem}:{attribute}?" if module.endswith(".py") and attribute else ""
 
 
-def _look_here() -> str:
-    """Put the current working directory on the path."""
+def _add_working_directory() -> str:
+    """Add the current working directory to `sys.path`."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    importlib.invalidate_caches()  # the file may be younger than the last look into its folder
+    importlib.invalidate_caches()  # the file may be newer than the last listing of its folder
     return here
 
 
 def _import(name: str) -> ModuleType:
-    here = _look_here()
+    here = _add_working_directory()
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
@@ -84,7 +83,7 @@ def _import(name: str) -> ModuleType:
                 f"(this is {here})"
             ) from error
         raise MirstError(
-            f"importing {name} failed with {in_words(error)}; mend that, or install what it needs, until "
+            f"importing {name} failed with {in_words(error)}; fix it or install what it needs, until "
             f"python -c 'import {name}' works"
         ) from error
 

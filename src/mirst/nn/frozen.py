@@ -1,4 +1,4 @@
-"""A model that is only looked at: afterwards it is, bit for bit, what it was."""
+"""Use a model without changing it: afterwards it is bit for bit the same."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,18 +12,18 @@ from mirst.errors import MirstError
 
 @contextmanager
 def frozen(model: nn.Module, *, training: bool | None) -> Iterator[None]:
-    """Gradients with respect to inputs only, whatever surrounds the call.
+    """Gradients with respect to inputs only, also inside `torch.no_grad()`.
 
-    Inside, the parameters ask for no gradient, and the model is in eval mode (`training=False`) or
-    in the mode of each module as found (`None`). On leaving, training flags, `requires_grad`, parameters and buffers
-    are what they were, whatever the model's own forward did to them.
+    Inside the block parameters require no gradient. The model is in eval mode (`training=False`), or each module keeps
+    its mode (`None`). On exit training flags, `requires_grad`, parameters and buffers are restored, also those that
+    the model's own forward changed.
 
     Raises:
-        MirstError: a model made under `torch.inference_mode()`.
+        MirstError: a model that was created under `torch.inference_mode()`.
     """
     if any(parameter.is_inference() for parameter in model.parameters()):
         raise MirstError(
-            "the model was made under torch.inference_mode(), so nothing can be differentiated in it; make it outside"
+            "the model was created under torch.inference_mode(), so it has no gradients; create it outside"
         )
     flags = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     grads = [(p, p.requires_grad) for p in model.parameters()]
@@ -63,7 +63,7 @@ class _State:
             for tensor, value in self._values:
                 if tensor.shape != value.shape:
                     tensor.data = value
-                elif not _same(tensor, value):  # writing what is there would invalidate graphs that wait for it
+                elif not _same(tensor, value):  # writing equal values would invalidate existing graphs
                     tensor.copy_(value)
 
 

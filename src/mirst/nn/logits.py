@@ -1,4 +1,4 @@
-"""What a model must return, how it is called, and which predictions are right."""
+"""The contract of models: how they are called, what they must return, which predictions are wrong."""
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ def require_logits(outputs: object, count: int, classes: int | None = None) -> T
         classes: K, where it is known.
 
     Raises:
-        MirstError: anything else, with the mend.
+        MirstError: anything else; the message says how to wrap the model.
     """
     if not isinstance(outputs, Tensor):
         keys = f" with {', '.join(map(str, outputs))}" if isinstance(outputs, dict) else ""
@@ -43,7 +43,7 @@ def require_logits(outputs: object, count: int, classes: int | None = None) -> T
 
 
 def misclassified(logits: Tensor, y: Tensor) -> Tensor:
-    """Which images are misclassified, `(N,)`: the first largest logit is another class's, or a logit is not finite.
+    """Which images are misclassified, `(N,)`: the first largest logit is not that of `y`, or a logit is not finite.
 
     Args:
         logits: `(N, K)`.
@@ -55,9 +55,9 @@ def misclassified(logits: Tensor, y: Tensor) -> Tensor:
 class Logits:
     """A model as attacks, defenses and evaluation call it.
 
-    What it returns is checked by `require_logits`. The images keep their values, also where the first layer works in
-    place. A model that rejects the type of the images is given them in the type of its own weights, so images stay in
-    float32 outside of a half-precision model; the logits come back in float32, or in float64 for such images.
+    `require_logits` checks what it returns. The images keep their values, even if the first layer works in place. If
+    the model rejects the type of the images, they are converted to the type of its weights. The logits are returned in
+    float32, or in float64 for images in float64.
 
     Raises:
         MirstError: an output that is not `(N, K)` logits, on call.
@@ -66,7 +66,7 @@ class Logits:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.classes: int | None = None
-        """K, once it was called."""
+        """K, after the first call."""
         self._dtype: torch.dtype | None = None
         self._opaque = is_opaque(model)
 
@@ -95,12 +95,12 @@ class Logits:
         return outputs
 
     def _spared(self, images: Tensor) -> Tensor:
-        """What the first layer may change. Compiled code cannot change a leaf, and warns of what is none."""
+        """A copy that the first layer may change. Compiled code cannot change a leaf, and warns about non-leaves."""
         return images if self._opaque and images.requires_grad else images.clone()
 
 
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """`(N, K)` logits in float32 or float64, in eval mode and without gradients; the model is left as found.
+    """`(N, K)` logits in float32 or float64, in eval mode and without gradients; the model is unchanged.
 
     Raises:
         MirstError: an output that is not `(N, K)` logits, K >= 2.
@@ -110,7 +110,7 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def is_opaque(model: nn.Module) -> bool:
-    """Whether compiled or scripted code stands in place of a forward."""
+    """Whether the model or a part of it is compiled or scripted."""
     kinds = [type(layer) for layer in model.modules()]
     return any(
         issubclass(kind, torch.jit.ScriptModule) or kind.__module__.startswith("torch._dynamo") for kind in kinds
@@ -118,12 +118,12 @@ def is_opaque(model: nn.Module) -> bool:
 
 
 def dtype_of(model: nn.Module) -> torch.dtype | None:
-    """That of the first floating-point parameter; `None` where there is none."""
+    """The type of the first floating-point parameter; `None` if there is none."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
 
 
 def input_gradient(values: Tensor, images: Tensor, *, retain_graph: bool = False, create_graph: bool = False) -> Tensor:
-    """The gradient of the sum of `values` with respect to `images`; 0 where no path leads from one to the other.
+    """The gradient of the sum of `values` with respect to `images`; 0 if `values` do not depend on them.
 
     Args:
         values: one per image, `(N,)`, or their sum.

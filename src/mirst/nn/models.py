@@ -1,4 +1,4 @@
-"""Backbones, each behind its own normalisation so that inputs are raw [0, 1] pixels."""
+"""Models by name. Each normalises its input itself, so that inputs are raw [0, 1] pixels."""
 
 from collections.abc import Callable
 
@@ -10,17 +10,21 @@ from mirst.nn.factory import is_factory, load_factory
 from mirst.nn.layers.drop_max import replace_first_max_pool
 
 MAX_CLASSES = 1000
-"""What a card of unknown origin may ask for at most, and so what can be trained."""
+"""Upper bound for models that are trained, and for cards of unknown origin."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Normalized(nn.Module):
-    """A network with input normalisation as its first layer: epsilon always means pixels.
+    """A network with input normalisation as its first layer, so that eps is always in units of pixels.
 
     Args:
-        network: takes `(N, channels, H, W)` normalised images, gives `(N, classes)` logits.
-        mean, std: one value per channel that `network` wants. A gray image stays one channel up to
-            here and is replicated to that number, so no attack can buy colour noise on it.
+        network: from `(N, channels, H, W)` normalised images to `(N, classes)` logits.
+        mean, std: one value for each input channel of `network`. A gray image has one channel up to here and is
+            replicated to that number, so that attacks cannot add colour noise to it.
+
+    >>> model = Normalized(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    >>> model(torch.rand(4, 1, 2, 2)).shape
+    torch.Size([4, 2])
     """
 
     mean: Tensor
@@ -52,8 +56,8 @@ def build_model(name: str, in_channels: int, num_classes: int, drop_max: bool = 
         `MODELS` it is a `Normalized`, whose `.network` has torchvision's state-dict keys.
 
     Raises:
-        MirstError: an unknown name, a factory that cannot be imported or returns no module, a
-            number of channels or classes that makes no sense, no max-pool to replace.
+        MirstError: an unknown name, a factory that cannot be imported or returns no module, an
+            invalid number of channels or classes, no max-pool to replace.
     """
     if in_channels not in (1, 3):
         raise MirstError(f"in_channels is {in_channels}; images have 1 (gray) or 3 channels")

@@ -26,7 +26,7 @@ from mirst.data import (
     read_dataset,
     read_datasets,
     relabel,
-    settle,
+    resolve_conflicts,
     split_validation,
 )
 from mirst.errors import MirstError
@@ -99,7 +99,7 @@ def prepare(spec: StudySpec) -> Prepared:
     positive = positive_class(classes, spec.data.positive)
     weights = _try_model(spec, len(classes))
     audited = audit_records(relabel(records, spec.data.relabel, classes), notes)
-    records = settle(audited, spec.data.conflicts)
+    records = resolve_conflicts(audited, spec.data.conflicts)
     for name in set(classes) - {record.label for record in records}:
         raise MirstError(
             f"data.relabel and data.conflicts leave no image of class {name}; leave it out of data.classes"

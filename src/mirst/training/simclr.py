@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mirst.batches import checked_batch
 from mirst.defenses import LossTerms
 from mirst.errors import MirstError
+from mirst.random_draws import uniform_per_image
 
 MIN_AREA, MAX_STRETCH = 0.5, 4 / 3
 """Of a crop: its smallest share of the image, and the largest ratio between the scales of its sides."""
@@ -104,4 +105,4 @@ def _speckle(x: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def _uniform(x: Tensor, low: float, high: float, generator: torch.Generator | None) -> Tensor:
     """One draw per image, `(N, 1, 1, 1)`."""
-    return (low + (high - low) * torch.rand(len(x), 1, 1, 1, generator=generator)).to(x)
+    return uniform_per_image(len(x), low, high, generator).to(x)

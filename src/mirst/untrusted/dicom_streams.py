@@ -1,4 +1,4 @@
-"""Pixel data of DICOM files: where their bits are, what decodes them, whether they are as large as the header says."""
+"""Pixel data of DICOM files: stored bits, decoders, and frames whose size contradicts the header."""
 
 import struct
 from pathlib import Path
@@ -16,7 +16,7 @@ CODESTREAM, SIZE = b"\xff\x4f", 0xFF51
 def plugin(path: Path, dataset: Any) -> str:
     """The pydicom plugin to decode with; empty leaves the choice to pydicom.
 
-    JPEG of 8 bits is left to Pillow: its pixels would otherwise depend on what else is installed.
+    JPEG of 8 bits is decoded by Pillow, or its pixels would depend on the installed packages.
 
     Raises:
         MirstError: a transfer syntax that is not read, or only with `EXTRA`.
@@ -51,7 +51,7 @@ def missing_extra(path: Path, dataset: Any) -> MirstError:
 
 
 def bit_shift(dataset: Any) -> int:
-    """How many unused bits lie below the stored ones (PS3.5, 8.1.1). pydicom takes them for none.
+    """How many unused bits lie below the stored ones (PS3.5, 8.1.1). pydicom ignores them.
 
     Raises:
         ValueError: the stored bits do not fit below the highest one, or the file is compressed and its codestream

@@ -1,4 +1,4 @@
-"""Picture files of any origin, opened so that a small one stays small."""
+"""Picture files: allowed formats, bounded sides and bounded metadata, checked before pixels are decoded."""
 
 import io
 import struct
@@ -13,9 +13,9 @@ from mirst.errors import MirstError
 from mirst.untrusted.tiff_layout import tags_of, unread
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
-"""By content, whatever the suffix says. Pillow knows more; for EPS it would start Ghostscript."""
+"""By content, not by suffix. Pillow supports more formats; for EPS it would start Ghostscript."""
 MAX_SIDE = 2**14
-"""A letterboxed strip takes the square of its length."""
+"""A letterboxed strip needs memory for the square of its length."""
 MAX_EXIF = 2**16
 """Bytes, as in one segment of a JPEG file."""
 UNREADABLE = (
@@ -36,17 +36,17 @@ UNREADABLE = (
 
 @contextmanager
 def open_picture(path: Path, max_side: int = MAX_SIDE) -> Iterator[Image.Image]:
-    """The picture, its header read, its pixels not yet; the first one where the file holds several.
+    """The picture with its header read and its pixels not decoded; the first one if the file has several.
 
-    Whatever damage the block meets is said in the sentence too.
+    Errors of Pillow inside the block become a `MirstError` too.
 
     Raises:
-        MirstError: no file, no picture of `FORMATS`, a TIFF of another layout, a damaged picture, or one too large
+        MirstError: no file, not a picture of `FORMATS`, a TIFF of another layout, a damaged picture, or one too large
             to be safe.
     """
     try:
         with warnings.catch_warnings(), _Metered(path) as file:
-            warnings.simplefilter("ignore", UserWarning)  # damaged metadata are no reason to stop
+            warnings.simplefilter("ignore", UserWarning)  # damaged metadata do not matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as image:
                 _require_sides(path, image, max_side)
@@ -61,9 +61,9 @@ def open_picture(path: Path, max_side: int = MAX_SIDE) -> Iterator[Image.Image]:
 
 
 class _Metered(io.BufferedReader):
-    """A file that may be read a few times over, and of whose EXIF segments, which Pillow joins, one may be read.
+    """A file with a limit on the bytes that are read in total, and on its EXIF segments, which Pillow joins.
 
-    The tags of a TIFF, or of EXIF data, may all show the same bytes, and each is kept.
+    All tags of a TIFF, or of EXIF data, may refer to the same bytes, and Pillow keeps a copy for each tag.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,7 +76,7 @@ class _Metered(io.BufferedReader):
         if content.startswith(b"Exif\0\0"):
             self.exif_left -= len(content)
         if min(self.left, self.exif_left) < 0:
-            raise OSError("its tags take far more than the file holds")
+            raise OSError("its tags are far larger than the file")
         return content
 
 
@@ -88,7 +88,7 @@ def _unidentified(path: Path) -> MirstError:
                 return unread(path, tags)
     except (*UNREADABLE, UserWarning):
         pass
-    return MirstError(f"{path} is no sound file of {', '.join(FORMATS)}; repair or remove it")
+    return MirstError(f"{path} is not a valid file of {', '.join(FORMATS)}; repair or remove it")
 
 
 def _require_sides(path: Path, image: Image.Image, max_side: int) -> None:

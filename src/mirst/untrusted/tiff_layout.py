@@ -1,4 +1,4 @@
-"""How a TIFF file says that its values are stored, in words."""
+"""TIFF files: the layout of their values, and the error for layouts that are not supported."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,10 +27,10 @@ NUMBERS = {2: "signed ", 3: "floating-point ", 5: "complex ", 6: "complex "}
 
 
 def tags_of(file: BinaryIO) -> Mapping[int, Any]:
-    """The tags of the first page; none where they do not even give a size.
+    """The tags of the first page; none if they do not state a size.
 
     Raises:
-        Exception: as Pillow, for a file that is no TIFF.
+        Exception: as Pillow, for a file that is not a TIFF.
     """
     head = file.read(8)
     is_big = b"+" in head[2:4]  # 43, BigTIFF
@@ -42,7 +42,7 @@ def tags_of(file: BinaryIO) -> Mapping[int, Any]:
 
 
 def in_planes(tags: Mapping[int, Any]) -> bool:
-    """Whether each channel is stored on its own."""
+    """Whether each channel is stored separately."""
     return tags.get(PLANAR) == 2 and tags.get(SAMPLES, 1) > 1
 
 
@@ -52,7 +52,7 @@ def bits_of(tags: Mapping[int, Any]) -> tuple[int, ...]:
 
 
 def unread(path: Path, tags: Mapping[int, Any]) -> MirstError:
-    """The sentence that refuses the layout."""
+    """The error for a layout that is not supported."""
     photometric = tags.get(PHOTOMETRIC, 0)
     colour = COLOUR.get(photometric, f"photometric interpretation {photometric}")
     bits = "/".join(str(count) for count in dict.fromkeys(bits_of(tags)))

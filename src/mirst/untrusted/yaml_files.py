@@ -1,4 +1,4 @@
-"""YAML of any origin: plain values alone, within bounds."""
+"""YAML: plain values only, with bounds on size, depth and expanded aliases."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,22 +10,22 @@ from mirst.errors import MirstError
 
 MAX_BYTES = 2**20
 MAX_NODES = 20_000
-"""Values in all, those of an alias counted wherever it stands."""
+"""Values in total. Those of an alias count at every place where it is used."""
 MAX_DEPTH = 30
 MAX_LENGTH = 10_000
 """Characters of a single value."""
 NAMES = frozenset({"classes", "positive", "labels", "relabel"})
-"""Keys under which every value but null is the name of a class or image: `yes` and `1.0` are read as written."""
+"""Keys whose values, except null, are names of classes or images: `yes` and `1.0` are read as texts."""
 READ_AS_VALUES = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp"))
-SAID = 300
-"""Characters of what is wrong: errors quote what they met."""
+MAX_QUOTED = 300
+"""Characters of an error message: errors quote the file."""
 
 
 def read_yaml(path: Path) -> Any:
-    """What the file says.
+    """The content of the file.
 
     Raises:
-        MirstError: it cannot be read, is no YAML, says a key twice, or is beyond the bounds.
+        MirstError: it cannot be read, is not YAML, has a key twice, or exceeds a bound.
     """
     try:
         with path.open("rb") as file:
@@ -35,14 +35,14 @@ def read_yaml(path: Path) -> Any:
     try:
         return _parsed(content.decode("utf-8"))
     except ValueError as error:
-        raise MirstError(f"{path} is no valid YAML: {error}") from error
+        raise MirstError(f"{path} is not valid YAML: {error}") from error
 
 
 def parse_yaml(text: str, key: str = "") -> Any:
-    """What a text of the command line says.
+    """The value of a text from the command line.
 
     Args:
-        key: under which the value belongs; see `NAMES`.
+        key: of the value; see `NAMES`.
 
     Raises:
         MirstError: as `read_yaml`.
@@ -50,8 +50,8 @@ def parse_yaml(text: str, key: str = "") -> Any:
     try:
         return _parsed(text, key)
     except ValueError as error:
-        shown = text if len(text) <= SAID else f"{text[:SAID]} ..."
-        raise MirstError(f"{shown} is no valid YAML value: {error}") from error
+        shown = text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]} ..."
+        raise MirstError(f"{shown} is not a valid YAML value: {error}") from error
 
 
 def _parsed(text: str, key: str = "") -> Any:
@@ -66,13 +66,13 @@ def _parsed(text: str, key: str = "") -> Any:
         _keep_names(node, key in NAMES)
         return loader.construct_document(node)
     except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())[:SAID]) from error
-    except Exception as error:  # a date that the calendar lacks, an empty !!int: whatever Python's own raise
-        raise ValueError(f"a value in it cannot be read: {error}"[:SAID]) from error
+        raise ValueError(" ".join(str(error).split())[:MAX_QUOTED]) from error
+    except Exception as error:  # an impossible date, an empty !!int: any error of Python
+        raise ValueError(f"a value in it cannot be read: {error}"[:MAX_QUOTED]) from error
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values, counted as the tree of them grows."""
+    """Loads plain values and counts them while the tree is built."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -93,16 +93,16 @@ class _Loader(yaml.SafeLoader):
             self.nodes += 1
             self.sizes[node] = self.nodes - before
         elif node not in self.sizes:
-            raise yaml.YAMLError("an alias in it stands inside of what it refers to")
+            raise yaml.YAMLError("an alias in it is inside the value that it refers to")
         else:
             self.nodes += self.sizes[node]
         if self.nodes > MAX_NODES:
-            raise yaml.YAMLError(f"it holds more than {MAX_NODES} values, aliases written out")
+            raise yaml.YAMLError(f"it holds more than {MAX_NODES} values, with aliases expanded")
         return node
 
 
 def _keep_names(node: yaml.Node, are_names: bool) -> None:
-    """Make texts of the values below the keys `NAMES`; null stays null."""
+    """Turn the values below the keys `NAMES` into texts; null stays null."""
     if isinstance(node, yaml.ScalarNode) and are_names and node.tag in READ_AS_VALUES:
         node.tag = "tag:yaml.org,2002:str"
     elif isinstance(node, yaml.SequenceNode):
@@ -121,4 +121,6 @@ def _require_sane(node: yaml.Node) -> None:
         counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         twice = [key for key, count in counts.items() if count > 1]
         if twice:
-            raise yaml.YAMLError(f"it says {twice[0]} twice; keep one of them (line {node.start_mark.line + 1} on)")
+            raise yaml.YAMLError(
+                f"it has the key {twice[0]} twice; keep one of them (line {node.start_mark.line + 1} on)"
+            )

@@ -10,34 +10,9 @@ from torch import Tensor, nn
 from mirst.nn import DropMax2d, drop_max2d, reference_mode
 from mirst.nn.accelerate import drop_max_cpu, drop_max_fused
 from mirst.nn.layers.windows import Windows
+from tests.nn.accelerate.helpers import FORMATS, GEOMETRIES, assert_as_plain, drawn, with_gradient
 
-GEOMETRIES = [(3, 2, 1), (2, 2, 0), ((2, 3), (3, 2), (0, 1)), ((4, 3), 1, (2, 1)), ((1, 2), (1, 2), 0)]
-FORMATS = [torch.contiguous_format, torch.channels_last]
 LARGE = Windows((3, 3), (2, 2), (1, 1))
-
-
-def drawn(shape: tuple[int, ...], seed: int, kind: str = "all different", dtype: torch.dtype = torch.float32) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    if kind == "all different":
-        return torch.randn(shape, generator=generator, dtype=dtype)
-    values = [-2.0, 0.0, 1.0] + [-torch.inf, torch.inf, torch.nan] * (kind == "not finite")
-    return torch.tensor(values, dtype=dtype)[torch.randint(len(values), shape, generator=generator)]
-
-
-def with_gradient(x: Tensor, geometry: tuple, seed: int = 0) -> tuple[Tensor, Tensor]:
-    leaf = x.detach().requires_grad_()
-    pooled = drop_max2d(leaf, *geometry)
-    upstream = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
-    return pooled.detach(), torch.autograd.grad(pooled, leaf, upstream)[0]
-
-
-def assert_as_plain(x: Tensor, geometry: tuple) -> None:
-    """Equal numbers, values and gradient; NaN where NaN is."""
-    fast = with_gradient(x, geometry)
-    with reference_mode():
-        plain = with_gradient(x, geometry)
-    for ours, theirs in zip(fast, plain, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
 
 
 @given(
@@ -180,19 +155,19 @@ def test_types_without_a_kernel_take_the_plain_way(dtype):
 
 def test_windows_too_large_for_a_byte_take_the_plain_way():
     x = drawn((1, 1, 20, 20), 0)
-    assert not drop_max_fused.can_fuse(x, Windows((17, 16), (1, 1), (0, 0)))
+    assert drop_max_fused.fused_drop_max(x, Windows((17, 16), (1, 1), (0, 0))) is None
     assert_as_plain(x, (16, 3, 0))
     assert drop_max2d(x, (17, 16)).item() == x[..., :17, :16].flatten().sort().values[-2]
 
 
 def test_without_numba_the_plain_way_is_taken(monkeypatch):
     monkeypatch.setattr(drop_max_fused, "find_spec", lambda name: None)
-    drop_max_fused._kernels.cache_clear()
-    assert not drop_max_fused.can_fuse(torch.zeros(1, 1, 4, 4), LARGE)
+    drop_max_fused.kernels_for.cache_clear()
+    assert drop_max_fused.fused_drop_max(torch.zeros(1, 1, 4, 4), LARGE) is None
     assert drop_max2d(torch.arange(4.0).view(1, 2, 2), 2).item() == 2.0
     monkeypatch.undo()
-    drop_max_fused._kernels.cache_clear()
-    assert drop_max_fused.can_fuse(torch.zeros(1, 1, 4, 4), LARGE)
+    drop_max_fused.kernels_for.cache_clear()
+    assert drop_max_fused.fused_drop_max(torch.zeros(1, 1, 4, 4), LARGE) is not None
 
 
 def test_kernels_work_where_numba_finds_no_folder_for_them(monkeypatch):

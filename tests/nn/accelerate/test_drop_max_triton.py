@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mirst.nn.accelerate import drop_max_fused
-from tests.nn.accelerate.test_drop_max_fused import FORMATS, GEOMETRIES, assert_as_plain, drawn
+from tests.nn.accelerate.helpers import FORMATS, GEOMETRIES, assert_as_plain, drawn
 
 KINDS = ["all different", "ties", "not finite"]
 
@@ -28,7 +28,7 @@ def test_values_and_gradient_equal_the_plain_ones():
 def compare_with_plain() -> None:
     from mirst.nn.accelerate import drop_max_triton
 
-    drop_max_fused._kernels = lambda device: drop_max_triton
+    drop_max_fused.kernels_for = lambda device: drop_max_triton
     cases = list(itertools.product(GEOMETRIES, FORMATS, [torch.float32, torch.float64], KINDS))
     for geometry, memory_format, dtype, kind in cases:
         assert_as_plain(drawn((2, 3, 9, 14), 0, kind, dtype).to(memory_format=memory_format), geometry)

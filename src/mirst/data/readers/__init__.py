@@ -11,7 +11,8 @@ from mirst.data.readers import breast, busbra, busi, class_folders, manifest, me
 from mirst.data.readers.skipped_files import folder_contents, left_out
 from mirst.data.record import Record
 from mirst.errors import MirstError, plain
-from mirst.files import harmless, require_content
+from mirst.files import harmless
+from mirst.untrusted.lfs_pointers import require_content
 
 MAX_LABEL = 200
 """Characters of the name of a class."""
@@ -55,10 +56,10 @@ def read_dataset(
         labels: new names of the classes, every one of them mentioned; those mapped to `None` are
             left out.
         source: name of the data set, instead of the reader's.
-        on_remark: told in sentences which files of the data set were ignored, and which masks were left out.
+        on_remark: called with sentences about files that were ignored and masks that were left out.
 
     Raises:
-        MirstError: nothing there that is a data set, a class without images, fewer than two classes, two
+        MirstError: not a data set, a class without images, fewer than two classes, two
             classes that differ in letter case only, a class of `classes` or `labels` that is not there, a
             label that `labels` forgets, a listed image that is missing, a class whose name no output can
             hold, two images of one name.
@@ -79,7 +80,7 @@ def read_dataset(
         records = [replace(record, source=source) for record in records]
     if labels is not None:
         records = _relabelled(records, labels, root)
-    return _uniform(select_classes(records, classes, root), root)
+    return _with_safe_names(select_classes(records, classes, root), root)
 
 
 def _require_readable(root: Path) -> None:
@@ -94,7 +95,7 @@ def _unknown(root: Path) -> str:
             f"{root} is neither a .csv nor a .npz file; name a folder with a folder per class, a CSV or a MedMNIST file"
         )
     return (
-        f"{root} holds no class folders and is no data set known to mirst; put the images of each class into a folder "
+        f"{root} has no class folders and is not a known data set; put the images of each class into a folder "
         "of its name, or write a CSV with path,label"
     )
 
@@ -109,7 +110,7 @@ def read_datasets(sources: Sequence[list[Record]], classes: Sequence[str] | None
     for number, own in enumerate(names):
         twice = own & set().union(*names[:number])
         if twice:
-            raise MirstError(f"two data sets are called {', '.join(twice)}; give one another name with source")
+            raise MirstError(f"two data sets are named {', '.join(twice)}; give one another name with source")
     merged = [record for records in sources for record in records]
     return select_classes(merged, classes, Path("the merged data"))
 
@@ -128,7 +129,7 @@ def select_classes(records: list[Record], classes: Sequence[str] | None, root: P
     """The records of these classes, sorted by source, class and name; `None` keeps all.
 
     Args:
-        root: what errors call the data set.
+        root: the name of the data set in errors.
 
     Raises:
         MirstError: a class without images, fewer than two classes, or two that differ in letter case only.
@@ -156,12 +157,12 @@ def _require_distinct(labels: Iterable[str], root: Path) -> None:
             )
 
 
-def _uniform(records: list[Record], root: Path) -> list[Record]:
-    """The records as every output can hold them: what they are called is on one line, and tells them apart."""
+def _with_safe_names(records: list[Record], root: Path) -> list[Record]:
+    """The records with names on one line each. Classes and image names that outputs cannot represent are errors."""
     for label in {record.label for record in records}:
         if not label or len(label) > MAX_LABEL or plain(harmless(label)) != label:
             raise MirstError(
-                f"{root} has a class called {label[:MAX_LABEL]!r}; give it a name of at most {MAX_LABEL} characters "
+                f"{root} has a class named {label[:MAX_LABEL]!r}; give it a name of at most {MAX_LABEL} characters "
                 "that no spreadsheet takes for a formula (=, +, -, @)"
             )
     records = [
@@ -177,7 +178,7 @@ def _uniform(records: list[Record], root: Path) -> list[Record]:
     counts = Counter((record.source, harmless(record.name)) for record in records)
     twice = [name for (_, name), count in counts.items() if count > 1]
     if twice:
-        raise MirstError(f"{root} has two images called {twice[0]}; rename one")
+        raise MirstError(f"{root} has two images named {twice[0]}; rename one")
     return records
 
 

@@ -21,7 +21,7 @@ def read(root: Path) -> list[Record]:
         MirstError: a listed image is in none of the folders below `root`.
     """
     table = _table(root)
-    assert table is not None  # recognises() said so
+    assert table is not None  # recognises() has checked it
     rows = read_table(table, COLUMNS)
     listed = {Path(row["Image_filename"]).name for row in rows}
     places = {p.name: p for p in sorted(root.rglob("*")) if p.name in listed and p.is_file()}

@@ -59,5 +59,5 @@ def _images(folder: Path) -> list[Path]:
             return images
     raise MirstError(
         f"class folder {folder} holds no images (PNG, JPEG, BMP, TIFF, GIF, WebP, PNM or DICOM) directly or in a "
-        "folder called images; move them there, or remove the folder"
+        "folder named images; move them there, or remove the folder"
     )

@@ -26,7 +26,7 @@ def read(path: Path) -> list[Record]:
     for number, row in enumerate(read_table(path, ("path", "label")), start=2):
         image = path.parent / row["path"]
         if not row["path"] or not image.is_file():
-            raise MirstError(f"line {number} of {path}: {image} is no file; correct its path, relative to the CSV")
+            raise MirstError(f"line {number} of {path}: {image} is not a file; correct its path, relative to the CSV")
         if not row["label"]:
             raise MirstError(f"line {number} of {path} has no label")
         if row["path"] in records:

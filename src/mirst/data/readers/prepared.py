@@ -1,4 +1,4 @@
-"""What `mirst data prepare` wrote: letterboxed pixels in one file, beside a table of what they are."""
+"""Folders of `mirst data prepare`: letterboxed pixels in one file, and a table of the records."""
 
 from pathlib import Path
 

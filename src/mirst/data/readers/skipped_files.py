@@ -1,4 +1,4 @@
-"""What lies in a data set and is no image of it, in sentences."""
+"""Sentences about the files of a data set folder that are not among its images."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,11 +12,11 @@ from mirst.errors import plain
 NAMED = 3
 """Names in a sentence."""
 SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "icon\r"})
-"""What operating systems leave in folders, in lower case."""
+"""Files and folders of operating systems, in lower case."""
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether the file or folder is hidden, or left by an operating system."""
+    """Whether the file or folder is hidden, or belongs to an operating system."""
     return path.name.startswith(".") or path.name.lower() in SYSTEM
 
 
@@ -34,7 +34,7 @@ def folder_contents(root: Path) -> Iterator[Path]:
 
 
 def left_out(root: Path, contents: Iterable[Path], records: Sequence[Record]) -> list[str]:
-    """How many of the `contents` of `root` are no `records`, and what they are called: masks, and other files."""
+    """How many of the `contents` of `root` are not in `records`, with their names: masks, and other files."""
     used = {record.path for record in records}
     used |= {path.parent for path in used}  # which may be links
     names: dict[str, list[str]] = {"mask": [], "file": [], "hidden": []}

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks import APGD, CW, Attack
-from mirst.attacks.base import uniform
 from mirst.attacks.descent import random_point
 from mirst.attacks.losses import margin
 from mirst.batches import checked_batch
@@ -17,6 +16,7 @@ from mirst.errors import MirstError
 from mirst.evaluation.judge import differ, in_batches, tolerance_of
 from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits, input_gradient, logits_of, misclassified
+from mirst.random_draws import uniform
 
 Verdict = Literal["pass", "suspect", "fail"]
 

@@ -1,4 +1,4 @@
-"""Whether a faster form of a model still is the model: both are compared on images at hand, in every use."""
+"""Check on the images at hand that an optimized model computes what the model itself computes."""
 
 import warnings
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits, input_gradient
 
 COMPARED = 4
-"""Images of a batch that are compared: with all of them a short attack would pay for several passes more."""
+"""Images of a batch that are compared. Comparing all of them would add several passes to a short attack."""
 JITTER = 1e-3
-"""How far off each image: at the image itself the max-pool windows of a uniform background tie, and rounding decides
-which pixel gets the gradient."""
+"""Size of the noise that is added to them. In a uniform background all pixels of a max-pool window are equal, and
+rounding would decide which one gets the gradient."""
 LOGITS_APART, GRADIENTS_APART = 1e-3, 0.05
 """Largest differences that rounding explains: of logits, by the largest logit; of an image's gradient, by its norm."""
 
@@ -25,7 +25,7 @@ _warned: "WeakSet[nn.Module]" = WeakSet()
 
 
 def optimized(model: nn.Module, x: Tensor) -> Logits:
-    """The logits of the folded copy of `model`, or of `model` itself, with one warning, where the two differ on `x`.
+    """The logits of the folded copy of `model`. If the two differ on `x`, warn once and use `model` itself.
 
     Args:
         model: inside `frozen`, in eval mode.
@@ -45,7 +45,7 @@ def optimized(model: nn.Module, x: Tensor) -> Logits:
 
 @contextmanager
 def packed_if_equal(model: nn.Module, x: Tensor) -> Iterator[None]:
-    """Inside, the convolutions of `model` are packed, unless that changes what it computes on `x`: then one warning.
+    """Inside the block the convolutions of `model` are packed, unless that changes its outputs on `x`: then warn once.
 
     Args:
         model: in the mode in which it will be used.
@@ -64,14 +64,14 @@ def packed_if_equal(model: nn.Module, x: Tensor) -> Iterator[None]:
 def _packs_equally(model: nn.Module, images: Tensor) -> bool:
     net = Logits(model)
     with frozen(model, training=None):
-        first = _look(net, images)
+        first = _outputs(net, images)
     with frozen(model, training=None), packed(model):
-        second = _look(net, images)
+        second = _outputs(net, images)
     return _close(first, second)
 
 
 def _some(x: Tensor) -> Tensor:
-    """A few images from the darkest to the brightest, and a little off each."""
+    """A few images from the darkest to the brightest, with a little noise."""
     by_brightness = x.detach().flatten(1).mean(1).argsort(stable=True)
     at = torch.linspace(0, len(x) - 1, min(len(x), COMPARED)).long().to(x.device)
     images = x.detach()[by_brightness[at]]
@@ -80,16 +80,16 @@ def _some(x: Tensor) -> Tensor:
 
 
 def _agree(model: Logits, copy: Logits, images: Tensor) -> bool:
-    first = _look(model, images)
-    with suppress(Exception):  # such as a view of weights that lie in another order
-        return _close(first, _look(copy, images))
+    first = _outputs(model, images)
+    with suppress(Exception):  # such as a view of weights, which are stored in another order
+        return _close(first, _outputs(copy, images))
     return False
 
 
-def _look(net: Logits, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _outputs(net: Logits, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of the darker half with gradients off, logits with gradients on, and the input gradient.
 
-    These are two batches, since a model may compute its weights from what it sees.
+    The two batches differ, since a model may compute its weights from its input.
     """
     with _same_draws(images.device):
         with torch.no_grad():
@@ -102,7 +102,7 @@ def _look(net: Logits, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @contextmanager
 def _same_draws(device: torch.device) -> Iterator[None]:
-    """Inside, random layers draw the same each time; afterwards torch's generators are where they were."""
+    """Inside the block random layers draw the same each time; afterwards torch's generators are restored."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         yield
@@ -129,7 +129,7 @@ def _warn(model: nn.Module, what: str) -> None:
     if model not in _warned:
         _warned.add(model)
         warnings.warn(
-            f"{what} ({type(model).__name__}) computes another function, or the model changes from call to call; the "
+            f"{what} ({type(model).__name__}) has other outputs than the model, or those change from call to call; the "
             "model itself is used, which is slower",
             stacklevel=2,
         )

@@ -12,7 +12,7 @@ from mirst.nn.accelerate.switch import is_optimized
 from mirst.nn.layers.windows import Windows, take
 
 LARGEST_WINDOW = 256
-"""Pixels, since a place in a window is kept in one byte."""
+"""Pixels: the place in a window is stored in one byte."""
 
 
 class Kernels(Protocol):
@@ -28,8 +28,16 @@ class Kernels(Protocol):
         """Fill `out`, of the shape of `x` in `pool`, with the gradient that each pixel receives."""
 
 
-def can_fuse(x: Tensor, windows: Windows) -> bool:
-    """Whether `fused` takes `x`: a plain tensor that nothing records, with a kernel, outside of `reference_mode`."""
+def fused_drop_max(x: Tensor, windows: Windows) -> Tensor | None:
+    """`drop_max2d` of `x` by a compiled kernel, in the memory format of `x`; `None` where there is no such kernel.
+
+    There is none in `reference_mode`, while torch compiles or traces, for subclasses of `Tensor`, for types other
+    than float32 and float64, for windows of more than `LARGEST_WINDOW` pixels, and without numba (CPU) or Triton (GPU).
+    """
+    return _fused(x, windows) if _has_kernel(x, windows) else None
+
+
+def _has_kernel(x: Tensor, windows: Windows) -> bool:
     return (
         not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
@@ -37,14 +45,13 @@ def can_fuse(x: Tensor, windows: Windows) -> bool:
         and type(x) in (Tensor, nn.Parameter)
         and x.dtype in (torch.float32, torch.float64)
         and windows.kernel[0] * windows.kernel[1] <= LARGEST_WINDOW
-        and _kernels(x.device.type) is not None
+        and kernels_for(x.device.type) is not None
     )
 
 
-def fused(x: Tensor, windows: Windows) -> Tensor:
-    """`drop_max2d` of an `x` that `can_fuse`, in its memory format."""
+def _fused(x: Tensor, windows: Windows) -> Tensor:
     if x.ndim != 4:
-        pooled = fused(x.reshape(1, x.shape[:-2].numel(), *x.shape[-2:]), windows)
+        pooled = _fused(x.reshape(1, x.shape[:-2].numel(), *x.shape[-2:]), windows)
         return pooled.view(*x.shape[:-2], *pooled.shape[-2:])
     if x.requires_grad and torch.is_grad_enabled():
         return _Pool.apply(x, windows)  # type: ignore[no-any-return, no-untyped-call]
@@ -66,7 +73,7 @@ class _Pool(torch.autograd.Function):
 
 
 class _Scatter(torch.autograd.Function):
-    """The backward pass of `_Pool`. It is linear: its own backward pass takes from where the gradient went."""
+    """The backward pass of `_Pool`. It is linear: its own backward pass gathers from where it scattered to."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, places: Tensor, shape: torch.Size, windows: Windows) -> Tensor:
@@ -105,15 +112,15 @@ def _planes(x: Tensor, channels_last: bool) -> Tensor:
 
 
 def _images(planes: Tensor, shape: torch.Size) -> Tensor:
-    """The way back from `_planes`, to the first two axes of `shape`."""
+    """The inverse of `_planes`, with the first two axes of `shape`."""
     if planes.shape[-1] > 1:
         return planes.permute(0, 3, 1, 2)
     return planes.view(*shape[:2], *planes.shape[1:3])
 
 
 @cache
-def _kernels(device: str) -> Kernels | None:
-    """The kernels for a type of device, where what compiles them is installed."""
+def kernels_for(device: str) -> Kernels | None:
+    """The kernels for a device type, `cpu` or `cuda`; `None` if their compiler is not installed."""
     compiler, module = {"cpu": ("numba", "drop_max_cpu"), "cuda": ("triton", "drop_max_triton")}.get(device, ("", ""))
     if not compiler or find_spec(compiler) is None:
         return None
@@ -122,6 +129,6 @@ def _kernels(device: str) -> Kernels | None:
 
 
 def _require_kernels(x: Tensor) -> Kernels:
-    kernels = _kernels(x.device.type)
-    assert kernels is not None, "can_fuse was not asked"
+    kernels = kernels_for(x.device.type)
+    assert kernels is not None, "_has_kernel was not asked"
     return kernels

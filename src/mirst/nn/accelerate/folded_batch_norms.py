@@ -19,14 +19,14 @@ Pairs = list[tuple[str, str]]
 def folded(model: nn.Module) -> nn.Module:
     """A copy of `model` with each batch norm folded into the convolution before it.
 
-    In float32 on a CPU it lies channels last, and convolutions whose parameters ask for no gradient are packed.
+    In float32 on a CPU its weights are channels last, and convolutions whose parameters require no gradient are packed.
 
-    The copy has the weights and flags of this moment. Only `nn.Conv2d` and `nn.BatchNorm2d` themselves are folded:
-    no subclass, none with hooks or a forward of its own, none whose parameters are read by other layers. A model that
-    torch.fx cannot trace keeps its batch norms. One that is compiled, scripted, in half precision or cannot be copied
-    is returned as it is, and so is any inside `reference_mode`. `mirst.nn.accelerate.agreement` finds what no rule
-    can see. Where pixels of a uniform background tie in a pooling window, rounding may give the gradient to another
-    one of them.
+    Same output; later weight updates are ignored. Only `nn.Conv2d` and `nn.BatchNorm2d` themselves are folded: no
+    subclass, none with hooks or a forward of its own, none whose parameters other layers read. A model that torch.fx
+    cannot trace keeps its batch norms. A model that is compiled, scripted, in half precision or cannot be copied is
+    returned as it is, and so is every model in `reference_mode`. `mirst.nn.accelerate.agreement` detects what these
+    rules miss. Where pixels of a uniform background tie in a pooling window, rounding may give the gradient to
+    another one of them.
 
     Args:
         model: in eval mode; never traced itself, so nothing of the trace stays on it.
@@ -51,9 +51,9 @@ def folded(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def in_fast_layout(model: nn.Module) -> Iterator[None]:
-    """Inside, the weights of `nn.Conv2d` layers in float32 on a CPU lie channels last, unless speed-ups are off.
+    """Inside the block float32 weights of `nn.Conv2d` on a CPU are channels last, unless optimizations are off.
 
-    Weights that the forward of another layer reads stay as they are: it may look at them through a `view`.
+    Weights that the forward of another layer reads are left alone: it may use a `view` of them.
     """
     layers = _laid_out(model) if is_optimized() else []
     before = [(p, p.stride()) for layer in layers for p in layer.parameters()]
@@ -77,7 +77,7 @@ def _copy(model: nn.Module) -> nn.Module:
 
 
 class _Tracer(fx.Tracer):
-    """Looks inside a module only for the modules that it holds, and sees who reads a parameter or buffer."""
+    """Traces into modules that have children, and records which code reads a parameter or buffer."""
 
     proxy_buffer_attributes = True
 
@@ -86,7 +86,7 @@ class _Tracer(fx.Tracer):
 
 
 def _trace(model: nn.Module) -> fx.Graph:
-    """The graph of a copy that nobody else uses; an empty one where it cannot be traced."""
+    """The graph of `model`, a copy made for this; an empty graph if it cannot be traced."""
     try:
         return _Tracer().trace(model)
     except Exception:  # noqa: BLE001 - tracing runs the model's own code, which may fail in any way on a proxy
@@ -127,7 +127,7 @@ def _pairs(model: nn.Module) -> Pairs:
 
 
 def _can_fold(conv: nn.Module, norm: nn.Module) -> bool:
-    """Whether both do what their class says, are in eval mode, and the norm has statistics."""
+    """Whether both are unmodified, in eval mode, and the norm has statistics."""
     plain = is_plain_layer(conv, nn.Conv2d) and is_plain_layer(norm, nn.BatchNorm2d)
     return plain and not conv.training and not norm.training and norm.running_mean is not None
 

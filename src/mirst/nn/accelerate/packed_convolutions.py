@@ -1,4 +1,4 @@
-"""Convolutions whose weights stay for several passes on a CPU: oneDNN sorts them once, not in every pass."""
+"""Convolutions on a CPU whose weights oneDNN reorders once, instead of in every pass."""
 
 import weakref
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from mirst.nn.accelerate.switch import is_optimized
 from mirst.nn.logits import is_opaque
 
 NARROW = 4
-"""Up to so many input channels, oneDNN's own gradient of a strided convolution takes several times as
+"""With at most this many input channels, oneDNN's own gradient of a strided convolution takes several times as
 long as its forward pass, since it vectorises over channels."""
 _ATTRIBUTES: dict[type[nn.Module], frozenset[str]] = {
     type(layer): frozenset(vars(layer)) for layer in (nn.Conv2d(1, 1, 1, device="meta"), nn.BatchNorm2d(1))
 }
-"""What an instance of each class has, unless somebody added to it."""
+"""The attributes of an unmodified instance of each class."""
 
 
 def pack(conv: nn.Conv2d) -> None:
-    """From now on `conv` gives the same output faster, but only first-order gradients, until its weight changes.
+    """Make `conv` faster. Same output; first-order gradients only. A changed weight turns it back into a plain one.
 
     Args:
         conv: one that `can_pack` accepts.
@@ -51,7 +51,7 @@ def _global_hooks() -> Iterator[Any]:
 
 @contextmanager
 def packed(model: nn.Module) -> Iterator[None]:
-    """Inside, the convolutions of `model` that can be are packed, unless speed-ups are off."""
+    """Inside the block the convolutions of `model` that `can_pack` accepts are packed, unless optimizations are off."""
     layers = _packable(model)
     try:
         for layer in layers:
@@ -104,8 +104,8 @@ class _PackedForward:
         changed = weight is not self.weight or bias is not self.bias or weight._version != self.version
         if changed or x.dtype != torch.float32 or x.ndim != 4:
             return F.conv2d(x, weight, bias, self.stride, self.padding)
-        answer: Tensor = _Convolution.apply(x, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
-        return answer
+        output: Tensor = _Convolution.apply(x, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
+        return output
 
 
 class _Convolution(torch.autograd.Function):
@@ -131,7 +131,7 @@ class _Convolution(torch.autograd.Function):
 
 
 class _Packed:
-    """A convolution; its weights are sorted for the first batch, and serve the others too."""
+    """A convolution. Its weights are reordered for the first batch and reused for all others."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None, padding: tuple[int, int], stride: tuple[int, int] = (1, 1)
@@ -145,10 +145,10 @@ class _Packed:
             self.packed = reorder(
                 self.weight.to_mkldnn(), list(self.padding), list(self.stride), [1, 1], 1, list(x.shape)
             )
-        answer: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
+        output: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
             x, self.packed, self.bias, self.padding, self.stride, (1, 1), 1, "none", [], ""
         )
-        return answer
+        return output
 
 
 class _PhaseGradient:
@@ -173,18 +173,18 @@ class _PhaseGradient:
         self.convolve = _Packed(phases, None, (reach[0], reach[1]))
 
     def __call__(self, gradient: Tensor, size: torch.Size) -> Tensor:
-        found = self.convolve(gradient)
+        result = self.convolve(gradient)
         if self.stride == 1:
-            return found
-        found = _shuffled(found, self.stride)
+            return result
+        result = _shuffled(result, self.stride)
         down, across = (o + s for o, s in zip(self.offset, size, strict=True))
-        found = found[..., self.offset[0] : down, self.offset[1] : across]
-        missing = [s - have for s, have in zip(size, found.shape[2:], strict=True)]  # pixels that no window reaches
-        return F.pad(found, (0, missing[1], 0, missing[0])) if any(missing) else found
+        result = result[..., self.offset[0] : down, self.offset[1] : across]
+        missing = [s - have for s, have in zip(size, result.shape[2:], strict=True)]  # pixels that no window reaches
+        return F.pad(result, (0, missing[1], 0, missing[0])) if any(missing) else result
 
 
 def _shuffled(phases: Tensor, stride: int) -> Tensor:
-    """As `F.pixel_shuffle`, which takes twice as long channels last."""
+    """Like `F.pixel_shuffle`, which takes twice as long for channels-last tensors."""
     n, channels, height, width = phases.shape
     apart = phases.view(n, channels // stride**2, stride, stride, height, width).permute(0, 1, 4, 2, 5, 3)
     return apart.reshape(n, -1, height * stride, width * stride)
@@ -205,10 +205,10 @@ class _TransposedGradient:
             self.packed[rest] = torch.ops.mkldnn._reorder_convolution_transpose_weight.default(
                 self.weight, self.padding, rest, self.stride, (1, 1), 1, list(gradient.shape)
             )
-        found: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise.default(
+        result: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise.default(
             gradient, self.packed[rest], None, self.padding, rest, self.stride, (1, 1), 1, "none", [], ""
         )
-        return found
+        return result
 
 
 def _pair(padding: Any) -> tuple[int, int]:

@@ -1,22 +1,34 @@
-"""One switch for every speed-up that changes no result beyond float rounding."""
+"""The switch for all optimizations. They change results by no more than float rounding."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_fast: ContextVar[bool] = ContextVar("fast", default=True)
+_optimized: ContextVar[bool] = ContextVar("optimized", default=True)
 
 
 def is_optimized() -> bool:
-    """Whether speed-ups are on, as they are outside of `reference_mode`."""
-    return _fast.get()
+    """Whether optimizations are on. They are, outside of `reference_mode`.
+
+    >>> is_optimized()
+    True
+    """
+    return _optimized.get()
 
 
 @contextmanager
-def reference_mode(plain: bool = True) -> Iterator[None]:
-    """Inside, everything is computed in the plain way that the speed-ups are held against; or not, if not `plain`."""
-    token = _fast.set(not plain)
+def reference_mode(enabled: bool = True) -> Iterator[None]:
+    """Inside the block no optimization runs, only the reference code that each of them is tested against.
+
+    Args:
+        enabled: `False` turns the optimizations on inside the block.
+
+    >>> with reference_mode():
+    ...     is_optimized()
+    False
+    """
+    token = _optimized.set(not enabled)
     try:
         yield
     finally:
-        _fast.reset(token)
+        _optimized.reset(token)

@@ -4,17 +4,17 @@ import torch
 from torch import Tensor, nn
 
 from mirst.errors import MirstError
-from mirst.nn.accelerate.drop_max_fused import can_fuse, fused
+from mirst.nn.accelerate.drop_max_fused import fused_drop_max
 from mirst.nn.layers.windows import Windows, take
 
 Size = int | tuple[int, int]
 
 
 def drop_max2d(x: Tensor, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
-    """Pool each window to its second largest value, ties counted.
+    """Pool each window to its second largest value.
 
-    Two equal maxima give that value, a NaN makes its window NaN. The gradient flows to the one pixel
-    that was chosen, the first of equals; it is differentiable any number of times.
+    Ties count twice: two equal maxima give their value. A NaN makes its window NaN. The gradient flows to the
+    chosen pixel, the first of equal ones. The function is differentiable any number of times.
 
     Args:
         x: `(..., H, W)`, floating point.
@@ -27,15 +27,28 @@ def drop_max2d(x: Tensor, kernel_size: Size, stride: Size | None = None, padding
         MirstError: some window holds fewer than two pixels of `x`.
 
     Source: MIRST-DM (MICCAI 2022), Section 3.2.
+
+    >>> x = torch.tensor([[[[1.0, 7.0, 3.0, 3.0], [4.0, 2.0, 0.0, 3.0]]]])
+    >>> drop_max2d(x, kernel_size=2)
+    tensor([[[[4., 3.]]]])
     """
     kernel = _pair(kernel_size)
     windows = Windows(kernel, kernel if stride is None else _pair(stride), _pair(padding))
     windows.require_two_pixels(*x.shape[-2:])
-    return fused(x, windows) if can_fuse(x, windows) else _plain(x, windows)
+    pooled = fused_drop_max(x, windows)
+    return _reference(x, windows) if pooled is None else pooled
 
 
 class DropMax2d(nn.Module):
-    """`drop_max2d` as a layer, in the place of an `nn.MaxPool2d`."""
+    """`drop_max2d` as a layer, to replace an `nn.MaxPool2d`.
+
+    Args:
+        kernel_size, stride, padding: as for `torch.nn.MaxPool2d`.
+
+    >>> pool = DropMax2d(3, stride=2, padding=1)
+    >>> pool(torch.rand(8, 64, 32, 32)).shape
+    torch.Size([8, 64, 16, 16])
+    """
 
     def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
         super().__init__()
@@ -52,8 +65,8 @@ class DropMax2d(nn.Module):
         """
         if pool.ceil_mode or _pair(pool.dilation) != (1, 1) or pool.return_indices:
             raise MirstError(
-                f"{pool} cannot become a drop-max layer: ceil_mode, dilation and return_indices have "
-                "no counterpart there; rebuild the pool without them"
+                f"{pool} cannot be replaced by drop-max, which has no ceil_mode, dilation or return_indices; "
+                "rebuild the pool without them"
             )
         return cls(pool.kernel_size, pool.stride, pool.padding)
 
@@ -65,22 +78,24 @@ class DropMax2d(nn.Module):
 
 
 def replace_first_max_pool(model: nn.Module) -> nn.Module:
-    """Put a drop-max layer in the place of the first `nn.MaxPool2d` of `model`, in place.
+    """Replace the first `nn.MaxPool2d` of `model` by drop-max, in place.
 
-    First means first in the order of registration. A pool that the model uses in several places
-    under one module is replaced in all of them.
+    First means first in the order of registration. A pool that has several names is replaced under each of them.
 
     Returns:
-        `model`; or the new layer, where `model` itself is the pool.
+        `model`; or the new layer, if `model` itself is the pool.
 
     Raises:
-        MirstError: `model` holds no `nn.MaxPool2d`, or one that drop-max cannot stand in for.
+        MirstError: `model` has no `nn.MaxPool2d`, or one with options that drop-max lacks.
+
+    >>> replace_first_max_pool(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2)))[2]
+    DropMax2d(kernel_size=2, stride=2, padding=0)
     """
     pool = next((m for m in model.modules() if isinstance(m, nn.MaxPool2d)), None)
     if pool is None:
         raise MirstError(
-            f"{type(model).__name__} holds no nn.MaxPool2d to replace; drop-max needs one as a module "
-            "(a call of F.max_pool2d inside forward cannot be found)"
+            f"{type(model).__name__} has no nn.MaxPool2d to replace; write F.max_pool2d calls in its forward as "
+            "nn.MaxPool2d modules"
         )
     layer = DropMax2d.like(pool)
     if pool is model:
@@ -96,8 +111,8 @@ def _pair(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def _plain(x: Tensor, windows: Windows) -> Tensor:
-    """Drop-max in torch operations: what `fused` is held against, and what runs where it cannot."""
+def _reference(x: Tensor, windows: Windows) -> Tensor:
+    """Drop-max in torch operations: the reference for the kernels, and the fallback without one."""
     padded = windows.pad(x, -torch.inf)
     with torch.no_grad():
         index = _second_largest_index(padded, windows._replace(padding=(0, 0)))
@@ -108,7 +123,7 @@ def _second_largest_index(x: Tensor, windows: Windows) -> Tensor:
     """Flat index into the last two axes of `x` of each window's second largest value, or of its first NaN.
 
     One pass over the window's positions keeps the two largest values, a second one finds where the
-    smaller of them stands (its first place, where several pixels tie).
+    smaller one is (the first place, if several pixels tie).
     """
     height, width = x.shape[-2:]
     (kernel_h, kernel_w), (step_h, step_w) = windows.kernel, windows.stride

@@ -1,1 +1,1 @@
-"""What this bundle needs beside MONAI."""
+"""Code of this bundle that MONAI does not have."""

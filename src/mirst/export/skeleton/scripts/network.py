@@ -1,4 +1,4 @@
-"""The exported network, as MONAI's engines take it."""
+"""The exported network in the form that MONAI's engines use."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from torch.export.passes import move_to_device_pass
 class ExportedNetwork(nn.Module):
     """From `(N, channels, size, size)` images in [0, 1] to `(N, classes)` logits, input normalisation included.
 
-    It answers as in evaluation, whatever `train` is told.
+    It is always in eval mode; `train` has no effect.
 
     Args:
         path: of a `.pt2` file, a program of torch.export.

@@ -1,4 +1,4 @@
-"""Pictures, as the network has learnt from them."""
+"""Pictures, prepared as in training."""
 
 import math
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Letterbox:
     Args:
         size: side of the result.
         channels: 1 for gray, 3 for RGB.
-        value_range: the values of pictures of more than 8 bits that are black and white; without it, by each picture.
+        value_range: the values that are black and white in pictures of more than 8 bits; by default those of each picture.
     """
 
     def __init__(self, size: int, channels: int, value_range: Sequence[float] | None = None) -> None:
@@ -86,7 +86,7 @@ def _shown(
 
 
 def _own_range(values: NDArray[Any]) -> tuple[float, float]:
-    """0 to 1 or to a power of two less one, where the values take a quarter of it; else the least to the largest."""
+    """0 to 1, or 0 to a power of two minus one, if the values use a quarter of it; else the smallest to the largest."""
     values = values[np.isfinite(values)]
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if low >= 0:
@@ -97,7 +97,7 @@ def _own_range(values: NDArray[Any]) -> tuple[float, float]:
 
 
 def _sixteen_bit(picture: Image.Image, layout: str) -> NDArray[np.uint16]:
-    """RGB or gray on black. Pillow keeps one byte of each value, the first or the second by the order it is told."""
+    """RGB or gray on black. Pillow keeps the first or the second byte, by the given order."""
     if layout.startswith("LA"):
         parts = _reread(picture, "RGBA").astype(np.uint16)
         pixels = parts[..., ::2] * 256 + parts[..., 1::2]

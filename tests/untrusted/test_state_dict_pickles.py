@@ -10,7 +10,7 @@ from torch import nn
 
 from mirst.errors import MirstError
 from mirst.nn import build_model, load_backbone
-from mirst.untrusted.pickles import MAX_REPEATS, require_plain
+from mirst.untrusted.state_dict_pickles import MAX_REPEATS, require_plain_state_dict
 
 ENDLESS = (
     b"ctorch._utils\n_rebuild_tensor_v2\n("  # of stride 0, from a storage of one number
@@ -45,15 +45,18 @@ def nested_tuples(levels):
     ("data", "words"),
     [
         (b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R.", "names os system"),
-        (b"\x80\x02ccollections\nOrderedDict\n" + ENDLESS + b"\x85R.", "builds a mapping from something"),
-        (b"\x80\x02ccollections\nOrderedDict\n)R" + ENDLESS + b"b.", "a state that is no mapping"),
-        (b"\x80\x02ccollections\nOrderedDict\nq\x00)Rh\x00" + ENDLESS + b"\x85R.", "builds a mapping from something"),
+        (b"\x80\x02ccollections\nOrderedDict\n" + ENDLESS + b"\x85R.", "builds a mapping from another object"),
+        (b"\x80\x02ccollections\nOrderedDict\n)R" + ENDLESS + b"b.", "a state that is not a mapping"),
+        (
+            b"\x80\x02ccollections\nOrderedDict\nq\x00)Rh\x00" + ENDLESS + b"\x85R.",
+            "builds a mapping from another object",
+        ),
         (b"\x80\x02cbuiltins\nset\n" + ENDLESS + b"\x85R.", "names builtins set"),
         (b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x00\x10\x85R.", "names builtins bytearray"),
         (b"\x80\x02ctorch\nFloatTensor\n\x8a\x05\x00\x00\x00\x00\x10\x85R.", "names torch FloatTensor"),
         (b"\x80\x02ctorch._utils\n_rebuild_sparse_tensor\n.", "names torch._utils _rebuild_sparse_tensor"),
         (b"\x80\x02ctorch._utils\n_rebuild_qtensor\n.", "names torch._utils _rebuild_qtensor"),
-        (b"\x80\x02ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n.", "which no plain state dict does"),
+        (b"\x80\x02ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n.", "which a plain state dict does not"),
         (b"\x80\x02}" + nested_tuples(40) + b"K\x01s.", f"more than {MAX_REPEATS} tuples again"),
         (b"\x80\x02" + b"]0" * 2**20 + b".", "steps"),
         (b"\x80\x02}X\xff\xff\xff\x7f", ""),
@@ -117,7 +120,7 @@ def test_sound_files_of_every_kind_pass(tmp_path, new):
     ):
         path = tmp_path / f"{number}.pth"
         torch.save(content, path, _use_new_zipfile_serialization=new)
-        require_plain(path)
+        require_plain_state_dict(path)
         loaded = load_backbone(build_model("resnet_tiny", 1, 2), path)
         assert loaded.matched == loaded.of
 
@@ -129,5 +132,5 @@ def test_tensors_that_are_no_plain_numbers_do_not_fit(tmp_path):
         with pytest.raises(MirstError, match=r"ComplexFloatStorage|_rebuild_sparse_tensor"):
             load_backbone(build_model("resnet_tiny", 1, 2), tmp_path / f"{number}.pth")
     torch.save({1: torch.zeros(2)}, tmp_path / "keys.pth")
-    with pytest.raises(MirstError, match="no plain state dict"):
+    with pytest.raises(MirstError, match="not contain a plain state dict"):
         load_backbone(build_model("resnet_tiny", 1, 2), tmp_path / "keys.pth")

@@ -1,4 +1,4 @@
-"""Safetensors files of any origin, their headers bounded before anything of them is parsed."""
+"""Safetensors files: the size of the header is bounded before it is parsed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,16 +7,17 @@ from typing import Any
 
 from safetensors import safe_open
 
-from mirst.files import first_bytes, require_content
+from mirst.files import first_bytes
+from mirst.untrusted.lfs_pointers import require_content
 
 COUNTER = "num_batches_tracked"
-"""Of a batch norm: how many batches it has seen. Older files lack it, and it changes no output."""
+"""A batch norm's count of batches. Older files lack it, and it does not change outputs."""
 MAX_HEADER = 2**22
-"""Bytes; the header of a ResNet-50 has 32 thousand, and parsing takes about thirteen times as much memory."""
+"""Bytes. The header of a ResNet-50 has 32 thousand; parsing needs about thirteen times as much memory."""
 
 
 def is_tensors(path: Path) -> bool:
-    """Whether the file is a safetensors file by its content, or claims to be one by its suffix.
+    """Whether the file is a safetensors file by its content or suffix.
 
     Raises:
         OSError: it cannot be read.
@@ -26,12 +27,12 @@ def is_tensors(path: Path) -> bool:
 
 @contextmanager
 def open_tensors(path: str | Path) -> Iterator[Any]:
-    """The file as `safetensors.safe_open` gives it.
+    """The file, opened by `safetensors.safe_open`.
 
     Raises:
-        OSError: no such file, or one that is no regular one.
+        OSError: no such file, or not a regular file.
         ValueError: a header that is too large, or a Git LFS pointer.
-        SafetensorError: no sound file.
+        SafetensorError: a damaged file.
     """
     if not Path(path).is_file():
         raise FileNotFoundError("no such file")

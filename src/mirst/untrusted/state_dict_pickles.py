@@ -1,7 +1,7 @@
-"""`.pth` files of any origin: what torch's reader would make of them, looked at before it does.
+"""`.pth` files: only the pickle steps of a plain state dict are allowed, checked before torch reads the file.
 
-Read with `weights_only=True` a file runs no code, but a small one can still ask for any amount of time
-and memory. What a plain state dict is made of cannot.
+With `weights_only=True` torch runs no code of a file, but a small file can still demand any amount of time and
+memory. The steps of a plain state dict cannot.
 """
 
 import pickletools
@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-from mirst.files import require_content
+from mirst.untrusted.lfs_pointers import require_content
 
 MAPPING = "collections OrderedDict"
 KINDS = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
@@ -19,37 +19,37 @@ PLAIN = {
     "torch._utils _rebuild_parameter",
     *(f"torch {kind}Storage" for kind in KINDS),
 }
-"""What a state dict of dense tensors names."""
+"""The names that a state dict of dense tensors uses."""
 PUT, GET = ("PUT", "BINPUT", "LONG_BINPUT"), ("GET", "BINGET", "LONG_BINGET")
-"""Steps that remember an object, and fetch it again; torch knows no others."""
+"""Steps that store an object and fetch it again; torch supports no others."""
 MAX_STEPS = 2**20
-"""Of a pickle; a ResNet-50 takes eleven thousand."""
+"""Of a pickle. A ResNet-50 has eleven thousand."""
 MAX_REPEATS = 16
-"""Tuples used a second time: each at most doubles the time that hashing one takes."""
+"""Tuples that are fetched again. Each may double the time that it takes to hash a tuple."""
 LEGACY_PICKLES = 5
 """Of the format before zip: magic number, version, system, object, keys."""
 
 
-def require_plain(path: Path) -> None:
-    """Judge a file before `torch.load`.
+def require_plain_state_dict(path: Path) -> None:
+    """Check a file before `torch.load`.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is damaged, a Git LFS pointer, or holds more than a plain state dict.
+        ValueError: it is damaged, a Git LFS pointer, or contains more than a plain state dict.
     """
     require_content(path)
     with path.open("rb") as file:
         if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive, _object(archive, path) as pickle:
-                _judge(pickle)
+            with zipfile.ZipFile(file) as archive, _open_pickle(archive, path) as pickle:
+                _require_plain_steps(pickle)
         else:
             file.seek(0)
             for _ in range(LEGACY_PICKLES):
-                _judge(file)
+                _require_plain_steps(file)
 
 
-def _object(archive: zipfile.ZipFile, path: Path) -> IO[bytes]:
-    """The pickle in a zip file whose members lie in it as they are, each once."""
+def _open_pickle(archive: zipfile.ZipFile, path: Path) -> IO[bytes]:
+    """The pickle in a zip file with uncompressed members, each stored once."""
     members = archive.infolist()
     pickles = [member for member in members if member.filename.endswith("data.pkl")]
     packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
@@ -60,7 +60,7 @@ def _object(archive: zipfile.ZipFile, path: Path) -> IO[bytes]:
     return archive.open(pickles[0])
 
 
-def _judge(pickle: IO[bytes]) -> None:
+def _require_plain_steps(pickle: IO[bytes]) -> None:
     """Raise `ValueError` for steps that build more than nested mappings of dense tensors.
 
     A mapping that is built from a tensor, or takes one for its state, would iterate over it, and a
@@ -71,13 +71,13 @@ def _judge(pickle: IO[bytes]) -> None:
         if count > MAX_STEPS:
             raise ValueError(f"its pickle takes more than {MAX_STEPS} steps")
         if before == MAPPING and step.name not in (*PUT, "EMPTY_TUPLE"):
-            raise ValueError("it builds a mapping from something")
+            raise ValueError("it builds a mapping from another object")
         if step.name == "GLOBAL":
             if argument not in PLAIN:
-                raise ValueError(f"it names {argument}, which no plain state dict does")
+                raise ValueError(f"it names {argument}, which a plain state dict does not")
             before = str(argument)
         elif step.name == "BUILD" and before not in ("SETITEM", "SETITEMS"):
-            raise ValueError("it gives an object a state that is no mapping")
+            raise ValueError("it gives an object a state that is not a mapping")
         elif step.name in PUT:
             {MAPPING: mappings, "TUPLE": tuples}.get(before, set()).add(argument)
         elif step.name in GET:

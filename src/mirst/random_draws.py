@@ -1,0 +1,25 @@
+"""Uniform random draws on any device, reproducible from a `torch.Generator`."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draws from [0, 1) with the type and device of `like`. The generator may be on another device.
+
+    >>> uniform((2, 3), torch.zeros(1, dtype=torch.float64), torch.Generator().manual_seed(0)).dtype
+    torch.float64
+    """
+    device = like.device if generator is None else generator.device
+    return torch.rand(*shape, generator=generator, dtype=like.dtype, device=device).to(like.device)
+
+
+def uniform_per_image(count: int, low: float, high: float, generator: torch.Generator | None) -> Tensor:
+    """One draw from [low, high) for each of `count` images, `(count, 1, 1, 1)`, in float32 on the CPU.
+
+    >>> uniform_per_image(4, -1, 1, torch.Generator().manual_seed(0)).shape
+    torch.Size([4, 1, 1, 1])
+    """
+    return low + (high - low) * torch.rand(count, 1, 1, 1, generator=generator)
