@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from mirst.errors import MirstError
-from mirst.evaluation import trial_metrics
+from mirst.study.summary import trial_metrics
 from mirst.study import Local, Step, epochs_so_far, read_results, run_study
 from mirst.tracking import TensorBoard, open_tracker
 

@@ -13,23 +13,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from mirst.attacks import APGD, CW, FAB, FGSM, PGD, MultiTargeted, Square, StandIn, SurrogateBackward, Transfer
 from mirst.defenses import CE, RST
 from mirst.errors import MirstError
-from mirst.evaluation.masking.from_results import (
-    Check,
-    budget,
-    check_masking,
-    finite_differences,
-    gradient_free,
-    gradients,
-    more_steps,
-    noise,
-    one_step,
-    overall,
-    repeatable,
-    rising_eps,
-    tolerance,
-    transfer,
-    unbounded,
-)
+from mirst.evaluation.masking import check_masking
+from mirst.evaluation.masking.attacks import more_steps, noise, one_step, unbounded
+from mirst.evaluation.masking.check import Check, overall, tolerance
+from mirst.evaluation.masking.gradients import finite_differences, gradients, repeatable
+from mirst.evaluation.masking.suite import budget, gradient_free, rising_eps, transfer
 from mirst.evaluation.suites import paper
 from mirst.nn import replace_first_max_pool
 from mirst.nn.frozen import frozen
@@ -194,7 +182,7 @@ def checked(model, batch, source, white_box=STRONG):
             *batch,
             eps=EPS,
             attacks=attacks,
-            first_broken=cascade(model, *batch, attacks),
+            misclassified_by=cascade(model, *batch, attacks),
             curve=curve(model, *batch),
         )
 
@@ -354,7 +342,7 @@ def test_it_repeats_leaves_the_model_alone_and_leaves_out_what_it_cannot_know():
     before, state = snapshot(model), torch.get_rng_state()
 
     def run(seed):
-        return check_masking(model, x, y, eps=EPS, attacks={"pgd": PGD(eps=EPS)}, first_broken={"none": 3}, seed=seed)
+        return check_masking(model, x, y, eps=EPS, attacks={"pgd": PGD(eps=EPS)}, misclassified_by={"none": 3}, seed=seed)
 
     checks = run(1)
     assert checks == run(1)
@@ -377,8 +365,8 @@ def test_it_repeats_leaves_the_model_alone_and_leaves_out_what_it_cannot_know():
         (lambda m, x, y: gradient_free(-1, 6), "-1 of 6 images"),
         (lambda m, x, y: rising_eps({0.0: 1}, 6), "two eps"),
         (
-            lambda m, x, y: check_masking(m, x, y, eps=EPS, attacks={}, first_broken={"pgd": 1}),
-            "first_broken names pgd",
+            lambda m, x, y: check_masking(m, x, y, eps=EPS, attacks={}, misclassified_by={"pgd": 1}),
+            "misclassified_by names pgd",
         ),
     ],
 )
@@ -435,7 +423,7 @@ def test_the_gradient_of_a_stand_in_is_what_is_checked(undefended, held_out):
     broken = cascade(model, *held_out, attacks)
 
     def verdicts(stand_ins):
-        found = check_masking(model, *held_out, eps=EPS, attacks=attacks, first_broken=broken, stand_ins=stand_ins)
+        found = check_masking(model, *held_out, eps=EPS, attacks=attacks, misclassified_by=broken, stand_ins=stand_ins)
         return {check.name: check.verdict for check in found}
 
     assert verdicts(None)["gradients"] == "fail"

@@ -49,7 +49,7 @@ def test_answers_are_those_of_the_network(checkpoint, phantoms):
     assert card == CARD
     assert [one.image for one in found] == [file.path for file in files]
     np.testing.assert_allclose([one.probabilities for one in found], logits.softmax(1), atol=1e-6)
-    assert [one.answer for one in found] == [CARD.classes[k] for k in logits.argmax(1)]
+    assert [one.predicted_class for one in found] == [CARD.classes[k] for k in logits.argmax(1)]
     assert all(one.probability == pytest.approx(one.probabilities[1], abs=1e-6) for one in found)
 
 

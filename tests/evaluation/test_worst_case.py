@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mirst.attacks import CW, FGSM, PGD, Attack
 from mirst.errors import MirstError
-from mirst.evaluation import evaluate, worst_rows
+from mirst.evaluation import evaluate
 from mirst.evaluation.worst_case import worst_case
 from tests.helpers import on_the_fence, small_cnn, snapshot
 
@@ -118,33 +118,6 @@ def test_a_cheat_is_caught_and_no_images_get_a_sentence(model):
         worst_case(model, loader(), {"all": {"cheat": Cheat()}})
     with pytest.raises(MirstError, match="no images"):
         worst_case(model, [], {"all": ATTACKS})
-
-
-def test_the_worst_rows_of_a_study():
-    def row(image, attack, prediction, score, seed=0):
-        label = "malignant" if image == "m.png" else "benign"
-        return {
-            "defense": "ce", "drop_max": False, "fold": 0, "seed": seed, "source": "s", "image": image,
-            "label": label, "attack": attack, "eps": 0.1, "prediction": prediction, "score": score,
-        }  # fmt: skip
-
-    rows = pd.DataFrame(
-        [
-            row("m.png", "fgsm", "malignant", 0.5),
-            row("m.png", "pgd", "benign", 0.7),  # wrong at the threshold of its trial, whatever the score
-            row("b.png", "fgsm", "benign", -2.0),
-            row("b.png", "pgd", "benign", -1.0),
-            row("b.png", "fgsm", "malignant", 1.0, seed=1),
-            row("b.png", "pgd", "malignant", 3.0, seed=1),
-        ]
-    )
-    worst = worst_rows(rows, "all", "malignant")
-    assert worst[["image", "seed", "prediction", "score"]].values.tolist() == [
-        ["m.png", 0, "benign", 0.7],
-        ["b.png", 0, "benign", -1.0],
-        ["b.png", 1, "malignant", 3.0],
-    ]
-    assert set(worst["attack"]) == {"all"}
 
 
 @pytest.mark.parametrize("stages", [[FGSM()], [("all", ATTACKS)], FGSM(), None], ids=lambda value: type(value).__name__)

@@ -8,12 +8,13 @@ import pytest
 from sklearn.metrics import f1_score, recall_score
 
 from mirst.errors import MirstError
-from mirst.evaluation import METRICS, summarise
+from mirst.evaluation import METRICS
 from mirst.report import notes, paper_table, write_report
 from mirst.report.differences import differences, intervals
 from mirst.report.figures import example_figure
 from mirst.report.tables import metric_table, of_defense, over_folds
 from mirst.study import corrupt_study, read_results, run_study
+from mirst.study.summary import summarise
 
 
 @pytest.fixture

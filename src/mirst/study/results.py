@@ -15,13 +15,12 @@ import pandas as pd
 import yaml
 
 from mirst.errors import MirstError
-from mirst.evaluation import summarise
-from mirst.evaluation.summary import TRIAL
 from mirst.files import write_csv, write_text
 from mirst.study.load import load_spec
 from mirst.study.named_configs import NamedDefense
 from mirst.study.row_checks import AGAIN, ROWS, require_every_trial, require_rows
 from mirst.study.spec import StudySpec
+from mirst.study.summary import TRIAL, summarise
 from mirst.study.trial import Prepared, Trial, failure
 
 TABLES = ("outcomes.csv", "summary.csv", "diverged.csv")
