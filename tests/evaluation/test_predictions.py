@@ -59,13 +59,14 @@ def test_every_frame_is_an_image(checkpoint, loop):
     assert len({one.probability for one in found}) == 3
 
 
-def test_left_out_files_are_told(checkpoint, phantoms, tmp_path):
+def test_files_that_are_left_out_are_named(checkpoint, phantoms, tmp_path):
     shutil.copytree(phantoms, tmp_path / "data")
     (tmp_path / "data" / "readme.txt").write_text("x")
     told = []
     predict(checkpoint[0], [tmp_path / "data"], on_progress=told.append)
     assert told == [
-        "1 file(s) in the folders are left out, as masks by their names or as files of no format that is read: "
+        "1 file(s) in the folders are left out, because their names are those of masks or their "
+        "format is not supported: "
         f"{tmp_path / 'data' / 'readme.txt'}"
     ]
 

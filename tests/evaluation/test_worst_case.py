@@ -1,6 +1,5 @@
 from dataclasses import dataclass, field
 
-import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset

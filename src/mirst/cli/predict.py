@@ -56,7 +56,9 @@ def predict(
         return
     if csv_file is None and json_file is None:
         for one in predictions:
-            typer.echo(f"{plain(one.name)}: {one.predicted_class} (probability of {card.positive} {one.probability:.3f})")
+            typer.echo(
+                f"{plain(one.name)}: {one.predicted_class} (probability of {card.positive} {one.probability:.3f})"
+            )
         return
     counts = ", ".join(f"{sum(one.predicted_class == name for one in predictions)} {name}" for name in card.classes)
     typer.echo(f"{len(predictions)} images: {counts}")

@@ -116,7 +116,7 @@ def paired_difference(
         second.drop(columns="group"), on=keys, suffixes=("_first", ""), validate="1:1"
     )
     if not len(other) == len(first) == len(second) or not (other["label"] == other["label_first"]).all():
-        raise MirstError(f"a paired difference needs the same {', '.join(keys)} and label on both sides")
+        raise MirstError(f"a paired difference needs the same images (by {', '.join(keys)}) and labels on both sides")
     ours, theirs = (
         _parts(rows, group, classes, positive, entry, of_model)
         for rows, group in ((first, first["group"]), (other, other["group"]))

@@ -216,8 +216,8 @@ def _changing(model: nn.Module, x: Tensor) -> Iterator[str]:
         )
     elif differ(first, _with_gradients(model, x)[1].detach(), near):
         yield (
-            "its outputs differ with gradients on and off, so attacks see another model than the one that is evaluated; "
-            "its forward must not depend on torch.is_grad_enabled() or requires_grad"
+            "its outputs differ with gradients on and off, so attacks see another model than the one that is "
+            "evaluated; its forward must not depend on torch.is_grad_enabled() or requires_grad"
         )
     elif differ(first[:1], _alone(model, x[:1]), near):
         yield (
@@ -239,7 +239,7 @@ def _alone(model: nn.Module, image: Tensor) -> Tensor:
 
 
 def _no_gradient(model: nn.Module, x: Tensor, y: Tensor, *, saturated: bool) -> Iterator[str]:
-    """Saturated probabilities, which have their own warning, may have a gradient of 0 although a path exists."""
+    """Saturated probabilities, which have their own warning, may have a gradient of 0 despite a path."""
     images, outputs = _with_gradients(model, x)
     if not outputs.requires_grad or (not saturated and not input_gradient(margin(outputs, y), images).any()):
         yield (

@@ -234,7 +234,7 @@ def _warn_of_other_classes(records: Sequence[Record], classes: Sequence[str]) ->
         counts = ", ".join(f"{name} ({count})" for name, count in sorted(other.items()))
         single = other.total() == 1
         warnings.warn(
-            f"{other.total()} image{' is' if single else 's are'} left out, since the model has no such class: {counts}",
+            f"{other.total()} image{' is' if single else 's are'} left out, as the model has no such class: {counts}",
             DataWarning,
             stacklevel=4,
         )

@@ -16,7 +16,8 @@ from mirst.attacks.stand_in import resolved, standing_in
 from mirst.batches import Loader, checked_batches
 from mirst.errors import MirstError, suggestion
 from mirst.evaluation.judge import at_threshold
-from mirst.evaluation.masking import Check, check_masking
+from mirst.evaluation.masking import check_masking
+from mirst.evaluation.masking.check import Check
 from mirst.evaluation.outcomes import CLEAN, evaluate
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.evaluation.suites import AttackSuite, SuiteName, adaptive, paper, standard

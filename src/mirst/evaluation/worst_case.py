@@ -101,7 +101,7 @@ class _Images:
         self.size = max(len(x) for x, _ in batches)
         if len(shapes := {tuple(x.shape[1:]) for x, _ in batches}) > 1:
             raise MirstError(
-                f"the images have {len(shapes)} shapes, {' and '.join(map(str, sorted(shapes)[:2]))}; resize them to one"
+                f"the images have {len(shapes)} shapes, {' and '.join(map(str, sorted(shapes)[:2]))}; resize them"
             )
         self.x, self.y = (torch.cat(parts).to(device_of(model)) for parts in zip(*batches, strict=True))
         self.logits = torch.cat([logits_of(model, x) for x in torch.split(self.x, self.size)])

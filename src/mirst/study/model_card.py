@@ -49,7 +49,7 @@ def write_card(
     clean = None if rows is None else rows[rows["attack"] == "none"]
     front = _front(name, entry, sources, card.classes)
     if evaluation:
-        front["model-index"] = [{"name": name, "results": [_result(measured, sources, split) for measured in evaluation]}]
+        front["model-index"] = [{"name": name, "results": [_result(under, sources, split) for under in evaluation]}]
     environment = Environment(
         loader=PackageLoader("mirst.study"), undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True
     )
