@@ -117,7 +117,7 @@ def evaluate(
 def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs: int | None) -> None:
     from rich.console import Console
 
-    from mirst.evaluation_display import EvaluationDisplay
+    from mirst.display import EvaluationDisplay
     from mirst.report import constant_predictions, every_row, write_report
     from mirst.study import attack_study, corrupt_study, locked, measure_distances, read_results
 
@@ -173,8 +173,8 @@ def _shown() -> Iterator[tuple["OnProgress", list[str]]]:
     """
     from rich.console import Console
 
+    from mirst.display import EvaluationDisplay
     from mirst.evaluation import DataWarning, ModelWarning
-    from mirst.evaluation_display import EvaluationDisplay
 
     flaws: list[str] = []
     left_out: set[str] = set()
