@@ -9,8 +9,9 @@ from mirst.study import Plan, Step
 class Clock:
     """Estimates the time left from the epochs so far of each defense.
 
+    >>> from types import SimpleNamespace
     >>> clock = Clock()
-    >>> clock.plan(Plan(pending={"ce-fold0-seed0": "ce"}, done=0, epochs=4, jobs=1))
+    >>> clock.plan(SimpleNamespace(pending={"ce-fold0-seed0": "ce"}, epochs=4, jobs=1))
     >>> clock.finished(), clock.left()
     (0, None)
     """

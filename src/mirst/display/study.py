@@ -17,8 +17,8 @@ class StudyDisplay(Lines):
 
     >>> import sys
     >>> with StudyDisplay(Console(file=sys.stdout, width=80)) as display:
-    ...     display.plan(Plan(pending={"ce-fold0-seed0": "ce"}, done=1, epochs=4, jobs=2))
-    2 trials of 4 epochs, 1 done before; 2 at a time
+    ...     display.line("ce-fold0-seed0: done; 0:01:20 left")
+    ce-fold0-seed0: done; 0:01:20 left
     """
 
     def __init__(self, console: Console) -> None:

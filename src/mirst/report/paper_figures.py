@@ -27,7 +27,10 @@ from mirst.study.named_configs import NamedDefense
 class FigureInput:
     """A model, an image `(1, C, H, W)` in [0, 1], and its class `(1,)`, which the attacks avoid.
 
-    >>> card = ModelCard("net", False, 1, 2, ("benign", "malignant"), "malignant", 0.0, "ce")
+    >>> card = ModelCard(
+    ...     model="net", drop_max=False, channels=1, size=2, classes=("benign", "malignant"), positive="malignant",
+    ...     threshold=0.0, defense="ce",
+    ... )
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
     >>> FigureInput(net, card, torch.rand(1, 1, 2, 2), torch.tensor([0])).prediction(torch.zeros(1, 1, 2, 2))[:1]
     '→'
