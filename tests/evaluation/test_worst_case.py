@@ -37,10 +37,12 @@ def test_an_image_is_broken_where_any_attack_breaks_it(model):
     assert rows["attack"].unique().tolist() == ["all"]
 
 
-def test_what_stands_has_the_score_of_the_nearest_miss(model):
+def test_a_robust_image_has_the_score_of_the_nearest_attack(model):
     single = evaluate(model, loader(), ATTACKS)
     rows, _ = worst_case(model, loader(), {"all": ATTACKS})
-    for row in rows[rows["broken_by"] == ""].to_dict("records"):
+    robust = rows[rows["broken_by"] == ""].to_dict("records")
+    assert len(robust) > 0
+    for row in robust:
         scores = single.loc[single["image"] == row["image"], "score"]
         assert row["score"] == pytest.approx(scores.min() if row["label"] == 1 else scores.max(), abs=1e-5)
 
@@ -59,10 +61,11 @@ class Counted:
         return self.attack(model, x, y, generator=generator)
 
 
-def test_a_broken_image_is_not_attacked_again(model):
+def test_a_misclassified_image_is_not_attacked_again(model):
     counted = {name: Counted(attack) for name, attack in ATTACKS.items()}
     rows, costs = worst_case(model, loader(), {"all": counted})
     left = int((rows["broken_by"] != "none").sum())
+    assert costs["attack"].tolist() == list(ATTACKS)
     for row in costs.to_dict("records"):
         assert sum(counted[row["attack"]].seen) == row["images"] == left
         assert row["broken"] == (rows["broken_by"] == row["attack"]).sum()

@@ -203,7 +203,9 @@ def test_an_attack_that_cannot_reach_its_edge_is_called_weak(results):
 
 
 def test_without_examples_the_report_is_written(results):
-    for path in results.folder.glob("trials/*/examples.npz"):
+    paths = list(results.folder.glob("trials/*/examples.npz"))
+    assert paths
+    for path in paths:
         path.unlink()
     assert example_figure(results, "ce", False) is None
     assert "kept no examples" in write_report(results.folder).read_text()

@@ -101,7 +101,7 @@ def open_model(
         classes=classes,
         positive=positive_class(classes, positive),
         threshold=0.0,
-        defense="not told",
+        defense="unknown",
     )
     return model.to(device), card
 

@@ -41,7 +41,7 @@ def evaluate(
         model: any module from `(N, C, H, W)` images in [0, 1] to `(N, K)` logits, K >= 2; run in eval mode
             and left as found.
         data: batches as `mirst.batches.unpacked` takes them, a `DataLoader` for one.
-        attacks: by the name that stands in the rows.
+        attacks: by the name that the rows use.
         positive: index of the positive class.
         threshold: operating point on the score, for two classes; other models take the largest logit.
         seed: of the attacks' random draws, and of those that the model takes from torch's own generators.
@@ -115,8 +115,8 @@ def require_attacks(attacks: object, what: str = "attacks") -> None:
         if isinstance(attack, type) or not callable(attack):
             is_class = isinstance(attack, type)
             kind = f"the class {attack.__name__}" if is_class else f"of type {type(attack).__name__}"
-            mend = f"{attack.__name__}()" if is_class else "an instance of its class"
-            raise MirstError(f"{what} must be attacks such as PGD(), but {name} is {kind}; give {mend}")
+            remedy = f"{attack.__name__}()" if is_class else "an instance of its class"
+            raise MirstError(f"{what} must be attacks such as PGD(), but {name} is {kind}; give {remedy}")
 
 
 def checked_distance(name: str, clean: Tensor, attacked: Tensor, eps: float) -> Tensor:

@@ -42,7 +42,7 @@ class Robustness:
     """The rows of `worst_case`: clean ("none"), then for each eps the worst of the paper's attacks ("paper")
     and of each stage of the suite."""
     costs: pd.DataFrame
-    """`suite, eps, attack, images, broken, seconds`."""
+    """`suite, eps, attack, images` (that it ran on), `broken` (that it misclassified), `seconds`."""
     checks: tuple[Check, ...]
     """For gradient masking, at `checked_eps`."""
     checked_eps: float

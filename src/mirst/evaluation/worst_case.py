@@ -23,7 +23,7 @@ ROBUST = ""
 """In `broken_by`: no attack misclassified the image."""
 COLUMNS = ["image", "label", "attack", "eps", "prediction", "score", "linf", "broken_by"]
 COSTS = ["suite", "eps", "attack", "images", "broken", "seconds"]
-# `broken_by` and `broken` are names in tables on disk, older folders included: misclassified by, and how many
+# `broken_by` and `broken` are column names in tables on disk: the attack that misclassified an image, and how many
 
 
 def worst_case(
