@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta, norm
 
 from mirst.evaluation import METRICS, Interval, interval, paired_difference
-from mirst.metrics import from_ratio, ratios
+from mirst.metrics import MetricInput, metric_named
 
 ICC = 0.3
 LARGEST_GROUP = 5
@@ -71,9 +71,10 @@ def bootstrap(rows: pd.DataFrame, metric: str, weights: NDArray[np.float64]) -> 
     if metric == "auc":
         spread = _weighted_auc(label == MALIGNANT, score, weights[:, group])
     else:
-        (one,) = ratios(metric, label, prediction, score, CLASSES, MALIGNANT)
-        part, whole = (weights @ np.bincount(group, column) for column in (one.part, one.whole))
-        spread = from_ratio(metric, part / np.maximum(whole, 1e-12))
+        entry = metric_named(metric)
+        (ratio,) = entry.ratios(MetricInput.of(label, prediction, score, CLASSES, MALIGNANT))
+        part, whole = (weights @ np.bincount(group, column) for column in (ratio.part, ratio.whole))
+        spread = entry.from_ratio(part / np.maximum(whole, 1e-12))
     low, high = np.percentile(spread, [2.5, 97.5])
     return Interval(0.0, float(low), float(high))
 
@@ -98,9 +99,8 @@ def known(metric: str, values: Sequence[float]) -> list[Interval]:
         np.where(hits, beta.ppf(0.025, hits, misses + 1), 0),
         np.where(misses, beta.isf(0.025, hits + 1, misses), 1),
     )
-    return [
-        Interval(0.0, *map(float, ends)) for ends in zip(from_ratio(metric, low), from_ratio(metric, high), strict=True)
-    ]
+    from_ratio = metric_named(metric).from_ratio
+    return [Interval(0.0, *map(float, ends)) for ends in zip(from_ratio(low), from_ratio(high), strict=True)]
 
 
 def measured(found: Sequence[Interval], truth: float) -> str:

@@ -69,7 +69,7 @@ def _bundle(python: Path, checkpoint: Path, images: list[Path], folder: Path) ->
     pairs = list(zip(rows, expected, strict=True))
     assert all(row["image"] == str(own.image) for row, own in pairs)
     difference = max(abs(float(row[card.positive]) - own.probability) for row, own in pairs)
-    return difference, sum(row["answer"] != own.answer for row, own in pairs)
+    return difference, sum(row["answer"] != own.predicted_class for row, own in pairs)
 
 
 def _environment(folder: Path) -> Path:

@@ -195,7 +195,7 @@ def test_evaluate_a_model_of_the_users(mirst, phantoms):
     at = ["--data", phantoms, "--suite", "adaptive", "--eps", "0.4", "--set", "data.size=16"]
     code, text, _ = mirst("evaluate", "tests.helpers:small_cnn", *at, "--source", "tests.helpers:small_cnn")
     assert code == 0
-    assert "MODEL: it was handed over in train mode" in text
+    assert "MODEL: it is in train mode" in text
     assert "Masking checks at eps 102/255" in text
     assert "transfer" in text
     assert "has no such_net" in refused(mirst("evaluate", "tests.helpers:such_net", *at))
@@ -215,8 +215,8 @@ def test_evaluate_warns_of_a_model_with_one_answer(mirst, phantoms, suite, attac
     assert code == 0
     (warning,) = [line for line in text.splitlines() if line.startswith("WARNING")]
     assert warning == (
-        f"WARNING: the model answers malignant for every test image under {attacks}: these numbers say nothing about "
-        "robustness; answering malignant whatever it sees gives F1 0.667 on these images."
+        f"WARNING: the model predicts malignant for every test image under {attacks}: these numbers say nothing about "
+        "robustness; a model that always predicts malignant has F1 0.667 on these images."
     )
 
 
@@ -229,9 +229,9 @@ def test_evaluate_of_a_study_warns_of_the_trial_with_one_answer(mirst, finished,
     code, text, _ = mirst("evaluate", out, "--data", phantoms, "--suite", "corruptions")
     assert code == 0
     assert any(
-        line.startswith("WARNING: ce on fold 1 with seed 1 answers benign for every test image under ")
+        line.startswith("WARNING: ce on fold 1 with seed 1 predicts benign for every test image under ")
         and "pgd at eps 5/255" in line
-        and line.endswith("gives F1 0.000 on these images.")
+        and line.endswith("has F1 0.000 on these images.")
         for line in text.splitlines()
     )
 

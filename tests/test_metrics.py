@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
-from mirst.metrics import balanced_accuracy, classification_metrics, youden_threshold
+from mirst.errors import MirstError
+from mirst.metrics import METRICS, balanced_accuracy, classification_metrics, metric_named, youden_threshold
 
 CLASSES = ("benign", "malignant")
 
@@ -193,3 +194,19 @@ def test_youden_leaves_out_scores_that_are_not_finite():
 def test_youden_lies_between_scores_nearest_to_zero():
     assert youden_threshold([False, True], [-3.0, 1.0]) == -1.0
     assert youden_threshold([True, True], [0.5, 1.0]) == 0.0
+
+
+def test_every_entry_of_the_table_is_computed_under_its_own_name():
+    found = classification_metrics(["benign", "malignant"], ["benign"] * 2, [0.0, 1.0], CLASSES, "malignant")
+    assert list(found) == list(METRICS) == [metric.name for metric in METRICS.values()]
+    assert (
+        len({metric.title for metric in METRICS.values()})
+        == len({metric.hub for metric in METRICS.values()})
+        == len(found)
+    )
+    assert all(metric.computed_from == "predictions" for metric in METRICS.values() if metric.drawn)
+
+
+def test_an_unknown_metric_gets_a_sentence():
+    with pytest.raises(MirstError, match="unknown metric specifity; did you mean specificity"):
+        metric_named("specifity")

@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from mirst.errors import MirstError
-from mirst.evaluation import trial_metrics
 from mirst.study import Local, Step, epochs_so_far, read_results, run_study
+from mirst.study.summary import trial_metrics
 from mirst.tracking import TensorBoard, open_tracker
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")

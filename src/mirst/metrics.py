@@ -1,40 +1,112 @@
-"""Classification metrics from labels, predictions and scores."""
+"""Classification metrics from labels, predictions and scores: one table, `METRICS`, that everything else reads."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
 
-METRICS = ("f1", "sensitivity", "specificity", "auc", "accuracy")
+from mirst.errors import MirstError, suggestion
 
 Value = TypeVar("Value", float, NDArray[np.float64])
 Rows = NDArray[Any]
 """`(N,)`, one entry per image."""
+Mask = NDArray[np.bool_]
+"""`(N,)`, which images."""
 
 
 class Ratio(NamedTuple):
-    """A metric as one sum over the images divided by another."""
+    """One sum over the images divided by another.
+
+    >>> yes, no = True, False
+    >>> Ratio(np.array([1.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0]), (np.array([yes, yes, no]),)).value
+    0.5
+    """
 
     part: NDArray[np.float64]
     whole: NDArray[np.float64]
-    sides: tuple[NDArray[np.bool_], ...]
-    """The images without which the metric is undefined, such as the positives."""
+    sides: tuple[Mask, ...]
+    """The images without which the ratio is undefined, such as the positives: each side needs one."""
+    pairs: bool = False
+    """Whether it counts pairs of images, one of each side, and not images."""
 
     @property
     def value(self) -> float:
-        """In [0, 1]; NaN where the metric is undefined."""
+        """In [0, 1]; NaN where the ratio is undefined."""
         if not all(side.any() for side in self.sides):
             return float("nan")
         return float(self.part.sum() / self.whole.sum())
 
 
+@dataclass(frozen=True)
+class MetricInput:
+    """What a metric is computed from, each array `(N,)`.
+
+    >>> MetricInput.of(["a", "b"], ["a", "a"], [0.5, -0.5], classes=("a", "b"), positive="b").label.shape
+    (2,)
+    """
+
+    label: Rows
+    prediction: Rows
+    """Class names. A prediction that is no class, NaN for example, is wrong."""
+    score: Rows
+    """Log-odds of `positive`. A NaN score ranks on the wrong side of every image of the other side."""
+    model: Rows
+    """Which model gave the score; only scores of one model are compared."""
+    classes: Sequence[str]
+    positive: str
+
+    @classmethod
+    def of(
+        cls,
+        label: ArrayLike,
+        prediction: ArrayLike,
+        score: ArrayLike,
+        classes: Sequence[str],
+        positive: str,
+        model: ArrayLike | None = None,
+    ) -> "MetricInput":
+        """From anything like an array; without `model` all scores are of one model."""
+        label = np.asarray(label)
+        model = np.zeros(len(label)) if model is None else np.asarray(model)
+        return cls(label, np.asarray(prediction), np.asarray(score), model, classes, positive)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric in [0, 1]: the mean of one or more ratios, each passed through `from_ratio`.
+
+    >>> METRICS["sensitivity"].value(MetricInput.of(["b", "b"], ["a", "b"], [-1.0, 1.0], ("a", "b"), "b"))
+    0.5
+    """
+
+    name: str
+    """Its column in every table on disk."""
+    title: str
+    """Its heading for readers."""
+    hub: str
+    """Its name in the metadata of model hubs."""
+    computed_from: Literal["predictions", "scores"]
+    ratios: Callable[[MetricInput], list[Ratio]]
+    from_ratio: Callable[[Any], Any] = lambda value: value
+    """Monotone: from a ratio, or the end of its interval, to the metric."""
+    headline: bool = False
+    """Whether a report gives its intervals, bar chart and differences between studies too, beside its table."""
+    drawn: bool = False
+    """Whether it is drawn over eps."""
+
+    def value(self, given: MetricInput) -> float:
+        """NaN where one of the ratios is undefined."""
+        return float(np.mean([self.from_ratio(ratio.value) for ratio in self.ratios(given)]))
+
+
 def classification_metrics(
     label: ArrayLike, prediction: ArrayLike, score: ArrayLike, classes: Sequence[str], positive: str
 ) -> dict[str, float]:
-    """F1, sensitivity, specificity, AUC and accuracy, each in [0, 1].
+    """Every metric of `METRICS` by name, each in [0, 1].
 
     With two classes they are those of `positive`. With more, F1, sensitivity and specificity are
     macro averages over the classes. AUC is that of `score`, the log-odds of `positive`, against
@@ -47,88 +119,146 @@ def classification_metrics(
     Args:
         label, prediction: `(N,)` class names.
         score: `(N,)`.
+
+    >>> values = classification_metrics(["a", "b", "b"], ["a", "b", "a"], [-1.0, 2.0, 1.0], ("a", "b"), "b")
+    >>> values["sensitivity"], values["specificity"], values["auc"]
+    (0.5, 1.0, 1.0)
     """
-    label, prediction, score = np.asarray(label), np.asarray(prediction), np.asarray(score)
-    found = {metric: ratios(metric, label, prediction, score, classes, positive) for metric in METRICS}
-    return {metric: float(np.mean([from_ratio(metric, one.value) for one in ones])) for metric, ones in found.items()}
+    given = MetricInput.of(label, prediction, score, classes, positive)
+    return {name: metric.value(given) for name, metric in METRICS.items()}
 
 
-def ratios(
-    metric: str,
-    label: Rows,
-    prediction: Rows,
-    score: Rows,
-    classes: Sequence[str],
-    positive: str,
-    model: Rows | None = None,
-) -> list[Ratio]:
-    """The ratios whose mean, each through `from_ratio`, is the metric: one, or one per class of a macro average.
+def metric_named(name: str) -> Metric:
+    """The entry of `METRICS`.
+
+    Raises:
+        MirstError: there is none of that name.
+
+    >>> metric_named("auc").title
+    'AUC'
+    """
+    if name not in METRICS:
+        raise MirstError(f"unknown metric {name}{suggestion(name, list(METRICS))}")
+    return METRICS[name]
+
+
+def per_class(ratio: Callable[[Mask, Mask], Ratio]) -> Callable[[MetricInput], list[Ratio]]:
+    """The ratio of the positive class, or with more than two classes one per class.
 
     Args:
-        metric: one of `METRICS`.
-        model: `(N,)`, which model gave the score; AUC compares only scores of one model.
+        ratio: from which images are of the class, and which are predicted to be.
     """
-    if metric == "accuracy":
-        return [_share(label == prediction, np.ones(len(label), dtype=bool))]
-    if metric == "auc":
-        return [_ranked(label == positive, score, np.zeros(len(label)) if model is None else model)]
-    counted = [positive] if len(classes) == 2 else classes
-    return [_of_class(metric, name, label, prediction, len(classes) == 2) for name in counted]
+
+    def ratios(given: MetricInput) -> list[Ratio]:
+        label, prediction = given.label, given.prediction
+        if len(given.classes) == 2:
+            truth = label == given.positive
+            return [ratio(truth, truth == (label == prediction))]  # a prediction that is no class is wrong
+        return [ratio(label == name, prediction == name) for name in given.classes]
+
+    return ratios
 
 
-def from_ratio(metric: str, value: Value) -> Value:
-    """The metric that belongs to a ratio: F1 is `2 J / (1 + J)` of the Jaccard index J, the others are the ratio."""
-    return 2 * value / (1 + value) if metric == "f1" else value
+def _jaccard(truth: Mask, predicted: Mask) -> Ratio:
+    return _share(predicted & truth, truth | predicted)._replace(sides=(truth,))
 
 
-def _of_class(metric: str, name: str, label: Rows, prediction: Rows, binary: bool) -> Ratio:
-    truth, right = label == name, label == prediction
-    if metric == "sensitivity":
-        return _share(right, truth)
-    false = ~truth & (~right if binary else prediction == name)
-    if metric == "specificity":
-        return _share(~false, ~truth)
-    return _share(truth & right, truth | false)._replace(sides=(truth,))
+def _f1(jaccard: Value) -> Value:
+    return 2 * jaccard / (1 + jaccard)
 
 
-def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> Ratio:
+def _recall(truth: Mask, predicted: Mask) -> Ratio:
+    return _share(predicted, truth)
+
+
+def _specificity(truth: Mask, predicted: Mask) -> Ratio:
+    return _share(~predicted, ~truth)
+
+
+def _accuracy(given: MetricInput) -> list[Ratio]:
+    return [_share(given.label == given.prediction, np.ones(len(given.label), dtype=bool))]
+
+
+def _share(part: Mask, whole: Mask) -> Ratio:
     return Ratio((part & whole).astype(float), whole.astype(float), (whole,))
 
 
-def _ranked(is_positive: NDArray[np.bool_], score: Rows, model: Rows) -> Ratio:
-    """Of each image, the images of the other side that it is compared with, and those that it is ranked rightly to."""
-    rank = _codes(is_positive, score.astype(float))
+def _ranked(given: MetricInput) -> list[Ratio]:
+    """For each image, how many images of the other side it is compared with, and how many it is ranked correctly to."""
+    is_positive, model = given.label == given.positive, given.model
+    rank = _codes(is_positive, given.score.astype(float))
     right, pairs = np.zeros(len(rank)), np.zeros(len(rank))
-    for one in np.unique(model):
+    for number in np.unique(model):
         for side in (is_positive, ~is_positive):
-            own, others = (model == one) & side, (model == one) & ~side
+            own, others = (model == number) & side, (model == number) & ~side
             both = rankdata(np.concatenate([rank[own], rank[others]]))[: own.sum()]
             below = both - rankdata(rank[own])
             right[own] = below if side is is_positive else others.sum() - below
             pairs[own] = others.sum()
     compared = pairs > 0
-    return Ratio(right, pairs, (compared & is_positive, compared & ~is_positive))
+    return [Ratio(right, pairs, (compared & is_positive, compared & ~is_positive), pairs=True)]
 
 
-def _codes(is_positive: NDArray[np.bool_], score: NDArray[np.float64]) -> NDArray[np.int64]:
+def _codes(is_positive: Mask, score: NDArray[np.float64]) -> NDArray[np.int64]:
     """The order of the scores as integers, NaN below all others for a positive image and above them for a negative."""
     values, code = np.unique(score, return_inverse=True)
     return np.where(np.isnan(score), np.where(is_positive, -1, len(values)), code)
 
 
+_TABLE = (
+    Metric(
+        name="f1",
+        title="F1 score",
+        hub="f1",
+        computed_from="predictions",
+        ratios=per_class(_jaccard),
+        from_ratio=_f1,
+        headline=True,
+        drawn=True,
+    ),
+    Metric(
+        name="sensitivity",
+        title="Sensitivity",
+        hub="recall",
+        computed_from="predictions",
+        ratios=per_class(_recall),
+        headline=True,
+    ),
+    Metric(
+        name="specificity",
+        title="Specificity",
+        hub="specificity",
+        computed_from="predictions",
+        ratios=per_class(_specificity),
+    ),
+    Metric(name="auc", title="AUC", hub="roc_auc", computed_from="scores", ratios=_ranked),
+    Metric(
+        name="accuracy", title="Accuracy", hub="accuracy", computed_from="predictions", ratios=_accuracy, drawn=True
+    ),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
+"""By name, in the order of every table. A new metric is one entry here."""
+
+
 def balanced_accuracy(label: NDArray[np.int64], prediction: NDArray[np.int64]) -> float:
-    """Mean recall over the classes that occur in `label`: 1/K for a constant prediction."""
+    """Mean recall over the classes that occur in `label`: 1/K for a constant prediction.
+
+    >>> balanced_accuracy(np.array([0, 0, 1]), np.array([0, 0, 0]))
+    0.5
+    """
     return float(np.mean([np.mean(prediction[label == k] == k) for k in np.unique(label)]))
 
 
 def youden_threshold(is_positive: ArrayLike, score: ArrayLike) -> float:
-    """The score from which on to call positive so that sensitivity + specificity is largest.
+    """The threshold on the score that maximises sensitivity + specificity: scores above it are called positive.
 
-    It lies half-way between two neighbouring scores; among equals the one nearest to 0 wins. Scores
-    that are not finite do not count: no threshold changes their prediction. 0 where only one class
-    is left.
+    It lies half-way between two neighbouring scores; of several best thresholds the one nearest to 0 is taken. Scores
+    that are not finite are ignored: no threshold changes their prediction. 0 if only one class is left.
 
     Source: Youden 1950.
+
+    >>> youden_threshold([False, False, True], [-2.0, -1.0, 3.0])
+    1.0
     """
     scores = np.asarray(score, dtype=float)
     finite = np.isfinite(scores)
@@ -142,7 +272,7 @@ def youden_threshold(is_positive: ArrayLike, score: ArrayLike) -> float:
 
 
 def _below(cut: float, score: NDArray[np.float64]) -> float:
-    """Half-way from `cut`, a score or infinity, down to the next lower score."""
+    """Half-way between `cut`, a score or infinity, and the next lower score."""
     lower = score[score < cut]
     if not np.isfinite(cut):
         return float(score.max()) + 1.0

@@ -11,9 +11,9 @@ from typing import Protocol
 import pandas as pd
 
 from mirst.errors import MirstError
-from mirst.evaluation import trial_metrics
 from mirst.study import Plan, Step, epochs_so_far
 from mirst.study.layout import StudyFolder
+from mirst.study.summary import trial_metrics
 from mirst.training import Epoch
 
 Scalar = tuple[str, float | None, int]

@@ -45,7 +45,7 @@ def test_it_opens_whole(report):
 
 def test_headings_sort_up_and_down(report):
     table = "table.comparison"
-    heading = report.locator(f"{table} th", has_text="F1, no attack")
+    heading = report.locator(f"{table} th", has_text="F1 score, no attack")
     heading.get_by_role("button").click()
     assert heading.get_attribute("aria-sort") == "descending"
     falling = [float(text.split()[0]) for text in column(report, table, 2)]

@@ -143,8 +143,8 @@ def test_auc_compares_the_scores_of_one_model_only():
         )
         for fold in range(2)
     ]
-    assert interval(pd.concat(tables), CLASSES, "malignant", "auc").value == 1
-    pooled = pd.concat(tables).drop(columns="fold")
+    pooled = pd.concat(tables)
+    assert interval(pooled, CLASSES, "malignant", "auc", of_model=["fold", "seed"]).value == 1
     assert interval(pooled, CLASSES, "malignant", "auc").value == 0.75
 
 

@@ -120,7 +120,7 @@ CALLS = {
         (lambda z: {"logits": z}, "returns a dict with logits"),
         (lambda z: z[None], "for 4 images"),
         (lambda z: z.long(), "not predictions"),
-        (lambda z: z * math.nan, "not finite on any of the images"),
+        (lambda z: z * math.nan, "not finite on any image"),
     ],
     ids=["(N, 1)", "(N,)", "tuple", "dict", "(1, N, K)", "integers", "NaN"],
 )

@@ -13,23 +13,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from mirst.attacks import APGD, CW, FAB, FGSM, PGD, MultiTargeted, Square, StandIn, SurrogateBackward, Transfer
 from mirst.defenses import CE, RST
 from mirst.errors import MirstError
-from mirst.evaluation.masking.from_results import (
-    Check,
-    budget,
-    check_masking,
-    finite_differences,
-    gradient_free,
-    gradients,
-    more_steps,
-    noise,
-    one_step,
-    overall,
-    repeatable,
-    rising_eps,
-    tolerance,
-    transfer,
-    unbounded,
-)
+from mirst.evaluation.masking import check_masking
+from mirst.evaluation.masking.attacks import more_steps, noise, one_step, unbounded
+from mirst.evaluation.masking.check import Check, overall, tolerance
+from mirst.evaluation.masking.gradients import finite_differences, gradients, repeatable
+from mirst.evaluation.masking.suite import budget, gradient_free, rising_eps, transfer
 from mirst.evaluation.suites import paper
 from mirst.nn import replace_first_max_pool
 from mirst.nn.frozen import frozen
@@ -161,15 +149,15 @@ def wrong(model, x, y):
 
 
 def cascade(model, x, y, attacks):
-    """By which attack each image was the first time broken."""
+    """How many images each attack was the first to misclassify."""
     draws = generator()
-    by = ["none" if broken else "" for broken in wrong(model, x, y)]
+    by = ["none" if now else "" for now in wrong(model, x, y)]
     for name, attack in attacks.items():
-        left = [i for i, broken_by in enumerate(by) if not broken_by]
+        left = [i for i, attack in enumerate(by) if not attack]
         if not left:
             break
-        broken = wrong(model, attack(model, x[left], y[left], generator=draws), y[left])
-        for i, now in zip(left, broken, strict=True):
+        after = wrong(model, attack(model, x[left], y[left], generator=draws), y[left])
+        for i, now in zip(left, after, strict=True):
             by[i] = name if now else ""
     return Counter(name for name in by if name)
 
@@ -194,7 +182,7 @@ def checked(model, batch, source, white_box=STRONG):
             *batch,
             eps=EPS,
             attacks=attacks,
-            first_broken=cascade(model, *batch, attacks),
+            misclassified_by=cascade(model, *batch, attacks),
             curve=curve(model, *batch),
         )
 
@@ -260,8 +248,8 @@ def test_broken_attack_trips_the_checks_of_the_suite(attack, after, verdicts, un
 
 def test_noise_is_a_floor_for_an_attack(undefended, held_out):
     def verdict(attack):
-        broken = int(wrong(undefended, attack(undefended, *held_out), held_out[1]).sum())
-        return noise(undefended, *held_out, attack.eps, broken, generator=generator()).verdict
+        attacked = int(wrong(undefended, attack(undefended, *held_out), held_out[1]).sum())
+        return noise(undefended, *held_out, attack.eps, attacked, generator=generator()).verdict
 
     assert verdict(WrongWay(eps=0.4)) == "fail"
     assert verdict(CW(eps=0.4, step_size=0.05, steps=20)) == "pass"
@@ -271,7 +259,7 @@ def test_noise_is_a_floor_for_an_attack(undefended, held_out):
 def test_constant_model_is_called_collapsed(labels, undefended):
     model, x, y = Planted(undefended, after=constant), images(4, seed=0)[0], torch.tensor(labels)
     found = unbounded(model, x, y, generator=generator())
-    assert found == Check("unbounded", "fail", "collapsed: answers class 1 whatever it sees")
+    assert found == Check("unbounded", "fail", "collapsed: the model predicts class 1 for every image")
     assert gradients(model, x, y).verdict == "fail"
 
 
@@ -297,7 +285,9 @@ def test_model_without_float64_is_suspect(after, undefended, held_out):
 
 def test_gradients_that_are_not_finite_are_counted(undefended, held_out):
     found = gradients(Planted(undefended, after=lambda z: (z - z.detach()).sqrt()), *held_out)
-    assert found == Check("gradients", "fail", "of 32 images 0 have a zero gradient, 32 one that is not finite")
+    assert found == Check(
+        "gradients", "fail", "of 32 images, 0 have a zero gradient and 32 have one that is not finite"
+    )
 
 
 def test_budget_looks_inside_other_attacks(undefended):
@@ -317,7 +307,7 @@ def test_budget_looks_inside_other_attacks(undefended):
 
 
 @pytest.mark.parametrize(
-    ("broken", "verdict"),
+    ("counts", "verdict"),
     [
         ({0.0: 3, 0.1: 30, 0.05: 10}, "pass"),
         ({0.0: 3, 0.05: 10, 0.1: 9}, "pass"),
@@ -325,8 +315,8 @@ def test_budget_looks_inside_other_attacks(undefended):
         ({0.0: 12, 0.05: 11, 0.1: 10}, "fail"),
     ],
 )
-def test_rising_eps(broken, verdict):
-    assert rising_eps(broken, 64).verdict == verdict
+def test_rising_eps(counts, verdict):
+    assert rising_eps(counts, 64).verdict == verdict
 
 
 @pytest.mark.parametrize("check", [gradient_free, transfer])
@@ -354,7 +344,9 @@ def test_it_repeats_leaves_the_model_alone_and_leaves_out_what_it_cannot_know():
     before, state = snapshot(model), torch.get_rng_state()
 
     def run(seed):
-        return check_masking(model, x, y, eps=EPS, attacks={"pgd": PGD(eps=EPS)}, first_broken={"none": 3}, seed=seed)
+        return check_masking(
+            model, x, y, eps=EPS, attacks={"pgd": PGD(eps=EPS)}, misclassified_by={"none": 3}, seed=seed
+        )
 
     checks = run(1)
     assert checks == run(1)
@@ -377,8 +369,8 @@ def test_it_repeats_leaves_the_model_alone_and_leaves_out_what_it_cannot_know():
         (lambda m, x, y: gradient_free(-1, 6), "-1 of 6 images"),
         (lambda m, x, y: rising_eps({0.0: 1}, 6), "two eps"),
         (
-            lambda m, x, y: check_masking(m, x, y, eps=EPS, attacks={}, first_broken={"pgd": 1}),
-            "first_broken names pgd",
+            lambda m, x, y: check_masking(m, x, y, eps=EPS, attacks={}, misclassified_by={"pgd": 1}),
+            "misclassified_by names pgd",
         ),
     ],
 )
@@ -426,16 +418,16 @@ def test_rounding_of_half_precision_is_repeatable(dtype, undefended, held_out):
 def test_the_papers_attacks_alone_never_pass(eps):
     found = budget(paper(eps).attacks)
     assert found.verdict == "suspect"
-    assert "no attack chooses its own steps (fgsm, pgd, cw have fixed ones)" in found.figures
+    assert "all attacks have fixed steps (fgsm, pgd, cw), so surviving them proves nothing" in found.figures
 
 
 def test_the_gradient_of_a_stand_in_is_what_is_checked(undefended, held_out):
     model = Planted(nn.Sequential(Quantised(), undefended))
     attacks = {"stand-in": StandIn(attack=STRONG["apgd"], stand_ins={Quantised: nn.Identity()})}
-    broken = cascade(model, *held_out, attacks)
+    counts = cascade(model, *held_out, attacks)
 
     def verdicts(stand_ins):
-        found = check_masking(model, *held_out, eps=EPS, attacks=attacks, first_broken=broken, stand_ins=stand_ins)
+        found = check_masking(model, *held_out, eps=EPS, attacks=attacks, misclassified_by=counts, stand_ins=stand_ins)
         return {check.name: check.verdict for check in found}
 
     assert verdicts(None)["gradients"] == "fail"

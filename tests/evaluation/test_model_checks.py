@@ -132,7 +132,7 @@ def test_images_standardised_one_by_one_are_named():
 def test_another_scaling_is_named_for_more_than_two_classes():
     x, y = stripes(96, classes=3)
     [finding] = inspect_model(trained(lambda x: 255 * x, classes=3), x, y)
-    assert "it answers clearly better on 255 * x" in finding
+    assert "it is clearly more accurate on 255 * x" in finding
 
 
 def test_a_gain_that_chance_explains_is_no_finding():
@@ -174,7 +174,7 @@ def test_softmax_is_named(right):
     x, y = stripes(96)
     [finding] = inspect_model(Then(right, lambda z: z.softmax(1)), x, y)
     assert "its outputs are probabilities, saturated on" in finding
-    assert finding.endswith("let it return the logits that go into its softmax")
+    assert finding.endswith("return the logits before the softmax")
     [finding] = inspect_model(Then(right, lambda z: (1000 * z).softmax(1).clamp(1e-4, 1 - 1e-4)), x, y)
     assert "saturated on 96 of 96 images" in finding
 
@@ -183,7 +183,7 @@ def test_softmax_is_named(right):
 def test_the_logarithm_of_clamped_probabilities_is_named(right, clamp):
     model = Then(right, lambda z: clamp((10 * z).softmax(1)).log())
     [finding] = inspect_model(model, *stripes(96))
-    assert "logarithms of clamped probabilities, at the floor of -16.12 on" in finding
+    assert "logarithms of clamped probabilities, at a minimum of -16.12 on" in finding
 
 
 def test_softmax_and_a_missing_normalisation_are_both_named():
@@ -196,8 +196,8 @@ def test_softmax_and_a_missing_normalisation_are_both_named():
 def test_layers_left_in_train_mode_are_named(right):
     x, y = stripes(96)
     [finding] = inspect_model(small_cnn(), x, y)
-    assert "handed over in train mode (layers: 1 batch norm, 1 dropout); it is evaluated in eval mode" in finding
-    assert finding.endswith("let its factory call .eval()")
+    assert "in train mode (layers: 1 batch norm, 1 dropout), although it is evaluated in eval mode" in finding
+    assert finding.endswith("call .eval() in its factory")
     partly = small_cnn().eval()
     partly[8].train()
     [finding] = inspect_model(partly, x, y)
@@ -268,7 +268,7 @@ def test_a_model_that_fails_gets_a_sentence_and_is_left_as_found():
 
 
 def test_the_two_logits_that_a_single_one_is_wrapped_into(right):
-    """The mend in the sentence answers as the single logit does."""
+    """The remedy in the sentence predicts what the single logit does."""
     x, y = stripes(96)
     single = Then(right, lambda z: z[:, 1:] - z[:, :1])
     mended = Then(single, lambda z: torch.cat([torch.zeros_like(z), z], 1))
@@ -351,7 +351,7 @@ NO_PATH = {
 @pytest.mark.parametrize("name", NO_PATH)
 def test_a_missing_gradient_path_is_named(right, name):
     findings = inspect_model(Forward(right, NO_PATH[name]).eval(), *stripes(96))
-    assert [finding.startswith("no gradient leads from its outputs to the images") for finding in findings] == [True]
+    assert [finding.startswith("no gradient flows from its outputs to the images") for finding in findings] == [True]
 
 
 @pytest.mark.parametrize(
@@ -380,12 +380,12 @@ def test_a_model_that_is_another_one_with_gradients_is_named(right, asks):
 
 def test_a_model_that_cannot_be_called_with_gradients_gets_a_sentence(right):
     model = Forward(right, lambda model, x: model(torch.from_numpy(x.numpy().round(2)))).eval()
-    with pytest.raises(MirstError, match=r"fails on images that ask for a gradient with RuntimeError: .*\.detach\(\)"):
+    with pytest.raises(MirstError, match=r"fails on images that require a gradient with RuntimeError: .*\.detach\(\)"):
         inspect_model(model, *stripes(96))
 
 
 def test_no_finite_logits_at_all_are_an_error(right):
-    with pytest.raises(MirstError, match="not finite on any of the images"):
+    with pytest.raises(MirstError, match="not finite on any image"):
         inspect_model(Then(right, lambda z: z * torch.nan), *stripes(12))
 
 

@@ -49,7 +49,7 @@ def test_answers_are_those_of_the_network(checkpoint, phantoms):
     assert card == CARD
     assert [one.image for one in found] == [file.path for file in files]
     np.testing.assert_allclose([one.probabilities for one in found], logits.softmax(1), atol=1e-6)
-    assert [one.answer for one in found] == [CARD.classes[k] for k in logits.argmax(1)]
+    assert [one.predicted_class for one in found] == [CARD.classes[k] for k in logits.argmax(1)]
     assert all(one.probability == pytest.approx(one.probabilities[1], abs=1e-6) for one in found)
 
 
@@ -59,13 +59,14 @@ def test_every_frame_is_an_image(checkpoint, loop):
     assert len({one.probability for one in found}) == 3
 
 
-def test_left_out_files_are_told(checkpoint, phantoms, tmp_path):
+def test_files_that_are_left_out_are_named(checkpoint, phantoms, tmp_path):
     shutil.copytree(phantoms, tmp_path / "data")
     (tmp_path / "data" / "readme.txt").write_text("x")
     told = []
     predict(checkpoint[0], [tmp_path / "data"], on_progress=told.append)
     assert told == [
-        "1 file(s) in the folders are left out, as masks by their names or as files of no format that is read: "
+        "1 file(s) in the folders are left out, because their names are those of masks or their "
+        "format is not supported: "
         f"{tmp_path / 'data' / 'readme.txt'}"
     ]
 

@@ -46,7 +46,7 @@ def test_the_checks_are_made_at_one_eps(found):
     }  # fmt: skip
     (curve,) = (check.figures for check in found.checks if check.name == "rising eps")
     assert curve.endswith("0 at 0, 12 at 0.3, 12 at 0.6")
-    assert found.left_out == ("APGD on DLR: that loss needs three classes; with two the margin stands in for it.",)
+    assert found.left_out == ("APGD on DLR: the loss needs three classes; with two classes the margin replaces it.",)
 
 
 def test_checks_can_be_left_out(model, data):

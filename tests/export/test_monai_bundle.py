@@ -48,7 +48,7 @@ def checkpoint(pictures, tmp_path_factory):
     """Its threshold is such that it answers malignant for one picture alone, for several at 0."""
     path = written(tmp_path_factory.mktemp("trained") / "model.safetensors", CARD)
     _, at_0 = predict(path, pictures)
-    assert [prediction.answer for prediction in at_0].count("malignant") > 1
+    assert [prediction.predicted_class for prediction in at_0].count("malignant") > 1
     *_, second, first = sorted(prediction.probability for prediction in at_0)
     return written(path, replace(CARD, threshold=float(logit((first + second) / 2))))
 
@@ -111,7 +111,7 @@ def classified(bundle, checkpoint, pictures, out):
     assert [row["image"] for row in rows] == [str(prediction.image) for prediction in expected]
     assert [float(row[card.positive]) for row in rows] == pytest.approx([p.probability for p in expected], abs=1e-6)
     assert [sum(float(row[name]) for name in card.classes) for row in rows] == pytest.approx([1.0] * len(rows))
-    assert [row["answer"] for row in rows] == [prediction.answer for prediction in expected]
+    assert [row["answer"] for row in rows] == [prediction.predicted_class for prediction in expected]
     return [row["answer"] for row in rows]
 
 

@@ -6,7 +6,7 @@ from tests.helpers import CARD
 
 
 def rows():
-    """Four images, of which the attack turns two."""
+    """Four images, of which the attack flips the predictions of two."""
     table = pd.DataFrame({"image": [0, 1, 2, 3], "label": [0, 0, 1, 1], "prediction": [0, 1, 1, 1], "linf": 0.0})
     clean = table.assign(attack="none", eps=0.0, score=[-1.0, 1.0, 2.0, 3.0])
     attacked = table.assign(attack="pgd", eps=5 / 255, prediction=[1, 1, 1, 0], score=[1.0, 1.0, 2.0, -3.0])
@@ -25,4 +25,4 @@ def test_metrics_are_those_of_the_rows(tmp_path):
     assert outcomes["prediction"].tolist()[:2] == ["benign", "malignant"]
     text = table.read_text()
     assert "| pgd | 5/255 | 4 | 0.400 | 0.500 | 0.000 |" in text
-    assert "say nothing about the spread over folds" in text
+    assert "do not show the spread over folds" in text

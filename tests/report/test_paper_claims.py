@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mirst.evaluation import summarise
 from mirst.report import paper_comparison
 from mirst.report.paper import ATTACKS, CLAIMS, COLUMNS, Claim
 from mirst.report.paper_claims import judge
 from mirst.study import read_results
+from mirst.study.summary import summarise
 
 IMAGES = 300
 NAMES = np.array(["benign", "malignant"])

@@ -10,7 +10,7 @@ from torch import nn
 from mirst.attacks import FGSM, PGD
 from mirst.errors import MirstError
 from mirst.nn import ModelCard, build_model, drop_max2d, replace_first_max_pool, save_model
-from mirst.report import attacks_figure, read_subject, residuals_figure, save_figure, write_report
+from mirst.report import attacks_figure, read_figure_input, residuals_figure, save_figure, write_report
 from mirst.report.paper_figures import residual_maps, residuals_of
 from mirst.study import read_results
 
@@ -54,18 +54,18 @@ def texts(path):
 
 
 def test_figure_1_shows_every_attack(checkpoint, image, tmp_path):
-    subject = read_subject(checkpoint, image, "malignant")
-    out = save_figure(attacks_figure(subject, {"fgsm": FGSM(), "pgd": PGD()}), tmp_path / "f.svg")
+    given = read_figure_input(checkpoint, image, "malignant")
+    out = save_figure(attacks_figure(given, {"fgsm": FGSM(), "pgd": PGD()}), tmp_path / "f.svg")
     assert "fgsm" in texts(out)
     assert texts(out).count("perturbation") == 2
     assert texts(out).count("→") == 3
-    save_figure(attacks_figure(subject, {"pgd": PGD()}), tmp_path / "f.png")
+    save_figure(attacks_figure(given, {"pgd": PGD()}), tmp_path / "f.png")
     with Image.open(tmp_path / "f.png") as figure:
         assert figure.width > 300
 
 
 def test_figure_2_shows_both_poolings_on_one_scale(checkpoint, image, tmp_path):
-    figure = residuals_figure(read_subject(checkpoint, image), PGD(), "pgd")
+    figure = residuals_figure(read_figure_input(checkpoint, image), PGD(), "pgd")
     shown = [axes.images[0] for axes in figure.axes if axes.images and axes.get_title().startswith(("max", "drop"))]
     assert len(shown) == 2
     assert shown[0].get_clim() == shown[1].get_clim()
@@ -75,19 +75,19 @@ def test_figure_2_shows_both_poolings_on_one_scale(checkpoint, image, tmp_path):
 
 
 def test_the_answer_is_that_of_the_operating_point(checkpoint, image):
-    subject = read_subject(checkpoint, image)
+    given = read_figure_input(checkpoint, image)
     with torch.no_grad():
-        benign, malignant = subject.model(subject.x)[0].tolist()
+        benign, malignant = given.model(given.x)[0].tolist()
     odds = malignant - benign
-    assert subject.answer(subject.x) == f"→ {'malignant' if odds > 0.5 else 'benign'} ({odds:+.2f})"
-    assert int(subject.y) == int(malignant > benign)
+    assert given.prediction(given.x) == f"→ {'malignant' if odds > 0.5 else 'benign'} ({odds:+.2f})"
+    assert int(given.y) == int(malignant > benign)
 
 
 def test_what_it_refuses(checkpoint, image, tmp_path):
     with pytest.raises(MirstError, match="cyst is no class"):
-        read_subject(checkpoint, image, "cyst")
+        read_figure_input(checkpoint, image, "cyst")
     with pytest.raises(MirstError, match=r"neither \.png nor \.svg"):
-        save_figure(attacks_figure(read_subject(checkpoint, image), {}), tmp_path / "f.pdf")
+        save_figure(attacks_figure(read_figure_input(checkpoint, image), {}), tmp_path / "f.pdf")
     assert not (tmp_path / "f.pdf").exists()
 
 

@@ -8,12 +8,14 @@ import pytest
 from sklearn.metrics import f1_score, recall_score
 
 from mirst.errors import MirstError
-from mirst.evaluation import METRICS, summarise
-from mirst.report import notes, paper_table, write_report
+from mirst.evaluation import METRICS
+from mirst.report import ReportContext, notes, paper_table, write_report
+from mirst.report.context import of_defense
 from mirst.report.differences import differences, intervals
 from mirst.report.figures import example_figure
-from mirst.report.tables import metric_table, of_defense, over_folds
+from mirst.report.tables import metric_table, over_folds
 from mirst.study import corrupt_study, read_results, run_study
+from mirst.study.summary import summarise
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def changed(results, change):
 
 
 def test_the_table_has_the_papers_shape_and_the_summarys_numbers(results):
-    lines = paper_table(results).splitlines()
+    lines = paper_table(ReportContext(results)).splitlines()
     assert lines[0] == "| metric | attack | ce | mirst+dm |"
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:12]]
     assert [row[:2] for row in rows] == [
@@ -50,7 +52,7 @@ def test_the_table_has_the_papers_shape_and_the_summarys_numbers(results):
 
 def test_the_page_is_whole_and_needs_no_network(results):
     page = write_report(results.folder).read_text()
-    assert (results.folder / "table.md").read_text() == paper_table(results)
+    assert (results.folder / "table.md").read_text() == paper_table(ReportContext(results))
     pictures, links, anchors = [], [], set()
 
     class Collector(HTMLParser):
@@ -71,7 +73,7 @@ def test_the_page_is_whole_and_needs_no_network(results):
     assert all(note.split(".")[0] in page for note in ["Mean ± standard deviation over 2 group folds, 2 seed(s)"])
 
 
-def test_the_constant_answer_stands_below_every_two_class_table(results):
+def test_the_constant_prediction_is_noted_below_every_two_class_table(results):
     """12 of 24 phantoms are malignant: precision 1/2, recall 1, F1 2/3."""
     assert any("F1 0.667 and sensitivity 1.000" in note for note in notes(results))
 
@@ -85,17 +87,17 @@ def test_a_collapsed_trial_is_named(results):
         note for note in notes(changed(results, collapse)) if note.startswith("COLLAPSED: ce on fold 1 with seed 0")
     ]
     assert len(found) == 1
-    assert "answers benign for every test image" in found[0]
+    assert "predicts benign for every test image" in found[0]
 
 
-def test_a_model_of_one_answer_under_an_attack_alone_is_named_with_that_attack(results):
+def test_a_constant_prediction_under_an_attack_alone_is_named_with_that_attack(results):
     def collapse(rows):
         at = (rows["defense"] == "ce") & (rows["fold"] == 1) & (rows["seed"] == 0) & (rows["attack"] == "pgd")
         return rows.assign(prediction=rows["prediction"].where(~at, "malignant"))
 
-    (found,) = [n for n in notes(changed(results, collapse)) if "ce on fold 1 with seed 0 answers malignant" in n]
+    (found,) = [n for n in notes(changed(results, collapse)) if "ce on fold 1 with seed 0 predicts malignant" in n]
     assert "under pgd at eps 5/255" in found
-    assert found.endswith("gives F1 0.667 on these images.")  # half of the 12 images are malignant
+    assert found.endswith("has F1 0.667 on these images.")  # half of the 12 images are malignant
 
 
 def without(results, label):
@@ -111,8 +113,8 @@ def without(results, label):
 @pytest.mark.parametrize(
     ("label", "note", "undefined"),
     [
-        ("malignant", "UNDEFINED: F1 score, Sensitivity, AUC: over 1 of 2 folds", {"f1", "sensitivity", "auc"}),
-        ("benign", "UNDEFINED: Specificity, AUC: over 1 of 2 folds", {"specificity", "auc"}),
+        ("malignant", "UNDEFINED: F1 score, Sensitivity, AUC: defined in 1 of 2 folds", {"f1", "sensitivity", "auc"}),
+        ("benign", "UNDEFINED: Specificity, AUC: defined in 1 of 2 folds", {"specificity", "auc"}),
         (None, None, set()),
     ],
 )
@@ -120,17 +122,29 @@ def test_the_tables_say_over_how_many_folds_a_metric_is_defined(results, label, 
     fewer = without(results, label)
     said = [one for one in notes(fewer) if one.startswith("UNDEFINED")]
     assert (not said) if note is None else (len(said) == 1 and said[0].startswith(note))
+    assert undefined < set(METRICS)
     for metric in METRICS:
-        cells = metric_table(fewer, metric).loc["no attack"]
+        cells = metric_table(ReportContext(fewer), metric).loc["no attack"]
         assert cells.str.contains("±").all() == (metric not in undefined)
+        assert cells.str.endswith(" (1 of 2 folds)").all() == (metric in undefined)
         assert not cells.str.contains("nan").any()
 
 
 @pytest.mark.parametrize(
-    ("mean", "std", "shown"), [(0.5, 0.25, "0.500 ± 0.250"), (0.5, np.nan, "0.500"), (np.nan, np.nan, "-")]
+    ("mean", "std", "defined", "shown"),
+    [
+        (0.5, 0.25, 3, "0.500 ± 0.250"),
+        (0.5, 0.25, 2, "0.500 ± 0.250 (2 of 3 folds)"),
+        (0.5, np.nan, 1, "0.500 (1 of 3 folds)"),
+        (np.nan, np.nan, 0, "-"),
+    ],
 )
-def test_a_cell_shows_what_is_defined(mean, std, shown):
-    assert over_folds(mean, std) == shown
+def test_a_cell_shows_what_is_defined_and_in_how_many_folds(mean, std, defined, shown):
+    assert over_folds(mean, std, defined, folds=3) == shown
+
+
+def test_the_mean_over_one_fold_of_one_stands_alone():
+    assert over_folds(0.5, np.nan, 1, folds=1) == "0.500"
 
 
 @pytest.mark.parametrize("metric", ["f1", "sensitivity"])
@@ -142,7 +156,8 @@ def test_with_three_classes_intervals_and_differences_are_macro_as_the_table(res
     three = changed(results, third)
     three = replace(three, run=three.run | {"data": three.run["data"] | {"classes": ["benign", "malignant", "normal"]}})
     clean = three.outcomes[three.outcomes["attack"] == "none"]
-    whole = intervals(three, metric)
+    context = ReportContext(three)
+    whole = intervals(context, metric)
     values = {}
     for entry in three.spec.defenses:
         own = of_defense(clean, entry)
@@ -150,7 +165,7 @@ def test_with_three_classes_intervals_and_differences_are_macro_as_the_table(res
         values[entry.title] = score(own["label"], own["prediction"], average="macro")
         assert whole.loc["none", entry.title].value == pytest.approx(values[entry.title])
     if metric == "f1":
-        judged = differences(three).set_index("attack").loc["none"]
+        judged = differences(context).set_index("attack").loc["none"]
         assert judged["value"] == pytest.approx(values[judged["second"]] - values[judged["first"]])
 
 
@@ -165,7 +180,7 @@ def test_random_folds_are_called_leaking(results):
     assert not any("LEAK" in note for note in notes(results) + notes(lonely))
 
 
-@pytest.mark.parametrize(("rule", "fate"), [("keep", "kept as filed"), ("drop", "left out")])
+@pytest.mark.parametrize(("rule", "fate"), [("keep", "they were kept ("), ("drop", "left out")])
 def test_label_conflicts_and_their_fate_are_named(results, rule, fate):
     conflicts = [{"s/benign/1.png": "benign", "s/malignant/2.png": "malignant"}]
     run = results.run | {"data": results.run["data"] | {"conflicts": conflicts}}
@@ -173,7 +188,7 @@ def test_label_conflicts_and_their_fate_are_named(results, rule, fate):
     spec = results.spec.model_copy(update={"data": data})
     found = notes(replace(results, spec=spec, run=run))
     assert any(n.startswith("LABEL CONFLICTS: 2 images in 1 groups") and fate in n for n in found)
-    assert any("1 image(s) were filed anew" in n for n in found)
+    assert any("1 image(s) were relabelled" in n for n in found)
     assert not any("LABEL" in note for note in notes(results))
 
 
@@ -187,8 +202,10 @@ def test_an_attack_that_cannot_reach_its_edge_is_called_weak(results):
     assert weak == ["pgd is weak by its settings: 3 steps of 0.001 reach 0.003, inside its ball of 0.01961."]
 
 
-def test_without_examples_the_report_still_stands(results):
-    for path in results.folder.glob("trials/*/examples.npz"):
+def test_without_examples_the_report_is_written(results):
+    paths = list(results.folder.glob("trials/*/examples.npz"))
+    assert paths
+    for path in paths:
         path.unlink()
     assert example_figure(results, "ce", False) is None
     assert "kept no examples" in write_report(results.folder).read_text()
@@ -216,7 +233,7 @@ def test_a_defense_that_diverged_has_dashes_and_a_footnote(small_spec, tmp_path)
     results = read_results(tmp_path / "out")
     assert set(results.outcomes["defense"]) == {"ce"}
     assert list(results.diverged["fold"]) == [0, 1]
-    assert {line.split("|")[4].strip() for line in paper_table(results).splitlines()[2:8]} == {"-"}
+    assert {line.split("|")[4].strip() for line in paper_table(ReportContext(results)).splitlines()[2:8]} == {"-"}
     assert sum(note.startswith("DIVERGED: gr on fold") for note in notes(results)) == 2
     assert "DIVERGED" in write_report(results.folder).read_text()
     corrupt_study(results.folder)

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 from sklearn.calibration import calibration_curve
 
+from mirst.report import ReportContext
 from mirst.report.calibration import calibrations, reliability
 from mirst.report.confusion import confusions
+from mirst.report.context import of_defense
 from mirst.report.eps_curve import eps_curve
 from mirst.report.gallery import galleries
 from mirst.report.operating_point import operating_points
-from mirst.report.tables import of_defense
 from mirst.report.training import training_curves
 from mirst.study import read_results
 
@@ -23,10 +24,16 @@ def results(searched):
     return read_results(searched)
 
 
-def test_confusion_matrices_count_every_image_once(results):
-    found = confusions(results)
+@pytest.fixture(scope="module")
+def context(results):
+    return ReportContext(results)
+
+
+def test_confusion_matrices_count_every_image_once(results, context):
+    found = confusions(context)
     assert [one.title for one in found] == ["ce", "mirst+dm"]
     assert list(found[0].blocks) == ["no attack", "pgd (eps 5/255)", "paper protocol (eps 5/255)"]
+    assert [list(block) for one in found for block in one.blocks.values()] == [["benign", "malignant"]] * 6
     for one in found:
         for block in one.blocks.values():
             for cells in block.values():
@@ -50,15 +57,19 @@ def test_reliability_agrees_with_scikit_learn():
     assert one.ece == pytest.approx((filled["images"] / 400 * (filled["share"] - filled["probability"]).abs()).sum())
 
 
-def test_calibration_is_shown_clean_and_attacked(results):
-    for one in calibrations(results):
+def test_calibration_is_shown_clean_and_attacked(context):
+    found = calibrations(context)
+    assert [one.title for one in found] == ["ce", "mirst+dm"]
+    for one in found:
         assert list(one.under) == ["no attack", "paper protocol (eps 5/255)"]
         assert f"no attack {one.under['no attack'].ece:.3f}" in one.alt
 
 
-def test_the_operating_point_is_where_the_models_answer(results):
-    matrices = {one.title: one.blocks["no attack"] for one in confusions(results)}
-    for one in operating_points(results):
+def test_the_operating_point_is_where_the_models_decide(context):
+    matrices = {one.title: one.blocks["no attack"] for one in confusions(context)}
+    found = operating_points(context)
+    assert [one.title for one in found] == ["ce", "mirst+dm"]
+    for one in found:
         rates = one.under["no attack"]
         assert rates.sensitivity == pytest.approx(matrices[one.title]["malignant"][1].share)
         assert rates.specificity == pytest.approx(matrices[one.title]["benign"][0].share)
@@ -66,9 +77,9 @@ def test_the_operating_point_is_where_the_models_answer(results):
         assert one.thresholds == [0.0] * 4
 
 
-def test_training_curves_tell_the_kept_epochs(results):
-    plain, robust = training_curves(results)
-    assert (plain.title, robust.title) == ("ce", "mirst+dm")
+def test_training_curves_name_the_kept_epochs(results):
+    undefended, robust = training_curves(results)
+    assert (undefended.title, robust.title) == ("ce", "mirst+dm")
     assert len(robust.kept.split(", ")) == 4
     assert "not measured" not in robust.attacked + robust.clean
     assert robust.kept in robust.alt
@@ -83,36 +94,36 @@ def test_a_history_of_an_older_version_shows_no_loss_as_accuracy(results, tmp_pa
     assert {one.clean for one in training_curves(read_results(tmp_path / "old"))} == {"not measured"}
 
 
-def test_the_curve_starts_at_the_clean_f1_and_never_rises(results):
+def test_the_curve_starts_at_the_clean_f1_and_never_rises(results, context):
     found = eps_curve(results)
-    matrices = confusions(results)[0].blocks["no attack"]
+    matrices = confusions(context)[0].blocks["no attack"]
     hit = matrices["malignant"][1].count
     f1 = 2 * hit / (2 * hit + matrices["malignant"][0].count + matrices["benign"][1].count)
     assert found.table.loc["0", "ce"] == pytest.approx(f1)
     assert (found.table.diff().iloc[1:] <= 1e-12).all(axis=None)
 
 
-def test_the_gallery_shows_the_most_fragile_first(results):
-    found = galleries(results)
-    assert {one.title for one in found} <= {"ce", "mirst+dm"}
+def test_the_gallery_shows_the_smallest_eps_first(context):
+    found = galleries(context)
+    assert 1 <= len(found) == len({one.title for one in found} & {"ce", "mirst+dm"})
     for one in found:
-        assert one.within <= len(one.turned) <= one.right <= one.images == 24
-        assert [picture.turned for picture in one.pictures] == one.turned[:12]
-        eps = [float(turned.eps.removesuffix("/255")) for turned in one.turned]
+        assert one.within <= len(one.flipped) <= one.correct <= one.images == 24
+        assert [picture.flipped for picture in one.pictures] == one.flipped[:12]
+        eps = [float(image.eps.removesuffix("/255")) for image in one.flipped]
         assert eps == sorted(eps)
-        assert all(turned.attacked <= turned.clean and turned.clean >= 0.5 for turned in one.turned)
+        assert all(image.attacked <= image.clean and image.clean >= 0.5 for image in one.flipped)
 
 
 def test_without_a_search_the_sections_say_so(results):
     bare = replace(results, distances=None)
     assert eps_curve(bare) is None
-    assert galleries(bare) == []
+    assert galleries(ReportContext(bare)) == []
 
 
 def test_without_its_pictures_the_gallery_still_lists(searched, tmp_path):
     study = shutil.copytree(searched, tmp_path / "study")
     for path in study.glob("trials/*/distances.npz"):
         path.unlink()
-    found = galleries(read_results(study))
+    found = galleries(ReportContext(read_results(study)))
     assert all(one.pictures == [] for one in found)
-    assert any(one.turned for one in found)
+    assert any(one.flipped for one in found)

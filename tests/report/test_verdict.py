@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from mirst.evaluation import classification_metrics
+from mirst.report import ReportContext
 from mirst.report.comparison import comparison
 from mirst.report.differences import differences, intervals
 from mirst.report.verdict import best_under_attack, verdict
@@ -20,43 +21,44 @@ def results(finished, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(results):
-    return {"f1": intervals(results), "sensitivity": intervals(results, "sensitivity")}
+    return {name: intervals(ReportContext(results), name) for name in ("f1", "sensitivity")}
 
 
 def test_three_sentences_with_the_numbers_of_the_rows(results, whole):
-    trained, found, believed = verdict(results, whole)
-    assert trained.startswith(
+    training, numbers, reliability = verdict(ReportContext(results), whole)
+    assert training.startswith(
         "On 24 images (12 benign, 12 malignant; 24 groups of look-alikes or patients), resnet_tiny"
     )
-    assert trained.endswith("by ce and mirst+dm, each on 2 group folds with 2 seeds.")
+    assert training.endswith("by ce and mirst+dm, each on 2 group folds with 2 seeds.")
     best = best_under_attack(whole["f1"])
     rows = results.outcomes[
         (results.outcomes["defense"] == best.split("+")[0]) & (results.outcomes["attack"] == "none")
     ]
     clean = classification_metrics(rows["label"], rows["prediction"], rows["score"], results.classes, results.positive)
-    assert found.startswith(f"{best}, the best under attack, goes from F1 {clean['f1']:.3f} [")
-    assert f"and sensitivity {clean['sensitivity']:.3f} [" in found
-    assert "under the strongest attacks run (paper protocol, eps 5/255)" in found
-    assert found.endswith("answering malignant to everything would give F1 0.667 under any attack.")
-    assert "no check for gradient masking" in believed
-    assert "--suite standard" in believed
+    assert numbers.startswith(f"{best}, the best under attack, goes from F1 {clean['f1']:.3f} [")
+    assert f"and sensitivity {clean['sensitivity']:.3f} [" in numbers
+    assert "under the strongest attacks run (paper protocol, eps 5/255)" in numbers
+    assert numbers.endswith("predicting malignant for every image would give F1 0.667 under any attack.")
+    assert "without checks for gradient masking" in reliability
+    assert "--suite standard" in reliability
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "said"), [(["pass", "pass"], "All 2 checks"), (["pass", "fail"], "1 of 2 checks")]
+    ("verdicts", "said"),
+    [(["pass", "pass"], "The models of fold 0 passed all 2 checks"), (["pass", "fail"], "1 of 2 checks")],
 )
-def test_checks_that_were_run_are_told(results, whole, verdicts, said):
+def test_checks_that_were_run_are_reported(results, whole, verdicts, said):
     checks = pd.DataFrame({"defense": "ce", "drop_max": False, "name": ["budget", "one-step"], "verdict": verdicts})
-    believed = verdict(replace(results, checks={"standard": checks}), whole)[2]
-    assert believed.startswith(said)
-    assert ("may be too good" in believed) == ("fail" in verdicts)
+    reliability = verdict(ReportContext(replace(results, checks={"standard": checks})), whole)[2]
+    assert reliability.startswith(said)
+    assert ("may be too high" in reliability) == ("fail" in verdicts)
 
 
 def test_the_comparison_has_every_defense_and_marks_what_is_beyond_the_noise(results, whole):
-    judged = differences(results)
+    judged = differences(ReportContext(results))
     lines = comparison(whole, judged)
     assert list(lines) == ["ce", "mirst+dm"]
-    cell = lines["mirst+dm"]["F1, paper protocol"]
+    cell = lines["mirst+dm"]["F1 score, paper protocol"]
     one = whole["f1"].loc["paper protocol", "mirst+dm"]
     assert (f"{cell.value} {cell.detail}", cell.key) == (str(one), one.value)
     assert lines["ce"]["F1 minus ce's, no attack"].value == "-"

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mirst.errors import MirstError
-from mirst.report import paper_comparison, write_comparison, write_report
+from mirst.report import ReportContext, paper_comparison, write_comparison, write_report
 from mirst.report.calibration import calibrations
 from mirst.study import read_results
 from mirst.study.results import COLUMNS, TABLES
@@ -132,13 +132,13 @@ def test_rows_without_a_score_are_counted_and_left_out_of_calibration(study, sco
         rows.loc[own, "score"] = score
         return rows
 
-    whole = {one.title: one for one in calibrations(read_results(study))}
+    whole = {one.title: one for one in calibrations(ReportContext(read_results(study)))}
     change(study, "outcomes.csv", alter)
     results = read_results(study)
     page = write_report(study).read_text()
     found = re.search(r"WITHOUT A SCORE: (\d+) of (\d+) rows \(ce\)", page)
     assert [int(part) for part in found.groups()] == [count, len(results.outcomes)]
-    fewer = {one.title: one for one in calibrations(results)}
+    fewer = {one.title: one for one in calibrations(ReportContext(results))}
     for title, missing in (("ce", count), ("mirst+dm", 0)):
         images = [one[title].under["no attack"].bins["images"].sum() for one in (whole, fewer)]
         assert images[0] - images[1] == missing
@@ -146,5 +146,5 @@ def test_rows_without_a_score_are_counted_and_left_out_of_calibration(study, sco
 
 def test_a_defense_without_any_score_has_no_calibration(study):
     change(study, "outcomes.csv", lambda rows: rows.assign(score=rows["score"].where(rows["defense"] != "ce")))
-    assert [one.title for one in calibrations(read_results(study))] == ["mirst+dm"]
+    assert [one.title for one in calibrations(ReportContext(read_results(study)))] == ["mirst+dm"]
     assert "WITHOUT A SCORE" in write_report(study).read_text()

@@ -126,8 +126,8 @@ def evaluate(
 def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], engine: "Engine") -> None:
     from rich.console import Console
 
-    from mirst.evaluation_display import EvaluationDisplay
-    from mirst.report import every_row, one_answer, write_report
+    from mirst.display import EvaluationDisplay
+    from mirst.report import constant_predictions, every_row, write_report
     from mirst.study import attack_study, corrupt_study, locked, measure_distances, read_results
 
     if suite is Suite.paper:
@@ -144,7 +144,7 @@ def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], engi
     page = write_report(folder)
     _print_study(folder, suite)
     results = read_results(folder)
-    _warn(one_answer(every_row(results), results.classes, results.positive))
+    _warn(constant_predictions(every_row(results), results.classes, results.positive))
     typer.echo(f"Rows: {rows}\nReport: {page}")
 
 
@@ -178,8 +178,8 @@ def _shown() -> Iterator[tuple["OnProgress", list[str]]]:
     """
     from rich.console import Console
 
+    from mirst.display import EvaluationDisplay
     from mirst.evaluation import DataWarning, ModelWarning
-    from mirst.evaluation_display import EvaluationDisplay
 
     flaws: list[str] = []
     left_out: set[str] = set()
@@ -209,7 +209,7 @@ def _weak(
     """Corruptions, distances, or single attacks."""
     from mirst.evaluation import corrupt_on, curve, distances_on, evaluate_on, metrics_of
     from mirst.files import write_csv
-    from mirst.report import one_answer
+    from mirst.report import constant_predictions
     from mirst.study import parse_attacks
 
     with _shown() as (on_progress, _):
@@ -224,7 +224,7 @@ def _weak(
             answers = rows = evaluate_on(model, card, data, parse_attacks(attacks), on_progress)
             table = metrics_of(rows, card)
     typer.echo(table.to_string(index=False, float_format=_rounded))
-    _warn(one_answer(answers, card.classes, card.positive))
+    _warn(constant_predictions(answers, card.classes, card.positive))
     if out is not None:
         path = out / ("outcomes.csv" if suite is Suite.paper else f"{suite}.csv")
         write_csv(path, rows)
@@ -243,14 +243,14 @@ def _strong(
     out: Path | None,
 ) -> None:
     from mirst.evaluation import metrics_of, robustness_on
-    from mirst.report import one_answer, verdict_lines, write_robustness
+    from mirst.report import constant_predictions, verdict_lines, write_robustness
 
     with _shown() as (on_progress, flaws):
         found = robustness_on(model, card, data, suite, eps, twin, stand_ins, draws, on_progress)
     table = metrics_of(found.rows, card)
     typer.echo("\n".join(verdict_lines(found, [])) + "\n")
     typer.echo(table.to_string(index=False, float_format=_rounded))
-    _warn(one_answer(found.rows, card.classes, card.positive))
+    _warn(constant_predictions(found.rows, card.classes, card.positive))
     if out is not None:
         typer.echo(f"Rows, costs, verdict and curve: {write_robustness(out, found, flaws, table)}")
 

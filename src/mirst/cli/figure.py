@@ -27,12 +27,12 @@ def figure_attacks(
     trust: TrustOption = None,
 ) -> None:
     """Perturbations of FGSM, PGD and CW, magnified, and the attacked images (Figure 1)."""
-    from mirst.report import attacks_figure, read_subject, save_figure
+    from mirst.report import attacks_figure, read_figure_input, save_figure
     from mirst.study import parse_attacks
 
     require_output(out, FIGURES, [checkpoint, image])
-    subject = read_subject(checkpoint, image, label, trust)
-    typer.echo(f"Figure: {save_figure(attacks_figure(subject, parse_attacks(['fgsm', 'pgd', 'cw'])), out)}")
+    given = read_figure_input(checkpoint, image, label, trust)
+    typer.echo(f"Figure: {save_figure(attacks_figure(given, parse_attacks(['fgsm', 'pgd', 'cw'])), out)}")
 
 
 @figure_app.command("residuals")
@@ -45,8 +45,8 @@ def figure_residuals(
 ) -> None:
     """What max-pool and drop-max pass on of the model's own PGD attack (Figure 2)."""
     from mirst.attacks import PGD
-    from mirst.report import read_subject, residuals_figure, save_figure
+    from mirst.report import read_figure_input, residuals_figure, save_figure
 
     require_output(out, FIGURES, [checkpoint, image])
-    figure = residuals_figure(read_subject(checkpoint, image, label, trust), PGD(), "pgd")
+    figure = residuals_figure(read_figure_input(checkpoint, image, label, trust), PGD(), "pgd")
     typer.echo(f"Figure: {save_figure(figure, out)}")

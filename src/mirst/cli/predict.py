@@ -56,9 +56,11 @@ def predict(
         return
     if csv_file is None and json_file is None:
         for one in predictions:
-            typer.echo(f"{plain(one.name)}: {one.answer} (probability of {card.positive} {one.probability:.3f})")
+            typer.echo(
+                f"{plain(one.name)}: {one.predicted_class} (probability of {card.positive} {one.probability:.3f})"
+            )
         return
-    counts = ", ".join(f"{sum(one.answer == name for one in predictions)} {name}" for name in card.classes)
+    counts = ", ".join(f"{sum(one.predicted_class == name for one in predictions)} {name}" for name in card.classes)
     typer.echo(f"{len(predictions)} images: {counts}")
     for kind, file in (("CSV", csv_file), ("JSON", json_file)):
         if file is not None:

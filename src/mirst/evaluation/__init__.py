@@ -1,10 +1,11 @@
-"""Attacks run on a model, every claim re-checked, one row per image and attack."""
+"""Evaluation of a model under attack: one row per image and attack, every claim of an attack recomputed."""
 
+from mirst.evaluation.budget import weak_budget
 from mirst.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, evaluate_corruptions
 from mirst.evaluation.distance_search import LARGEST, Distances, curve, distances, named_distances
-from mirst.evaluation.intervals import Difference, Interval, Metric, holm, interval, paired_difference
+from mirst.evaluation.intervals import Difference, Interval, holm, interval, paired_difference
 from mirst.evaluation.judge import decide
-from mirst.evaluation.masking import Check, overall
+from mirst.evaluation.masking.check import Check, overall
 from mirst.evaluation.model_checks import ModelWarning, inspect_model
 from mirst.evaluation.on_dataset import (
     DataWarning,
@@ -16,21 +17,19 @@ from mirst.evaluation.on_dataset import (
     open_model,
     robustness_on,
 )
-from mirst.evaluation.outcomes import evaluate
+from mirst.evaluation.outcomes import CLEAN, evaluate
 from mirst.evaluation.predictions import Prediction, predict, prediction_document, prediction_table
 from mirst.evaluation.progress import Progress
 from mirst.evaluation.suite_run import Robustness, robustness
 from mirst.evaluation.suites import SuiteName
-from mirst.evaluation.summary import TRIAL, summarise, trial_metrics
-from mirst.evaluation.worst_case import worst_rows
-from mirst.metrics import METRICS, classification_metrics
+from mirst.metrics import METRICS, Metric, classification_metrics
 
 __all__ = [
+    "CLEAN",
     "CORRUPTIONS",
     "LARGEST",
     "METRICS",
     "SEVERITIES",
-    "TRIAL",
     "Check",
     "DataWarning",
     "Difference",
@@ -66,7 +65,5 @@ __all__ = [
     "prediction_table",
     "robustness",
     "robustness_on",
-    "summarise",
-    "trial_metrics",
-    "worst_rows",
+    "weak_budget",
 ]

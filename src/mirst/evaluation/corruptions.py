@@ -1,7 +1,7 @@
 """Natural corruptions of B-mode images, five severities each.
 
 Gray levels of a B-mode image are logarithms of the echo, so a change of gain is an offset and speckle
-is additive. The black border of a letterboxed image stays black. docs/corruptions.md shows them all.
+is additive. The black border of a letterboxed image stays black. docs/corruptions.md shows all of them.
 """
 
 import io
@@ -32,11 +32,14 @@ def corrupt(x: Tensor, name: str, severity: int, generator: torch.Generator) -> 
     """Images `(N, C, H, W)` in [0, 1] under the corruption `name` of `CORRUPTIONS`.
 
     Args:
-        severity: 1 to 5; 0 gives the images back.
-        generator: of what is random in a corruption; one draw per image.
+        severity: 1 to 5; 0 returns the images unchanged.
+        generator: of the random draws, one per image.
 
     Raises:
         MirstError: an unknown name or severity.
+
+    >>> corrupt(torch.full((1, 1, 2, 2), 0.5), "gain up", 1, torch.Generator()).flatten().tolist()[0]
+    0.5600000023841858
     """
     if name not in CORRUPTIONS:
         raise MirstError(f"unknown corruption {name}; choose {', '.join(CORRUPTIONS)}")
@@ -64,7 +67,7 @@ def evaluate_corruptions(
     Args:
         data: as in `evaluate`; iterated once.
         check: warn of flaws of the model, as `evaluate` does.
-        on_progress: gets how far each corruption and severity has come, before and after it.
+        on_progress: called with the progress of each corruption and severity, before and after it.
 
     Returns:
         One row per corruption and severity: `corruption, severity` and the metrics.
@@ -83,7 +86,7 @@ def evaluate_corruptions(
         corrupted = [(corrupt(x, name, severity, generator) if severity else x, y) for x, y in batches]
         title = f"{name}, severity {severity}" if severity else name
         on_progress(Progress(title, 0.0, 0, images))
-        found = evaluate(
+        outcomes = evaluate(
             model,
             corrupted,
             {},
@@ -94,20 +97,20 @@ def evaluate_corruptions(
         )
         on_progress(Progress(title, 0.0, images, images))
         metrics = classification_metrics(
-            names[found["label"]], names[found["prediction"]], found["score"], classes, positive
+            names[outcomes["label"]], names[outcomes["prediction"]], outcomes["score"], classes, positive
         )
         rows.append({"corruption": name, "severity": severity, **metrics})
     return pd.DataFrame(rows)
 
 
 def _content(x: Tensor) -> Tensor:
-    """`(N, 1, H, W)`: inside the rows and columns that hold more than black."""
+    """`(N, 1, H, W)`: whether a pixel lies in a row and a column that are not all black."""
     lit = (x > 0).any(1, keepdim=True)
     return lit.any(3, keepdim=True) & lit.any(2, keepdim=True)
 
 
 def _added(x: Tensor, change: Tensor | float) -> Tensor:
-    """`x + change` on the image, not on its letterbox."""
+    """`x + change` on the content, not on the letterbox."""
     return torch.where(_content(x), x + change, x)
 
 
@@ -190,7 +193,7 @@ def contrast(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 
 def rotation(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Turned by `strength` degrees, either way."""
+    """Rotated by `strength` degrees, in either direction."""
     angle = torch.sign(uniform_per_image(len(x), -1, 1, generator)).view(-1) * math.radians(strength)
     zero = torch.zeros_like(angle)
     matrix = torch.stack([angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero], 1).view(-1, 2, 3)
@@ -233,4 +236,4 @@ CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, ...]]] = {
     "rotation": (rotation, (2, 4, 7, 11, 16)),
     "clipping": (clipping, (0.05, 0.1, 0.15, 0.2, 0.27)),
 }
-"""By name, with the strengths of the five severities."""
+"""By name: the function and the strengths of the five severities."""

@@ -1,4 +1,4 @@
-"""The smallest eps at which each image breaks, as far as a search finds it."""
+"""An upper bound of the smallest eps at which each image is misclassified."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,29 +17,38 @@ from mirst.batches import Loader, checked_batches, require_labels
 from mirst.data import Record
 from mirst.errors import MirstError
 from mirst.evaluation.judge import WORST, at_threshold, judge, seeded, shifted
-from mirst.evaluation.model_checks import NO_ANSWER, warn_of_flaws
+from mirst.evaluation.model_checks import NO_FINITE_LOGITS, warn_of_flaws
 from mirst.evaluation.outcomes import checked_distance
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
-from mirst.metrics import classification_metrics
+from mirst.metrics import METRICS, MetricInput
 from mirst.nn.device import device_of
 from mirst.nn.logits import logits_of, misclassified
 
 LARGEST = 16 / 255
-"""No eps above it is looked at."""
+"""The largest eps of the search."""
 FAB_STEPS = 30
 ROUNDS = 8
 STEPS = 40
-OVER_EPS = ("f1", "sensitivity", "specificity", "accuracy")
 
 
 @dataclass(frozen=True)
 class Distances:
+    """What `distances` returns.
+
+    >>> bright = nn.Sequential(nn.Flatten(), nn.Linear(1, 2)).requires_grad_(False).eval()
+    >>> bright[1].weight[:], bright[1].bias[:] = torch.tensor([[0.0], [1.0]]), torch.tensor([0.5, 0.0])
+    >>> found = distances(bright, [(torch.full((1, 1, 1, 1), 0.4), torch.tensor([1]))], check=False)
+    >>> found.rows["eps"].tolist(), found.images.flatten().tolist()  # 0.4 is predicted to be dark: misclassified
+    ([0.0], [0.4000000059604645])
+    """
+
     rows: pd.DataFrame
     """One row per image: `image` (its position in `data`), `label`, `prediction` and `score` without an attack,
-    `eps` (the smallest that broke it, in units of the pixel range; 0 where the clean image is
-    misclassified, NaN where none up to `LARGEST` did), `broken_prediction` and `broken_score` (NaN where it stands)."""
+    `eps` (the smallest at which it is misclassified, in units of the pixel range; 0 if the clean image is
+    misclassified, NaN if none up to `LARGEST` succeeds), `broken_prediction` and `broken_score` (at that eps; NaN
+    without one). These two names are those of the tables on disk."""
     images: Tensor
-    """`(N, C, H, W)`: the nearest image that is misclassified; the clean one where it stands."""
+    """`(N, C, H, W)`: the nearest image that is misclassified, or the clean one if there is none."""
 
 
 def distances(
@@ -51,12 +60,12 @@ def distances(
     check: bool = True,
     on_progress: OnProgress = no_progress,
 ) -> Distances:
-    """Search the smallest eps that breaks each image, at the model's operating point.
+    """Search for the smallest eps that makes the model misclassify each image, at its operating point.
 
-    FAB's nearest success, drawn nearer by bisection over eps with PGD on the margin: `ROUNDS` rounds
-    of `STEPS` steps each, in a ball of its own for every image. Nothing is random. What is found is an
-    upper bound of the true distance: a longer search may find less, never more. As in
-    `evaluate`, no attack is believed.
+    FAB gives a first distance. Bisection over eps with PGD on the margin then reduces it: `ROUNDS` rounds
+    of `STEPS` steps each, with a separate ball for every image. Nothing is random. The result is an
+    upper bound of the true distance: a longer search can only reduce it. As in `evaluate`, nothing that an
+    attack claims is used.
 
     Args:
         model, data, positive, threshold, check, on_progress: as in `evaluate`.
@@ -78,13 +87,13 @@ def distances(
         raise MirstError("there are no images to evaluate on")
     rows = pd.concat([table for table, _ in parts], ignore_index=True)
     if not (rows["score"].abs() < WORST).any():
-        raise MirstError(NO_ANSWER)
+        raise MirstError(NO_FINITE_LOGITS)
     rows.insert(0, "image", range(len(rows)))
     return Distances(rows, torch.cat([images.cpu() for _, images in parts]))
 
 
 def named_distances(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
-    """The rows of `distances` with image and class names, source and group; empty where they are NaN.
+    """The rows of `distances` with image and class names, source and group; NaN classes stay empty.
 
     Args:
         records: one per image position.
@@ -103,16 +112,25 @@ def named_distances(rows: pd.DataFrame, records: Sequence[Record], classes: Sequ
 
 
 def curve(rows: pd.DataFrame, eps: Sequence[float], classes: Sequence[str], positive: str) -> pd.DataFrame:
-    """`eps, f1, sensitivity, specificity, accuracy` of named rows, under attacks of each radius.
+    """`eps` and every metric of predictions, from named rows under attacks of each radius.
 
-    From its smallest eps on an image counts as answered wrongly.
+    An image counts as misclassified from its smallest eps on.
+
+    Args:
+        rows: as from `named_distances`.
+        eps: radii, in units of the [0, 1] pixel range.
+
+    >>> rows = pd.DataFrame({"label": ["a", "b"], "prediction": ["a", "b"], "eps": [0.01, float("nan")]})
+    >>> curve(rows.assign(broken_prediction=["b", None]), [0, 0.02], ("a", "b"), "b")["accuracy"].tolist()
+    [1.0, 0.5]
     """
-    found = []
+    over_eps = [metric for metric in METRICS.values() if metric.computed_from == "predictions"]
+    lines = []
     for radius in eps:
-        answers = rows["prediction"].where(~(rows["eps"] <= radius), rows["broken_prediction"])
-        metrics = classification_metrics(rows["label"], answers, np.zeros(len(rows)), classes, positive)
-        found.append({"eps": radius} | {name: metrics[name] for name in OVER_EPS})
-    return pd.DataFrame(found)
+        predictions = rows["prediction"].where(~(rows["eps"] <= radius), rows["broken_prediction"])
+        given = MetricInput.of(rows["label"], predictions, np.zeros(len(rows)), classes, positive)
+        lines.append({"eps": radius} | {metric.name: metric.value(given) for metric in over_eps})
+    return pd.DataFrame(lines)
 
 
 class _Search:
@@ -130,41 +148,41 @@ class _Search:
         require_labels(y, logits.shape[1])
         score, prediction = judge(logits, y, self.positive, self.threshold)
         table = pd.DataFrame({"label": y.cpu(), "prediction": prediction.cpu(), "score": score.cpu()})
-        eps, answer, broken_score = np.zeros(len(x)), *table[["prediction", "score"]].to_numpy(float, copy=True).T
+        eps, attacked, attacked_score = np.zeros(len(x)), *table[["prediction", "score"]].to_numpy(float, copy=True).T
         images, left = x.clone(), (prediction == y).nonzero().squeeze(1)
         if len(left):
-            found = self._nearest(x[left], y[left])
-            after, answer_after = judge(logits_of(self.model, found.images), y[left], self.positive, self.threshold)
-            stands, at = found.distances.isinf().cpu().numpy(), left.cpu().numpy()
-            images[left] = found.images
-            eps[at] = np.where(stands, np.nan, found.distances.double().cpu().numpy())
-            answer[at] = np.where(stands, np.nan, answer_after.cpu().numpy())
-            broken_score[at] = np.where(stands, np.nan, after.cpu().numpy())
-        return table.assign(eps=eps, broken_prediction=answer, broken_score=broken_score), images
+            nearest = self._nearest(x[left], y[left])
+            after, predicted = judge(logits_of(self.model, nearest.images), y[left], self.positive, self.threshold)
+            robust, at = nearest.distances.isinf().cpu().numpy(), left.cpu().numpy()
+            images[left] = nearest.images
+            eps[at] = np.where(robust, np.nan, nearest.distances.double().cpu().numpy())
+            attacked[at] = np.where(robust, np.nan, predicted.cpu().numpy())
+            attacked_score[at] = np.where(robust, np.nan, after.cpu().numpy())
+        return table.assign(eps=eps, broken_prediction=attacked, broken_score=attacked_score), images
 
     def _nearest(self, x: Tensor, y: Tensor) -> Minimum:
-        """The nearest misclassified images within `LARGEST` of images that are classified rightly."""
+        """The nearest misclassified images within `LARGEST` of images that are classified correctly."""
         net = at_threshold(self.model, self.positive, self.threshold)
-        found = Minimum(x, x.new_full((len(x),), torch.inf))
-        found = self._confirmed(x, y, found, FAB(eps=LARGEST, steps=FAB_STEPS)(net, x, y))
-        low = torch.zeros_like(found.distances)
+        best = Minimum(x, x.new_full((len(x),), torch.inf))
+        best = self._confirmed(x, y, best, FAB(eps=LARGEST, steps=FAB_STEPS)(net, x, y))
+        low = torch.zeros_like(best.distances)
         for _ in range(ROUNDS):
-            eps = torch.where(found.distances.isfinite(), (low + found.distances) / 2, LARGEST)
-            nearer = self._confirmed(x, y, found, _pgd(net, x, y, eps))
-            low = torch.where(nearer.distances < found.distances, low, eps)
-            found = nearer
-        return found
+            eps = torch.where(best.distances.isfinite(), (low + best.distances) / 2, LARGEST)
+            nearer = self._confirmed(x, y, best, _pgd(net, x, y, eps))
+            low = torch.where(nearer.distances < best.distances, low, eps)
+            best = nearer
+        return best
 
-    def _confirmed(self, x: Tensor, y: Tensor, found: Minimum, images: Tensor) -> Minimum:
-        """`found`, with `images` where the model is wrong on them and they are nearer."""
+    def _confirmed(self, x: Tensor, y: Tensor, best: Minimum, images: Tensor) -> Minimum:
+        """`best`, replaced by `images` where they are misclassified and nearer."""
         distance = checked_distance("search", x, images, LARGEST)
         wrong = misclassified(shifted(logits_of(self.model, images), self.positive, self.threshold), y)
-        better = wrong & (distance < found.distances)
-        return Minimum(per_image(better, images, found.images), torch.where(better, distance, found.distances))
+        better = wrong & (distance < best.distances)
+        return Minimum(per_image(better, images, best.images), torch.where(better, distance, best.distances))
 
 
 def _pgd(model: nn.Module, x: Tensor, y: Tensor, eps: Tensor) -> Tensor:
-    """Of the points that PGD visits in balls of radius `eps`, `(N,)`, the nearest misclassified one; else `x`."""
+    """The nearest misclassified point that PGD visits in balls of radius `eps`, `(N,)`; `x` if there is none."""
     best, nearest = x, x.new_full((len(x),), torch.inf)
 
     def look(images: Tensor) -> Tensor:

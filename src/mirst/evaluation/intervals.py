@@ -1,14 +1,13 @@
-"""95 % intervals of metrics that respect groups: images of one lesion are no independent draws.
+"""95 % intervals of metrics that take groups into account: images of one lesion are not independent.
 
 A metric is a ratio of sums over the groups. Its variance between the groups gives an effective number of
-images, and the interval is Clopper and Pearson's of that number (Korn and Graubard 1998). It needs no
-resampling, lies within [0, 1] and is never of zero width. `docs/results/intervals.md` has its coverage.
+images. The interval is that of Clopper and Pearson for this number (Korn and Graubard 1998). It needs no
+resampling, lies within [0, 1] and never has zero width. `docs/results/intervals.md` reports its coverage.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,9 +16,8 @@ from scipy.optimize import brentq
 from scipy.special import betaincinv, ndtri, stdtrit
 
 from mirst.errors import MirstError
-from mirst.metrics import Ratio, from_ratio, ratios
+from mirst.metrics import Metric, MetricInput, Ratio, metric_named
 
-Metric = Literal["f1", "sensitivity", "specificity", "auc", "accuracy"]
 LEVEL = 0.05
 """One minus the coverage."""
 SMALLEST_P, LARGEST_P = 1e-12, 0.999
@@ -27,7 +25,11 @@ SMALLEST_P, LARGEST_P = 1e-12, 0.999
 
 @dataclass(frozen=True)
 class Interval:
-    """`value` and its 95 % interval; all three are NaN where the metric is undefined."""
+    """`value` and its 95 % interval; all three are NaN if the metric is undefined.
+
+    >>> str(Interval(0.8, 0.71, 0.87))
+    '0.800 [0.710, 0.870]'
+    """
 
     value: float
     low: float
@@ -44,52 +46,79 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """`value`, its 95 % interval, and how often chance alone would give as much."""
+    """`value`, its 95 % interval, and the two-sided p value of the difference being 0.
+
+    >>> str(Difference(0.1, 0.02, 0.18, p=0.01))
+    '+0.100 [+0.020, +0.180]'
+    """
 
     p: float
-    """Two-sided: the level at which the interval begins to leave out 0, 1 where every level includes it."""
+    """The largest level at which the interval excludes 0; 1 if the interval includes 0 at every level."""
 
     def __str__(self) -> str:
         return self._shown("+.3f")
 
 
-def interval(rows: pd.DataFrame, classes: Sequence[str], positive: str, metric: Metric = "f1") -> Interval:
-    """The metric of the pooled rows of all folds and seeds, as `classification_metrics` defines it.
-
-    AUC compares only scores of one model: rows that share `fold` and `seed`, where the rows have them.
+def interval(
+    rows: pd.DataFrame, classes: Sequence[str], positive: str, metric: str = "f1", *, of_model: Sequence[str] = ()
+) -> Interval:
+    """The metric of the pooled rows of one or several models, as `classification_metrics` defines it.
 
     Args:
         rows: outcome rows with `group, label, prediction, score`.
+        metric: a name in `METRICS`.
+        of_model: the columns whose values together name the model, if the rows come from several models. A metric of
+            scores, such as AUC, compares only scores of one model.
+
+    Raises:
+        MirstError: an unknown metric.
+
+    >>> rows = pd.DataFrame({"group": range(20), "label": "b", "prediction": ["b"] * 16 + ["a"] * 4, "score": 0.0})
+    >>> str(interval(rows, ("a", "b"), "b", "sensitivity"))
+    '0.800 [0.563, 0.943]'
     """
-    parts = _parts(rows, rows["group"], classes, positive, metric)
+    parts = _parts(rows, rows["group"], classes, positive, metric_named(metric), of_model)
     mean = Weighted(parts, np.full(len(parts), 1 / len(parts)))
     low, high = mean.ends(LEVEL)
     return Interval(mean.value, max(low, 0.0), min(high, 1.0))
 
 
 def paired_difference(
-    first: pd.DataFrame, second: pd.DataFrame, classes: Sequence[str], positive: str, metric: Metric = "f1"
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    classes: Sequence[str],
+    positive: str,
+    metric: str = "f1",
+    *,
+    pair_by: Sequence[str] = ("source", "image"),
+    of_model: Sequence[str] = (),
 ) -> Difference:
-    """How much larger the metric is in `second` than in `first`, on the same images.
+    """The metric of `second` minus that of `first`, on the same images.
 
     The interval combines those of the two sides with the correlation of their groups (Zou and
     Donner 2008), and lies within [-1, 1].
 
     Args:
-        first, second: outcome rows as for `interval`, with `source, image, seed`, one row per image
-            and seed; the groups are those of `first`.
+        first, second: outcome rows as for `interval`; the groups are those of `first`.
+        metric, of_model: as for `interval`.
+        pair_by: the columns that pair a row of `first` with the row of `second`; each side has one row for each of
+            their values.
 
     Raises:
-        MirstError: the two do not hold the same images with the same labels and seeds.
+        MirstError: the two do not hold the same images with the same labels, or the metric is unknown.
+
+    >>> first = pd.DataFrame({"image": range(20), "group": range(20), "label": "b", "prediction": "a", "score": 0.0})
+    >>> paired_difference(first, first.assign(prediction="b"), ("a", "b"), "b", "accuracy", pair_by=["image"]).value
+    1.0
     """
-    keys = ["source", "image", "seed"]
+    keys, entry = list(pair_by), metric_named(metric)
     other = first[[*keys, "group", "label"]].merge(
         second.drop(columns="group"), on=keys, suffixes=("_first", ""), validate="1:1"
     )
     if not len(other) == len(first) == len(second) or not (other["label"] == other["label_first"]).all():
-        raise MirstError("a paired difference needs the same images, labels and seeds on both sides")
+        raise MirstError(f"a paired difference needs the same images (by {', '.join(keys)}) and labels on both sides")
     ours, theirs = (
-        _parts(rows, group, classes, positive, metric)
+        _parts(rows, group, classes, positive, entry, of_model)
         for rows, group in ((first, first["group"]), (other, other["group"]))
     )
     gain = Weighted([*theirs, *ours], np.repeat([1 / len(theirs), -1 / len(ours)], len(ours)))
@@ -98,7 +127,11 @@ def paired_difference(
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p values corrected for being many, in the order given (Holm 1979)."""
+    """p values corrected for multiple comparisons, in the order given (Holm 1979).
+
+    >>> holm([0.01, 0.04])
+    [0.02, 0.04]
+    """
     order = np.argsort(p, kind="stable")
     corrected = np.empty(len(p))
     corrected[order] = np.maximum.accumulate(np.asarray(p)[order] * np.arange(len(p), 0, -1))
@@ -107,29 +140,35 @@ def holm(p: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Part:
-    """A ratio with what its interval needs."""
+    """A ratio of a metric with what its interval needs.
+
+    >>> everything = np.ones(4)
+    >>> ratio = Ratio(np.array([1.0, 1.0, 1.0, 0.0]), everything, (everything > 0,))
+    >>> part_of(metric_named("accuracy"), ratio, np.arange(4)).value
+    0.75
+    """
 
     metric: Metric
     ratio: float
     groups: int
-    """Of the side that has the fewest."""
+    """Number of groups of the side that has the fewest."""
     rows: int
     fewest: float
-    """Effective number of images if all images of a group were answered alike (Kish 1965)."""
+    """Effective number of images if all images of a group had the same outcome (Kish 1965)."""
     influence: NDArray[np.float64]
     """`(groups,)`: how far each group moves the ratio."""
 
     @property
     def value(self) -> float:
-        return from_ratio(self.metric, self.ratio)
+        return float(self.metric.from_ratio(self.ratio))
 
     def ends(self, level: float) -> tuple[float, float]:
-        """Of the interval that misses the truth with probability `level`."""
+        """The ends of the interval that misses the true value with probability `level`."""
         size = self._size(level)
         hits, misses = self.ratio * size, (1 - self.ratio) * size
         low = betaincinv(hits, misses + 1, level / 2) if hits else 0.0
         high = 1 - betaincinv(misses, hits + 1, level / 2) if misses else 1.0
-        return from_ratio(self.metric, float(low)), from_ratio(self.metric, float(high))
+        return self.metric.from_ratio(float(low)), self.metric.from_ratio(float(high))
 
     def _size(self, level: float) -> float:
         """Effective number of images, between `fewest` and their number."""
@@ -143,7 +182,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Weighted:
-    """A weighted sum of parts: the mean over the classes, or a difference."""
+    """A weighted sum of parts: the mean over the classes, or a difference.
+
+    >>> everything = np.ones(4)
+    >>> ratio = Ratio(np.array([1.0, 1.0, 1.0, 0.0]), everything, (everything > 0,))
+    >>> part = part_of(metric_named("accuracy"), ratio, np.arange(4))
+    >>> Weighted([part, part], np.array([1.0, -1.0])).value
+    0.0
+    """
 
     parts: Sequence[Part]
     weights: NDArray[np.float64]
@@ -153,7 +199,7 @@ class Weighted:
         return math.fsum(self.weights * [part.value for part in self.parts])
 
     def ends(self, level: float) -> tuple[float, float]:
-        """Of its interval, from those of the parts (MOVER, Zou and Donner 2008)."""
+        """The ends of its interval, from those of the parts (MOVER, Zou and Donner 2008)."""
         if np.isnan(self.value):
             return np.nan, np.nan
         ends = np.array([part.ends(level) for part in self.parts])
@@ -165,7 +211,7 @@ class Weighted:
         )
 
     def p(self) -> float:
-        """Two-sided, of the sum being 0."""
+        """Two-sided p value of the sum being 0."""
 
         def beyond(level: float) -> float:
             low, high = self.ends(level)
@@ -178,10 +224,10 @@ class Weighted:
         return float(brentq(beyond, SMALLEST_P, LARGEST_P))
 
     def _correlation(self) -> NDArray[np.float64]:
-        """Of the parts, from their groups, each with two images of its own added.
+        """The correlation of the parts over the groups, each part with two images of its own added.
 
-        Two models that agree on every image of a sample are not known to agree on all others: what is
-        added keeps the correlation below 1 and a difference from zero width.
+        Two models that agree on every image of a sample may disagree on other images. The added images
+        keep the correlation below 1, so that no difference has an interval of zero width.
         """
         influence = np.array([part.influence for part in self.parts])
         products = influence @ influence.T + np.diag([2 / part.fewest**2 for part in self.parts])
@@ -195,10 +241,10 @@ def part_of(metric: Metric, ratio: Ratio, group: NDArray[np.int64]) -> Part:
     if np.isnan(value):
         return Part(metric, value, groups=0, rows=0, fewest=0.0, influence=np.zeros(group.max() + 1))
     part, whole = (np.bincount(group, column) for column in (ratio.part, ratio.whole))
-    # in a pair both images vary, so each moves AUC by twice its share of the two sums over all images
-    influence = (part - value * whole) / whole.sum() * (2 if metric == "auc" else 1)
-    rests_on = ratio.sides if metric == "auc" else (ratio.whole > 0,)
-    counts = [np.bincount(group, side) for side in rests_on]
+    # in a pair both images vary, so each moves the ratio by twice its share of the two sums over all images
+    influence = (part - value * whole) / whole.sum() * (2 if ratio.pairs else 1)
+    counted = ratio.sides if ratio.pairs else (ratio.whole > 0,)
+    counts = [np.bincount(group, side) for side in counted]
     return Part(
         metric,
         value,
@@ -210,11 +256,15 @@ def part_of(metric: Metric, ratio: Ratio, group: NDArray[np.int64]) -> Part:
 
 
 def _parts(
-    rows: pd.DataFrame, group: "pd.Series[str]", classes: Sequence[str], positive: str, metric: Metric
+    rows: pd.DataFrame,
+    group: "pd.Series[str]",
+    classes: Sequence[str],
+    positive: str,
+    metric: Metric,
+    of_model: Sequence[str],
 ) -> list[Part]:
-    of_model = [column for column in ("fold", "seed") if column in rows and metric == "auc"]
-    model = rows.groupby(of_model).ngroup().to_numpy() if of_model else None
+    model = rows.groupby(list(of_model)).ngroup().to_numpy() if of_model else None
     label, prediction, score = (rows[name].to_numpy() for name in ("label", "prediction", "score"))
     number = pd.factorize(group, use_na_sentinel=False)[0]
-    found = ratios(metric, label, prediction, score, classes, positive, model)
-    return [part_of(metric, one, number) for one in found]
+    given = MetricInput.of(label, prediction, score, classes, positive, model)
+    return [part_of(metric, ratio, number) for ratio in metric.ratios(given)]

@@ -1,4 +1,4 @@
-"""The one judge of a model: how it is called, what its logits say, and which prediction counts."""
+"""How a model is called, how far its logits may differ by rounding, and which class it predicts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,9 @@ from mirst.nn.logits import logits_of
 
 BATCH_SIZE = 64
 ROUNDING = {torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""Share of the largest logit by which rounding may change one, by the type of the weights; 1e-4 in float32."""
+"""Rounding error of a logit, as a share of the largest one, by the type of the weights; 1e-4 in float32."""
 WORST = 1e39
-"""Score of an image whose logits are not finite, on the wrong side; beyond what two float32 logits can differ by."""
+"""Score of an image whose logits are not finite, on the wrong side: larger than any difference of float32 logits."""
 
 
 def in_batches(model: nn.Module, images: Tensor) -> Tensor:
@@ -36,24 +36,33 @@ def differ(first: Tensor, second: Tensor, tolerance: float) -> bool:
 def decide(logits: Tensor, positive: int, threshold: float) -> tuple[Tensor, Tensor]:
     """Log-odds of the positive class in float64, and the predicted class index, each `(N,)`.
 
-    The first largest logit decides, `threshold` taken off that of the positive class.
+    `threshold` is subtracted from the logit of the positive class; the first largest logit decides.
+
+    Args:
+        logits: `(N, K)`.
+        positive: index of the positive class.
+        threshold: in units of the logits; other than 0 only with two classes.
 
     Raises:
         MirstError: logits that are not finite, a positive class that has no logit, or a threshold for more than two
             classes.
+
+    >>> score, prediction = decide(torch.tensor([[0.0, 1.0]]), positive=1, threshold=2.0)
+    >>> score.item(), prediction.item()
+    (1.0, 0)
     """
     if not 0 <= positive < logits.shape[1]:
         raise MirstError(f"positive is {positive}; the model has the classes 0 to {logits.shape[1] - 1}")
     if not torch.isfinite(logits).all():
-        raise MirstError("the model returns logits that are not finite, so it has no answer to this image")
+        raise MirstError("the model returns logits that are not finite, so it predicts no class for this image")
     return _score(logits, positive), shifted(logits, positive, threshold).argmax(1)
 
 
 def judge(logits: Tensor, y: Tensor, positive: int, threshold: float) -> tuple[Tensor, Tensor]:
-    """As `decide`, for labelled images. Where a logit is not finite, the image is misclassified.
+    """As `decide`, for labelled images. An image with a logit that is not finite is misclassified.
 
-    There the prediction is a class other than the label, the positive one if it can be, and the score is `WORST` on
-    the wrong side.
+    Its prediction is a class other than the label, if possible the positive one, and its score is `WORST` on the wrong
+    side.
 
     Args:
         y: `(N,)` integers in 0 to K - 1.
@@ -74,7 +83,7 @@ def _score(logits: Tensor, positive: int) -> Tensor:
 
 
 def shifted(logits: Tensor, positive: int, threshold: float) -> Tensor:
-    """`logits` with `threshold` taken off that of the positive class, so that the largest decides.
+    """`logits` with `threshold` subtracted from that of the positive class, so that the largest decides.
 
     Raises:
         MirstError: a threshold that is not finite, or one for logits of more than two classes.
@@ -95,12 +104,16 @@ def _shift(logits: Tensor, positive: int, threshold: float) -> Tensor:
 
 
 def at_threshold(model: nn.Module, positive: int, threshold: float) -> nn.Module:
-    """`model` with its operating point moved to equal logits, so that a positive margin is a wrong answer."""
+    """`model` with its operating point moved to equal logits, so that a positive margin means misclassified."""
     return AtThreshold(model, positive, threshold) if threshold else model
 
 
 class AtThreshold(nn.Module):
-    """`model` with `threshold` taken off the logit of the positive class."""
+    """`model` with `threshold` subtracted from the logit of the positive class.
+
+    >>> AtThreshold(nn.Identity(), positive=1, threshold=2.0)(torch.tensor([[0.0, 1.0]]))
+    tensor([[ 0., -1.]])
+    """
 
     def __init__(self, model: nn.Module, positive: int, threshold: float) -> None:
         super().__init__()
@@ -116,7 +129,7 @@ class AtThreshold(nn.Module):
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Inside, torch's own generators start at `seed`; afterwards they are as before. A model may draw from them."""
+    """Set torch's own generators to `seed`, for models that draw from them; restore them afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""What is wrong with a model, before any attack: each check looks for one fault and names its mend."""
+"""Checks of a model before any attack: each looks for one flaw and names its remedy."""
 
 from collections import Counter
 from collections.abc import Iterator, Sized
@@ -25,41 +25,45 @@ from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits, input_gradient, logits_of, require_logits
 
 IMAGES = 256
-"""As many images of a data set are looked at, spread evenly."""
+"""Number of images of a data set that the checks use, evenly spaced."""
 CALLED_TWICE = 16
-"""As many of them are asked again, with gradients too."""
+"""Number of those images that the model is called on again, with gradients too."""
 SUM_SLACK = 1e-3
-"""On a row of probabilities: half precision and clamping leave the sum a little off 1."""
+"""Tolerance on the sum of probabilities: half precision and clamping move it a little from 1."""
 FLOOR, FLOORED_SHARE = -5.0, 0.05
-"""A lowest log-probability below the first that recurs on more than the second of the images is a clamp."""
+"""A lowest log-probability below `FLOOR` on more than this share of the images indicates clamping."""
 STOCHASTIC_DEPTH = ("DropPath", "StochasticDepth")
-"""As timm and torchvision call it."""
-NO_ANSWER = (
-    "the model's logits are not finite on any of the images; look for a division by a deviation that can be 0, a "
-    "logarithm of 0, an overflow in half precision, a class masked with infinity (take -1e9), or weights that "
+"""Class names in timm and torchvision."""
+NO_FINITE_LOGITS = (
+    "the model's logits are not finite on any image; look for a division by a standard deviation that can be 0, a "
+    "logarithm of 0, an overflow in half precision, a class masked with infinity (use -1e9), or weights that "
     "diverged in training"
 )
 
 
 class ModelWarning(UserWarning):
-    """What speaks against believing the numbers of a model ('its ...'): one sentence with the mend."""
+    """A flaw of a model that makes its robustness numbers unreliable: one sentence with the remedy.
+
+    >>> str(ModelWarning("its outputs are probabilities; let it return logits"))
+    'its outputs are probabilities; let it return logits'
+    """
 
 
 def require_classes(model: nn.Module, x: Tensor, classes: int) -> None:
     """Raise `MirstError` unless the model takes images like `x` and returns a logit for each of `classes` classes."""
     device = device_of(model)
     with seeded(0, device):
-        require_logits(_answers(model, x.to(device)), len(x), classes)
+        require_logits(_logits(model, x.to(device)), len(x), classes)
 
 
 def warn_of_flaws(model: nn.Module, data: Loader) -> Loader:
-    """Warn of each flaw that `inspect_model` finds, on some images of `data`.
+    """Emit a warning for each flaw that `inspect_model` detects on some images of `data`.
 
     Returns:
-        `data`, or, if it may be iterated only once, an iterator that still gives all of its batches.
+        `data`; or, if it can be iterated only once, an iterator over all of its batches.
 
     Raises:
-        MirstError: as `inspect_model`; no images are no flaw.
+        MirstError: as `inspect_model`, except for data without images.
     """
     images, labels, data = _some(data)
     if images:
@@ -70,7 +74,7 @@ def warn_of_flaws(model: nn.Module, data: Loader) -> Loader:
 
 
 def _some(data: Loader) -> tuple[list[Tensor], list[Tensor], Loader]:
-    """At most about `IMAGES` images and labels, from all batches; where their number is unknown, from the first."""
+    """At most about `IMAGES` images and labels: from all batches, or from the first ones if their number is unknown."""
     if _can_be_iterated_again(data):
         share = -(-IMAGES // max(1, len(cast("Sized", data))))
         picked = [_spread(x, y, share) for x, y in checked_batches(data)]
@@ -91,58 +95,63 @@ def _can_be_iterated_again(data: Loader) -> bool:
 
 
 def _spread(x: Tensor, y: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """At most `count` images and labels, evenly spaced: a data set may come class by class."""
+    """At most `count` images and labels, evenly spaced: a data set may be sorted by class."""
     at = np.unique(np.linspace(0, len(x) - 1, min(len(x), count)).astype(int))
     return x[at], y[at]
 
 
 def inspect_model(model: nn.Module, x: Tensor, y: Tensor) -> list[str]:
-    """What speaks against believing the model's robustness, one sentence each with the mend; `[]` where nothing does.
+    """Flaws that make the model's robustness numbers unreliable, one sentence each with the remedy; `[]` if none.
 
-    Looked for are outputs that are not finite, layers left in train mode, outputs that change from call to call or
-    with gradients on and off, a missing gradient path, probabilities in the place of logits, and a normalisation that
-    the model misses. The model is left as found, and so are torch's own generators.
+    The checks look for outputs that are not finite, layers left in train mode, outputs that differ from call to call
+    or with gradients on and off, a missing gradient path, probabilities in place of logits, and a missing
+    normalisation. The model and torch's own generators are left unchanged.
 
     Args:
         model: should map raw images in [0, 1] to `(N, K)` logits.
-        x: `(N, C, H, W)` in [0, 1], of the kind that the model was trained for; 256 of them are looked at.
+        x: `(N, C, H, W)` in [0, 1], of the kind that the model was trained on; at most 256 of them are used.
         y: `(N,)` integer labels, in the order of the model's outputs.
 
     Raises:
         MirstError: no images, images outside [0, 1], a model without weights or that fails on them, one
             that returns anything but floating-point `(N, K)` with K >= 2 and a class for every label, or one
             whose logits are not finite on any image.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Softmax(1)).eval()
+    >>> [flaw] = inspect_model(model, torch.rand(8, 1, 2, 2), torch.arange(8) % 2)
+    >>> flaw[:29]
+    'its outputs are probabilities'
     """
     x, y = checked_batch(x, y)
     device = device_of(model)
     x, y = _spread(x.to(device), y, IMAGES)
     with seeded(0, device):
-        answers = _answers(model, x)
-        require_labels(y, answers.shape[1])
-        if not answers.isfinite().all(1).any():
-            raise MirstError(NO_ANSWER)
+        logits = _logits(model, x)
+        require_labels(y, logits.shape[1])
+        if not logits.isfinite().all(1).any():
+            raise MirstError(NO_FINITE_LOGITS)
         extremes = in_batches(model, _extreme_images(x))
-        probabilities = list(_probabilities(answers, extremes))
+        probabilities = list(_probabilities(logits, extremes))
         some, labels = _spread(x, y.to(device), CALLED_TWICE)
         return [
-            *_not_finite(answers, extremes),
+            *_not_finite(logits, extremes),
             *_train_mode(model),
             *_changing(model, some),
             *probabilities,
             *_no_gradient(model, some, labels, saturated=bool(probabilities)),
-            *missing_normalisation(model, x, y.cpu().numpy(), answers),
+            *missing_normalisation(model, x, y.cpu().numpy(), logits),
         ]
 
 
-def _answers(model: nn.Module, x: Tensor) -> Tensor:
+def _logits(model: nn.Module, x: Tensor) -> Tensor:
     """`(N, K)`.
 
     Raises:
-        MirstError: the model has no weights yet, or fails, in a sentence with the mend.
+        MirstError: the model has no weights yet, or fails.
     """
     if any(is_lazy(parameter) for parameter in model.parameters()):
         raise MirstError(
-            "the model has lazy layers without weights; let its factory call it once, and load the weights"
+            "the model has lazy layers without weights; call it once in its factory, then load the weights"
         )
     try:
         return in_batches(model, x)
@@ -154,26 +163,26 @@ def _answers(model: nn.Module, x: Tensor) -> Tensor:
 
 def _failure(x: Tensor, error: Exception) -> str:
     return (
-        f"the model fails on {x.dtype} images of shape {tuple(x.shape[1:])} with {in_words(error)}; if it takes "
-        "another size or another number of channels, prepare the images so (mirst evaluate: --set data.size=224 --set "
-        "data.channels=3), or wrap it in a module whose forward(self, x) has two lines: x = "
+        f"the model fails on {x.dtype} images of shape {tuple(x.shape[1:])} with {in_words(error)}; if it needs "
+        "another size or another number of channels, prepare the images accordingly (mirst evaluate: --set "
+        "data.size=224 --set data.channels=3), or wrap it in a module whose forward(self, x) has two lines: x = "
         "torch.nn.functional.interpolate(x.expand(-1, 3, -1, -1), (224, 224)); return self.model(x)"
     )
 
 
 def _extreme_images(x: Tensor) -> Tensor:
-    """Like `x`: black, white, then noise in gray and in black and white."""
+    """Of the shape of `x`: black, white, gray noise, and black-and-white noise."""
     noise = torch.rand(4, *x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
     return torch.cat([torch.zeros_like(x[:1]), torch.ones_like(x[:1]), noise, noise.round()])
 
 
-def _not_finite(answers: Tensor, extremes: Tensor) -> Iterator[str]:
-    bad, bad_extremes = (int((~outputs.isfinite()).any(1).sum()) for outputs in (answers, extremes))
+def _not_finite(logits: Tensor, extremes: Tensor) -> Iterator[str]:
+    bad, bad_extremes = (int((~outputs.isfinite()).any(1).sum()) for outputs in (logits, extremes))
     if bad or bad_extremes:
-        where = f"{bad} of {len(answers)} images" if bad else "plain black, plain white or noise"
+        where = f"{bad} of {len(logits)} images" if bad else "plain black, plain white or noise"
         yield (
-            f"its outputs are not finite on {where}; look for a division by a deviation that can be 0, or a logarithm, "
-            "and give it a small constant"
+            f"its outputs are not finite on {where}; look for a division by a standard deviation that can be 0, or for "
+            "a logarithm, and add a small constant there"
         )
 
 
@@ -183,13 +192,13 @@ def _train_mode(model: nn.Module) -> Iterator[str]:
     if kinds:
         layers = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         yield (
-            f"it was handed over in train mode (layers: {layers}); it is evaluated in eval mode: let its factory "
-            "call .eval()"
+            f"it is in train mode (layers: {layers}), although it is evaluated in eval mode; call .eval() in its "
+            "factory"
         )
 
 
 def _kind(module: nn.Module) -> str:
-    """Of a layer that works differently in train mode; empty for others."""
+    """The kind of a layer that behaves differently in train mode; empty for other layers."""
     if isinstance(module, _BatchNorm):
         return "batch norm"
     if isinstance(module, _DropoutNd) and module.p > 0:
@@ -203,45 +212,45 @@ def _changing(model: nn.Module, x: Tensor) -> Iterator[str]:
     if differ(first, second, near):
         yield (
             "two calls on the same images give different outputs, so it draws at random in eval mode and each number "
-            "is that of one draw; turn the draws off, or attack it with the adaptive suite and 20 draws (--draws 20)"
+            "is that of one draw; disable the draws, or attack it with the adaptive suite and 20 draws (--draws 20)"
         )
     elif differ(first, _with_gradients(model, x)[1].detach(), near):
         yield (
-            "its outputs differ with gradients on and off, so attacks see another model than the one that is judged; "
-            "let its forward ask neither torch.is_grad_enabled() nor requires_grad"
+            "its outputs differ with gradients on and off, so attacks see another model than the one that is "
+            "evaluated; its forward must not depend on torch.is_grad_enabled() or requires_grad"
         )
     elif differ(first[:1], _alone(model, x[:1]), near):
         yield (
             "its output for an image depends on the other images of the batch, so its numbers depend on how images are "
-            "put together; let it take statistics from training, not from the batch"
+            "batched; use statistics from training, not from the batch"
         )
 
 
 def _alone(model: nn.Module, image: Tensor) -> Tensor:
-    """The logits of one image; an attack comes down to a single one that is still classified right."""
+    """The logits of one image: attacks also run on a single image, the last one classified correctly."""
     try:
         return logits_of(model, image)
     except MirstError:
         raise
     except Exception as error:
         raise MirstError(
-            f"the model fails on a single image with {in_words(error)}; let it take batches of any size"
+            f"the model fails on a single image with {in_words(error)}; it must accept batches of any size"
         ) from error
 
 
 def _no_gradient(model: nn.Module, x: Tensor, y: Tensor, *, saturated: bool) -> Iterator[str]:
-    """Saturated probabilities, which are named as such, may have a gradient of 0 although there is a path."""
+    """Saturated probabilities, which have their own warning, may have a gradient of 0 despite a path."""
     images, outputs = _with_gradients(model, x)
     if not outputs.requires_grad or (not saturated and not input_gradient(margin(outputs, y), images).any()):
         yield (
-            "no gradient leads from its outputs to the images (no_grad, detach, rounding, a vote), so gradient attacks "
+            "no gradient flows from its outputs to the images (no_grad, detach, rounding, a vote), so gradient attacks "
             "say nothing about it; remove what stops the gradient, or attack it with the adaptive suite and a stand-in "
             "for that layer (--stand-in LAYER=identity)"
         )
 
 
 def _with_gradients(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Images that ask for a gradient, and their logits."""
+    """Images that require a gradient, and their logits."""
     images = x.clone().requires_grad_(True)
     try:
         with frozen(model, training=False):
@@ -250,29 +259,28 @@ def _with_gradients(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         raise
     except Exception as error:
         raise MirstError(
-            f"the model fails on images that ask for a gradient with {in_words(error)}; let it call .detach() on them "
-            "before what has no gradient (numpy, for example)"
+            f"the model fails on images that require a gradient with {in_words(error)}; call .detach() on them before "
+            "operations without a gradient (numpy, for example)"
         ) from error
 
 
-def _probabilities(answers: Tensor, extremes: Tensor) -> Iterator[str]:
-    """Log-softmax is a constant per image away from logits: the same margins, the same cross-entropy."""
-    both = torch.cat([answers, extremes])
+def _probabilities(logits: Tensor, extremes: Tensor) -> Iterator[str]:
+    """Log-softmax is accepted: it differs from logits by a constant per image, with the same margins and losses."""
+    both = torch.cat([logits, extremes])
     if both.min() >= 0 and both.max() <= 1 and _sum_to_one(both):
-        full = int((answers.amax(1) > 1 - SUM_SLACK).sum())
+        full = int((logits.amax(1) > 1 - SUM_SLACK).sum())
         yield (
-            f"its outputs are probabilities, saturated on {full} of {len(answers)} images, and a second softmax in the "
-            "cross-entropy flattens them: attacks find little gradient and look weak; let it return the logits that "
-            "go into its softmax"
+            f"its outputs are probabilities, saturated on {full} of {len(logits)} images, and the softmax of the "
+            "cross-entropy flattens them again, so attacks get small gradients and look weak; return the logits before "
+            "the softmax"
         )
     elif both.max() <= SUM_SLACK and _sum_to_one(both.exp()):
-        lowest = float(answers.min())
-        floored = int((answers < lowest + 1e-4).any(1).sum())
-        if lowest < FLOOR and floored > max(2, FLOORED_SHARE * len(answers)):
+        lowest = float(logits.min())
+        floored = int((logits < lowest + 1e-4).any(1).sum())
+        if lowest < FLOOR and floored > max(2, FLOORED_SHARE * len(logits)):
             yield (
-                f"its outputs are logarithms of clamped probabilities, at the floor of {lowest:.4g} on {floored} of "
-                f"{len(answers)} images, where attacks find no gradient; let it return the logits that go into its "
-                "softmax"
+                f"its outputs are logarithms of clamped probabilities, at a minimum of {lowest:.4g} on {floored} of "
+                f"{len(logits)} images, where attacks get no gradient; return the logits before the softmax"
             )
 
 

@@ -1,4 +1,4 @@
-"""Models on data sets."""
+"""Evaluation of a model on a data set."""
 
 import warnings
 from collections import Counter
@@ -39,7 +39,11 @@ BATCH_SIZE = 64
 
 
 class DataWarning(UserWarning):
-    """Images of a data set that an evaluation leaves out, or whose values do not fit the model."""
+    """Images of a data set that an evaluation leaves out, or whose values do not fit the model.
+
+    >>> str(DataWarning("2 images are left out"))
+    '2 images are left out'
+    """
 
 
 def named_rows(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
@@ -71,14 +75,14 @@ def open_model(
     channels: int = 1,
     trusted: str | None = None,
 ) -> tuple[nn.Module, ModelCard]:
-    """A checkpoint of ours, or the model of `package.module:factory`.
+    """A checkpoint written by mirst, or the model of `package.module:factory`.
 
     Args:
         name: path or factory.
-        data: whose classes a factory's model answers, in alphabetical order, unless `classes` names
+        data: the data set whose classes a factory's model predicts, in alphabetical order, unless `classes` names
             them in the order of its logits.
-        positive, size, channels: of a factory's model; a checkpoint brings its own.
-        trusted: the factory that a checkpoint may ask for, as for `load_model`.
+        positive, size, channels: of a factory's model; a checkpoint has its own.
+        trusted: the factory that a checkpoint may use, as for `load_model`.
 
     Raises:
         MirstError: a model that cannot be read, or classes without a positive one.
@@ -97,7 +101,7 @@ def open_model(
         classes=classes,
         positive=positive_class(classes, positive),
         threshold=0.0,
-        defense="not told",
+        defense="unknown",
     )
     return model.to(device), card
 
@@ -107,8 +111,8 @@ def evaluate_on(
 ) -> pd.DataFrame:
     """Outcome rows of a model on every image of a data set, clean and under each attack.
 
-    As all functions here, it warns of flaws of the model (`mirst.evaluation.model_checks`), and of classes of the data
-    set that the model does not have (`DataWarning`): their images are left out.
+    As all functions here, it warns of flaws of the model (`mirst.evaluation.model_checks`), and of classes that the
+    model does not have (`DataWarning`): their images are left out.
 
     Args:
         on_progress: as in `evaluate`, with the number of images.
@@ -141,7 +145,7 @@ def corrupt_on(model: nn.Module, card: ModelCard, data: Path, on_progress: OnPro
 
 
 def distances_on(model: nn.Module, card: ModelCard, data: Path, on_progress: OnProgress = no_progress) -> pd.DataFrame:
-    """The smallest eps that breaks each image of a data set, as `named_distances`.
+    """The smallest eps that makes the model misclassify each image of a data set, as `named_distances`.
 
     Raises:
         MirstError: as `evaluate_on`.
@@ -204,7 +208,7 @@ def _positive(card: ModelCard) -> int:
 
 
 def _data(model: nn.Module, card: ModelCard, path: Path) -> tuple[list[Record], DataLoader[Batch]]:
-    """The images that the card asks for, if the model takes them and has a logit for each class."""
+    """The images as the card describes them, if the model accepts them and has a logit for each class."""
     found = read_dataset(path)
     _warn_of_other_classes(found, card.classes)
     known = [replace(record, value_range=card.value_range) for record in select_classes(found, card.classes, path)]
@@ -228,9 +232,9 @@ def _warn_of_other_classes(records: Sequence[Record], classes: Sequence[str]) ->
     other = Counter(record.label for record in records if record.label not in classes)
     if other:
         counts = ", ".join(f"{name} ({count})" for name, count in sorted(other.items()))
-        one = other.total() == 1
+        single = other.total() == 1
         warnings.warn(
-            f"{other.total()} image{' is' if one else 's are'} left out, because the model has no such class: {counts}",
+            f"{other.total()} image{' is' if single else 's are'} left out, as the model has no such class: {counts}",
             DataWarning,
             stacklevel=4,
         )

@@ -10,14 +10,14 @@ from mirst.attacks import Attack
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
 from mirst.evaluation.judge import judge, seeded
-from mirst.evaluation.model_checks import NO_ANSWER, warn_of_flaws
+from mirst.evaluation.model_checks import NO_FINITE_LOGITS, warn_of_flaws
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.nn.device import device_of
 from mirst.nn.logits import logits_of
 
 CLEAN = "none"
 TOLERANCE = 1e-6
-"""Slack on the distance of an attacked image, for float32 rounding."""
+"""By how much an attacked image may exceed its eps through float32 rounding."""
 
 
 def evaluate(
@@ -33,20 +33,20 @@ def evaluate(
 ) -> pd.DataFrame:
     """Predict every image clean and under every attack.
 
-    An attack is not believed: prediction, distance, bounds and finiteness are recomputed from the
-    images that it returns. The first largest logit decides. An image whose logits are not finite is
-    misclassified. A model that draws at random is judged on one draw for each call.
+    Nothing that an attack claims is used: prediction, distance, bounds and finiteness are recomputed from
+    the images that it returns. The first largest logit decides. An image whose logits are not finite is
+    misclassified. A model that draws at random is evaluated on one draw for each call.
 
     Args:
         model: any module from `(N, C, H, W)` images in [0, 1] to `(N, K)` logits, K >= 2; run in eval mode
             and left as found.
         data: batches as `mirst.batches.unpacked` takes them, a `DataLoader` for one.
-        attacks: by the name that the rows carry.
+        attacks: by the name that the rows use.
         positive: index of the positive class.
         threshold: operating point on the score, for two classes; other models take the largest logit.
         seed: of the attacks' random draws, and of those that the model takes from torch's own generators.
-        check: warn of what `mirst.evaluation.model_checks` finds wrong with the model, a `ModelWarning` each.
-        on_progress: gets how far each attack has come, before and after each batch.
+        check: emit a `ModelWarning` for each flaw that `mirst.evaluation.model_checks` detects in the model.
+        on_progress: called with the progress of each attack, before and after each batch.
 
     Returns:
         One row per image and attack, clean first: `image` (its position in `data`), `label` and
@@ -59,11 +59,18 @@ def evaluate(
             two classes.
         RuntimeError: an attack returned an image outside its ball or [0, 1], or one that is not
             finite: a defect of the attack.
+
+    >>> from mirst.attacks import FGSM
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    >>> batch = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 1])
+    >>> rows = evaluate(model, [batch], {"fgsm": FGSM()}, check=False)
+    >>> rows["attack"].tolist()
+    ['none', 'none', 'none', 'fgsm', 'fgsm', 'fgsm']
     """
     require_attacks(attacks)
     passes: list[tuple[str, Attack | None]] = [(CLEAN, None), *attacks.items()]
     generators = {name: torch.Generator().manual_seed(seed) for name, _ in passes}
-    device, rows, start, answered = device_of(model), list[pd.DataFrame](), 0, False
+    device, rows, start, any_finite = device_of(model), list[pd.DataFrame](), 0, False
     with seeded(seed, device):
         if check:
             data = warn_of_flaws(model, data)
@@ -77,7 +84,7 @@ def evaluate(
                 logits = logits_of(model, attacked)
                 if attack is None:
                     require_labels(y, logits.shape[1])
-                    answered |= bool(logits.isfinite().all(1).any())
+                    any_finite |= bool(logits.isfinite().all(1).any())
                 score, prediction = judge(logits, y, positive, threshold)
                 columns = {"label": y, "prediction": prediction, "score": score, "linf": linf.double()}
                 frame = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
@@ -86,8 +93,8 @@ def evaluate(
             start += len(x)
     if not start:
         raise MirstError("there are no images to evaluate on")
-    if not answered:
-        raise MirstError(NO_ANSWER)
+    if not any_finite:
+        raise MirstError(NO_FINITE_LOGITS)
     order = {name: i for i, (name, _) in enumerate(passes)}
     table = pd.concat(rows, ignore_index=True)
     table = table.sort_values(["attack", "image"], key=lambda c: c.map(order) if c.name == "attack" else c)
@@ -108,8 +115,8 @@ def require_attacks(attacks: object, what: str = "attacks") -> None:
         if isinstance(attack, type) or not callable(attack):
             is_class = isinstance(attack, type)
             kind = f"the class {attack.__name__}" if is_class else f"of type {type(attack).__name__}"
-            mend = f"{attack.__name__}()" if is_class else "an instance of its class"
-            raise MirstError(f"{what} must be attacks such as PGD(), but {name} is {kind}; give {mend}")
+            remedy = f"{attack.__name__}()" if is_class else "an instance of its class"
+            raise MirstError(f"{what} must be attacks such as PGD(), but {name} is {kind}; give {remedy}")
 
 
 def checked_distance(name: str, clean: Tensor, attacked: Tensor, eps: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""A checkpoint of ours on image files."""
+"""Predictions of a checkpoint for image files."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,30 +20,34 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model answers for one image."""
+    """The prediction of a model for one image.
+
+    >>> Prediction(Path("a.dcm"), "2", "benign", (0.9, 0.1), 0.1).name
+    'a.dcm#2'
+    """
 
     image: Path
     frame: str | None
     """Number of the frame, from 0, of a DICOM file that holds several."""
-    answer: str
+    predicted_class: str
     """The class at the model's operating threshold."""
     probabilities: tuple[float, ...]
-    """Of the classes, in the order of the card."""
+    """Of the classes, in the order of the model card."""
     probability: float
     """Of the positive class."""
     few_levels: int | None = None
-    """Gray levels that the image keeps, where these are so few that some may be lost."""
+    """Number of gray levels, if it is so small that some may have been lost."""
     pictures: int = 1
-    """Pages or frames of a picture file, of which only the first is read."""
+    """Number of pages or frames of a picture file, of which only the first is read."""
     range_remark: str | None = None
-    """Where its values do not fit the range in the model's card."""
+    """Why its values do not fit the range in the model card, if they do not."""
 
     @property
     def name(self) -> str:
         return str(self.image) if self.frame is None else f"{self.image}#{self.frame}"
 
     def remarks(self, card: ModelCard) -> list[str]:
-        """What one should know of the image, in parts of sentences that follow its name; often there is none."""
+        """Warnings about the image, each the rest of a sentence after its name; often none."""
         remarks = []
         if self.pictures > 1:
             remarks.append(f"holds {self.pictures} pages or frames; only the first is read")
@@ -63,12 +67,12 @@ def predict(
     trusted: str | None = None,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> tuple[ModelCard, list[Prediction]]:
-    """What a checkpoint of ours answers for image files and for the images in folders.
+    """Predictions of a checkpoint for image files and for the images in folders.
 
     Args:
         images: files and folders, as for `find_images`.
         trusted: as for `load_model`.
-        on_progress: gets a sentence about files in the folders that are left out, if there are any.
+        on_progress: called with a sentence about files in the folders that are left out, if there are any.
 
     Raises:
         MirstError: a checkpoint or image that cannot be read, a path that does not exist, a folder without images, or
@@ -79,8 +83,8 @@ def predict(
     if left_out:
         names = ", ".join(map(str, left_out[:3])) + (", ..." if len(left_out) > 3 else "")
         on_progress(
-            f"{len(left_out)} file(s) in the folders are left out, as masks by their names or as files of no format "
-            f"that is read: {names}"
+            f"{len(left_out)} file(s) in the folders are left out, because their names are those of masks or their "
+            f"format is not supported: {names}"
         )
     positive = card.classes.index(card.positive)
     predictions: list[Prediction] = []
@@ -90,32 +94,32 @@ def predict(
         logits = logits_of(model, x)
         if unsure := [str(file.path) for file, row in zip(part, logits, strict=True) if not row.isfinite().all()]:
             raise MirstError(f"the model returns logits that are not finite for {', '.join(unsure)}; leave them out")
-        score, answers = decide(logits, positive, card.threshold)
-        columns = answers.tolist(), logits.softmax(1).tolist(), score.sigmoid().tolist()
+        score, predicted = decide(logits, positive, card.threshold)
+        columns = predicted.tolist(), logits.softmax(1).tolist(), score.sigmoid().tolist()
         predictions += [
             Prediction(
                 file.path,
                 file.item,
-                card.classes[answer],
+                card.classes[number],
                 tuple(probabilities),
                 probability,
                 few_levels(decode(file)),
                 picture_count(file),
                 range_remark(file, card),
             )
-            for file, answer, probabilities, probability in zip(part, *columns, strict=True)
+            for file, number, probabilities, probability in zip(part, *columns, strict=True)
         ]
     return card, predictions
 
 
 def prediction_table(card: ModelCard, predictions: Sequence[Prediction]) -> pd.DataFrame:
-    """One row per image: `image`, `answer` and `probability of CLASS` for each class."""
-    rows = [(plain(one.name), one.answer, *one.probabilities) for one in predictions]
+    """One row per image: `image`, `answer` (the predicted class) and `probability of CLASS` for each class."""
+    rows = [(plain(each.name), each.predicted_class, *each.probabilities) for each in predictions]
     return pd.DataFrame(rows, columns=["image", "answer", *(f"probability of {name}" for name in card.classes)])
 
 
 def prediction_document(checkpoint: Path, card: ModelCard, predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """What `prediction_table` holds and the model's operating point, in values that JSON knows."""
+    """The content of `prediction_table` and the model's operating point, ready for JSON."""
     return {
         "model": str(checkpoint),
         "classes": list(card.classes),
@@ -123,11 +127,11 @@ def prediction_document(checkpoint: Path, card: ModelCard, predictions: Sequence
         "threshold": card.threshold,
         "predictions": [
             {
-                "image": str(one.image),
-                "frame": None if one.frame is None else int(one.frame),
-                "answer": one.answer,
-                "probabilities": dict(zip(card.classes, one.probabilities, strict=True)),
+                "image": str(each.image),
+                "frame": None if each.frame is None else int(each.frame),
+                "answer": each.predicted_class,  # the key in files that other programs read
+                "probabilities": dict(zip(card.classes, each.probabilities, strict=True)),
             }
-            for one in predictions
+            for each in predictions
         ],
     }

@@ -1,11 +1,15 @@
-"""How far an evaluation has come."""
+"""The progress of an evaluation."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 
 class Progress(NamedTuple):
-    """So many images have been through one attack or corruption."""
+    """Number of images that one attack or corruption has processed.
+
+    >>> Progress("pgd", eps=5 / 255, done=8, images=64).done
+    8
+    """
 
     what: str
     """Name of the attack or corruption, "none" without one."""
@@ -13,11 +17,11 @@ class Progress(NamedTuple):
     """Of the attack, in units of the [0, 1] pixel range; 0 without one."""
     done: int
     images: int | None = None
-    """How many go through it; `None`: not known."""
+    """How many it will process; `None`: not known."""
 
 
 OnProgress = Callable[[Progress], object]
 
 
 def no_progress(_: Progress) -> None:
-    """A `OnProgress` that does nothing."""
+    """An `OnProgress` that does nothing."""

@@ -1,4 +1,4 @@
-"""What a model holds against a suite: every eps from scratch, beside the paper's protocol, with masking checks."""
+"""Runs a suite and the paper's protocol on a model at every eps, and checks the result for gradient masking."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,10 +16,11 @@ from mirst.attacks.stand_in import resolved, standing_in
 from mirst.batches import Loader, checked_batches
 from mirst.errors import MirstError, suggestion
 from mirst.evaluation.judge import at_threshold
-from mirst.evaluation.masking import Check, check_masking
+from mirst.evaluation.masking import check_masking
+from mirst.evaluation.masking.check import Check
 from mirst.evaluation.outcomes import CLEAN, evaluate
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
-from mirst.evaluation.suites import Suite, SuiteName, adaptive, paper, standard
+from mirst.evaluation.suites import AttackSuite, SuiteName, adaptive, paper, standard
 from mirst.evaluation.worst_case import ROBUST, worst_case
 from mirst.nn.device import device_of
 from mirst.nn.logits import logits_of
@@ -29,16 +30,24 @@ MASKING_IMAGES = 64
 
 @dataclass(frozen=True)
 class Robustness:
+    """What `robustness` returns.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    >>> found = robustness(model, [(torch.rand(1, 1, 2, 2), torch.tensor([0]))], "paper", check=False)
+    >>> found.rows["attack"].unique().tolist(), found.checks
+    (['none', 'paper'], ())
+    """
+
     rows: pd.DataFrame
-    """As from `worst_case`: clean ("none"), then for each eps the worst of the paper's attacks ("paper")
+    """The rows of `worst_case`: clean ("none"), then for each eps the worst of the paper's attacks ("paper")
     and of each stage of the suite."""
     costs: pd.DataFrame
-    """`suite, eps, attack, images, broken, seconds`."""
+    """`suite, eps, attack, images` (that it ran on), `broken` (that it misclassified), `seconds`."""
     checks: tuple[Check, ...]
-    """Of masking, at `checked_eps`."""
+    """For gradient masking, at `checked_eps`."""
     checked_eps: float
     left_out: tuple[str, ...]
-    """What this model cannot be attacked with, and why."""
+    """Attacks that do not apply to this model, and why."""
 
 
 def robustness(
@@ -58,18 +67,18 @@ def robustness(
 ) -> Robustness:
     """Attack `model` with the suite `name` at every `eps`, and `check` the result for gradient masking.
 
-    A model that draws at random is judged on one draw for each call, seeded, so that a run repeats.
+    A model that draws at random is evaluated on one draw for each call, seeded, so that a run can be repeated.
 
     Args:
         model, positive, threshold, seed: as in `evaluate`.
         data: as in `evaluate`; iterated once.
         eps: radii above 0, in units of the [0, 1] pixel range.
-        source: for the transfer of the adaptive suite.
-        stand_ins: for the adaptive suite: by layer without a useful gradient, what is differentiated in its place
-            (`mirst.attacks.StandIn`).
-        draws: for the adaptive suite: calls of a randomised model that a gradient is averaged over
+        source: the model that the adaptive suite transfers attacks from.
+        stand_ins: for the adaptive suite: for each layer without a useful gradient, the module that is differentiated
+            in its place (`mirst.attacks.StandIn`).
+        draws: for the adaptive suite: number of calls of a randomised model that a gradient is averaged over
             (`mirst.attacks.Expectation`).
-        check: also warn of flaws of the model, as `evaluate` does.
+        check: check for gradient masking, and warn of flaws of the model, as `evaluate` does.
         on_progress: as in `worst_case`.
 
     Raises:
@@ -80,17 +89,17 @@ def robustness(
         raise MirstError(f"there is no suite {name}{suggestion(str(name), get_args(SuiteName))}")
     _require_eps(eps)
     if name != "adaptive" and (stand_ins or draws != 1):
-        raise MirstError(f"stand-ins and draws are for the adaptive suite, not {name}")
+        raise MirstError(f"stand-ins and draws are for the adaptive suite, not {name}; leave them out")
     stand_ins, batches = resolved(model, stand_ins or {}), list(checked_batches(data))
-    with standing_in(model, stand_ins):  # whose gradients the checks of the model then see
+    with standing_in(model, stand_ins):  # so that the checks of the model see the gradients of the stand-ins
         clean = evaluate(model, batches, {}, positive=positive, threshold=threshold, seed=seed, check=check)
     kept = [clean.assign(broken_by=np.where(clean["label"] == clean["prediction"], ROBUST, CLEAN))]
     costs = []
     suites = {radius: _suite(name, radius, model, batches, source, stand_ins, draws) for radius in eps}
     for radius, suite in suites.items():
-        for one in {"paper": paper(radius), name: suite}.values():
+        for each in {"paper": paper(radius), name: suite}.values():
             rows, cost = worst_case(
-                model, batches, one.stages, positive=positive, threshold=threshold, seed=seed, on_progress=on_progress
+                model, batches, each.stages, positive=positive, threshold=threshold, seed=seed, on_progress=on_progress
             )
             kept.append(rows)
             costs.append(cost)
@@ -117,7 +126,7 @@ def _suite(
     source: nn.Module | None,
     stand_ins: StandIns,
     draws: int,
-) -> Suite:
+) -> AttackSuite:
     if name == "paper":
         return paper(eps)
     classes = logits_of(model, data[0][0][:1].to(device_of(model))).shape[1]
@@ -128,13 +137,13 @@ def _checks(
     model: nn.Module,
     data: Sequence[tuple[Tensor, Tensor]],
     table: pd.DataFrame,
-    suite: Suite,
+    suite: AttackSuite,
     eps: float,
     stand_ins: StandIns,
     seed: int,
     on_progress: OnProgress,
 ) -> list[Check]:
-    """On some of the images, evenly spaced: a data set may come class by class."""
+    """On some of the images, evenly spaced: a data set may be sorted by class."""
     x, y = (torch.cat(parts) for parts in zip(*data, strict=True))
     some = np.unique(np.linspace(0, len(x) - 1, min(len(x), MASKING_IMAGES)).astype(int))
     rows = table[table["image"].isin(some) & table["attack"].isin([CLEAN, suite.name])]
@@ -146,7 +155,7 @@ def _checks(
         y[some],
         eps=eps,
         attacks=suite.attacks,
-        first_broken=Counter(by for by in rows.loc[rows["eps"] == eps, "broken_by"] if by != ROBUST),
+        misclassified_by=Counter(by for by in rows.loc[rows["eps"] == eps, "broken_by"] if by != ROBUST),
         curve={radius: int(wrong.get(radius, 0)) for radius in rows["eps"].unique()},
         stand_ins=stand_ins,
         seed=seed,

@@ -1,4 +1,4 @@
-"""Which attacks a robustness number has to survive."""
+"""The attack suites behind a robustness number."""
 
 import copy
 from collections.abc import Mapping
@@ -29,14 +29,18 @@ RESTARTS = 5
 
 
 @dataclass(frozen=True)
-class Suite:
-    """Attacks in the order in which they are run."""
+class AttackSuite:
+    """Attacks in the order in which they are run.
+
+    >>> list(paper(eps=5 / 255).attacks)
+    ['fgsm', 'pgd', 'cw']
+    """
 
     name: SuiteName
     stages: Mapping[str, Mapping[str, Attack]]
-    """The attacks of each stage, by the name of its result; the last one is that of the suite."""
+    """The attacks of each stage, by the name of its result; the result of the last stage is that of the suite."""
     left_out: tuple[str, ...] = ()
-    """What this model cannot be attacked with, and why: whole sentences."""
+    """Attacks that do not apply to this model, and why, one sentence each."""
 
     @property
     def attacks(self) -> dict[str, Attack]:
@@ -44,17 +48,23 @@ class Suite:
         return {name: attack for stage in self.stages.values() for name, attack in stage.items()}
 
 
-def paper(eps: float) -> Suite:
-    """FGSM, PGD-20 and CW-10 with steps of 0.001, as MIRST-DM's evaluation has them; weak by its settings."""
-    return Suite("paper", {"paper": {"fgsm": FGSM(eps=eps), "pgd": PGD(eps=eps), "cw": CW(eps=eps)}})
+def paper(eps: float) -> AttackSuite:
+    """FGSM, PGD-20 and CW-10 with steps of 0.001, as in the evaluation of MIRST-DM; weak by its settings."""
+    return AttackSuite("paper", {"paper": {"fgsm": FGSM(eps=eps), "pgd": PGD(eps=eps), "cw": CW(eps=eps)}})
 
 
-def standard(eps: float, classes: int) -> Suite:
+def standard(eps: float, classes: int) -> AttackSuite:
     """APGD on cross-entropy from a random point and on the margin from the image, FAB and Square.
 
-    It is AutoAttack's idea (Croce and Hein 2020) for any number of classes: with two, the margin stands
-    in for DLR, which is not defined there; with three DLR joins; from four on APGD on targeted DLR
-    and FAB go towards each of the nine most likely wrong classes, as AutoAttack's standard set does.
+    It follows AutoAttack (Croce and Hein 2020) for any number of classes. With two classes the margin replaces
+    DLR, which needs three. With three classes APGD on DLR is added. With four or more, APGD on targeted DLR
+    and FAB aim at each of the nine most likely wrong classes, as AutoAttack's standard set does.
+
+    Args:
+        eps: radius, in units of the [0, 1] pixel range.
+
+    >>> list(standard(eps=5 / 255, classes=2).attacks)
+    ['apgd-ce', 'apgd-margin', 'fab', 'square']
     """
     attacks: dict[str, Attack] = {
         "apgd-ce": APGD(eps=eps, loss="ce"),
@@ -62,15 +72,15 @@ def standard(eps: float, classes: int) -> Suite:
     }
     left_out: tuple[str, ...] = ()
     if classes == 2:
-        left_out = ("APGD on DLR: that loss needs three classes; with two the margin stands in for it.",)
+        left_out = ("APGD on DLR: the loss needs three classes; with two classes the margin replaces it.",)
     elif classes == 3:
         attacks["apgd-dlr"] = APGD(eps=eps, loss="dlr")
-        left_out = ("APGD on targeted DLR: that loss needs four classes.",)
+        left_out = ("APGD on targeted DLR: the loss needs four classes.",)
     else:
         attacks["apgd-t"] = MultiTargeted(attack=APGD(eps=eps, loss="dlr", targeted=True))
     attacks["fab"] = FAB(eps=eps) if classes < 4 else MultiTargeted(attack=FAB(eps=eps, targeted=True))
     attacks["square"] = Square(eps=eps)
-    return Suite("standard", {"standard": attacks}, left_out)
+    return AttackSuite("standard", {"standard": attacks}, left_out)
 
 
 def adaptive(
@@ -80,16 +90,17 @@ def adaptive(
     source: nn.Module | None = None,
     stand_ins: StandIns | None = None,
     draws: int = 1,
-) -> Suite:
-    """`standard`, then many restarts, what the user's own layers call for (stand-ins, draws), and what a drop-max layer
-    calls for (surrogate gradients, transfer).
+) -> AttackSuite:
+    """`standard`, then restarts, attacks with stand-ins or several draws, and attacks on drop-max layers.
+
+    A model with drop-max layers is attacked with surrogate gradients and by transfer from a max-pool model.
 
     Args:
-        model: to be attacked; looked at only.
-        source: the same network trained with the other pool; by default, for a model with drop-max, a copy
-            of `model` with its pools swapped.
-        stand_ins: by layer, what is differentiated in its place.
-        draws: calls of a randomised model that a gradient is averaged over.
+        model: the model that will be attacked; here only its layers are inspected.
+        source: the model to transfer from, the same network trained with the other pooling. By default, for a model
+            with drop-max, a copy of `model` with max-pool.
+        stand_ins: by layer, the module that is differentiated in its place.
+        draws: number of calls of a randomised model that a gradient is averaged over.
     """
     suite, margin = standard(eps, classes), APGD(eps=eps, loss="margin")
     attacks: dict[str, Attack] = {"apgd-restarts": replace(margin, restarts=RESTARTS)}
@@ -107,7 +118,7 @@ def adaptive(
         left_out.append("Transfer: no source model was given.")
     else:
         attacks["transfer"] = Transfer(source_model=source, attack=margin)
-    return Suite("adaptive", {**suite.stages, "adaptive": attacks}, tuple(left_out))
+    return AttackSuite("adaptive", {**suite.stages, "adaptive": attacks}, tuple(left_out))
 
 
 def _adapted(attack: Attack, stand_ins: StandIns | None, draws: int) -> Attack:
@@ -120,10 +131,10 @@ def has_drop_max(model: nn.Module) -> bool:
 
 
 def with_max_pool(model: nn.Module) -> nn.Module:
-    """A copy of `model` on the same weights, every drop-max layer swapped for the max-pool of its geometry."""
-    twin = copy.deepcopy(model)
-    for parent in list(twin.modules()):
+    """A copy of `model` with the same weights and max-pool layers of the same geometry in place of drop-max."""
+    copied = copy.deepcopy(model)
+    for parent in list(copied.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, DropMax2d):
                 setattr(parent, name, nn.MaxPool2d(layer.kernel_size, layer.stride, layer.padding))
-    return twin
+    return copied

@@ -1,23 +1,25 @@
-"""Whether the values of an image fit the range that a model was trained in."""
+"""Whether the values of an image fit the range that a model was trained on."""
 
 from mirst.data import ImageFile, ValueRange, intensity
 from mirst.nn import ModelCard
 
 
 def range_remark(file: ImageFile, card: ModelCard) -> str | None:
-    """A part of a sentence that follows the name of an image whose values do not fit the card; `None` for others.
+    """The rest of a sentence after the name of an image whose values do not fit the model card, or `None`.
 
     An image that states its range, as 8-bit pictures and most DICOM files do, fits any model.
 
     Raises:
         MirstError: an image that cannot be read.
     """
-    one = intensity(file)
-    if one.source:
+    shown = intensity(file)
+    if shown.source:
         return None
     if card.value_range is None:
-        return f"states no range for its values {one.range}, and neither does the model's card: that range is a guess"
+        return f"states no range for its values, and neither does the model's card: the range {shown.range} is a guess"
     known = ValueRange(*card.value_range)
-    if one.range.low < known.low or one.range.high > known.high:
-        return f"holds values of {one.range}, beyond the {known} that the model was trained in: they are clipped"
+    if shown.range.low < known.low or shown.range.high > known.high:
+        return (
+            f"holds values of {shown.range}, outside the range {known} that the model was trained on: they are clipped"
+        )
     return None

@@ -13,16 +13,17 @@ from mirst.attacks.losses import margin
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
 from mirst.evaluation.judge import at_threshold, judge, seeded, shifted
-from mirst.evaluation.model_checks import NO_ANSWER
+from mirst.evaluation.model_checks import NO_FINITE_LOGITS
 from mirst.evaluation.outcomes import CLEAN, checked_distance, require_attacks
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
-from mirst.evaluation.summary import TRIAL
 from mirst.nn.device import device_of
 from mirst.nn.logits import logits_of, misclassified
 
 ROBUST = ""
+"""In `broken_by`: no attack misclassified the image."""
 COLUMNS = ["image", "label", "attack", "eps", "prediction", "score", "linf", "broken_by"]
 COSTS = ["suite", "eps", "attack", "images", "broken", "seconds"]
+# `broken_by` and `broken` are column names in tables on disk: the attack that misclassified an image, and how many
 
 
 def worst_case(
@@ -35,27 +36,32 @@ def worst_case(
     seed: int = 0,
     on_progress: OnProgress = no_progress,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Run the attacks of all `stages` one after another on what still stands, and keep the worst answers.
+    """Run the attacks of all `stages` one after another, and keep the worst prediction for each image.
 
-    An image that is misclassified, clean or by an attack, is not attacked again: the first answer
-    that breaks it counts. For the others the answer of largest margin counts. As in `evaluate`, no
-    attack is believed.
+    An image that is misclassified, clean or by an attack, is not attacked again: its first misclassification
+    counts. For the other images the prediction of largest margin counts. As in `evaluate`, nothing that an
+    attack claims is used.
 
     Args:
         model, data, positive, threshold, seed: as in `evaluate`, the images of all batches of one shape.
-            The attacks see the model at its operating point: what they push over the line is what
-            the threshold decides.
-        stages: attacks by name, under the name of the stage. One eps for all.
-        on_progress: gets how far each attack has come, at its start and after each batch.
+            The attacks see the model at its operating point, so they aim at the decision that the threshold makes.
+        stages: for each stage its attacks by name. One eps for all.
+        on_progress: called with the progress of each attack, at its start and after each batch.
 
     Returns:
-        The rows of `evaluate`, one per stage and image: the stage's name as the `attack`, and as
-        `broken_by` the attack that broke it, "none" where the clean image is misclassified, "" where it
-        stands. And per attack `suite` (the stage), `eps, attack, images` (that it was run on), `broken`
-        and `seconds`.
+        The rows of `evaluate`, one per stage and image, with the stage's name as `attack`. `broken_by` is the attack
+        that misclassified the image, "none" if the clean image is misclassified, "" if no attack did. And per attack
+        `suite` (the stage), `eps, attack, images` (that it ran on), `broken` (that it misclassified) and `seconds`.
 
     Raises:
         MirstError, RuntimeError: as `evaluate`.
+
+    >>> from mirst.attacks import FGSM
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    >>> batch = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 1])
+    >>> rows, costs = worst_case(model, [batch], {"weak": {"fgsm": FGSM()}})
+    >>> rows["attack"].tolist(), costs["attack"].tolist()
+    (['weak', 'weak', 'weak'], ['fgsm'])
     """
     _require_stages(stages)
     with seeded(seed, device_of(model)):
@@ -63,10 +69,10 @@ def worst_case(
         tables, costs = [], []
         for stage, attacks in stages.items():
             for name, attack in attacks.items():
-                left, begin = images.standing(), time.perf_counter()
+                left, begin = images.correct(), time.perf_counter()
                 images.attack(name, attack, torch.Generator().manual_seed(seed), on_progress)
                 seconds = time.perf_counter() - begin
-                costs.append((stage, attack.eps, name, len(left), len(left) - len(images.standing()), seconds))
+                costs.append((stage, attack.eps, name, len(left), len(left) - len(images.correct()), seconds))
             eps = max(attack.eps for attack in attacks.values())
             tables.append(images.table().assign(attack=stage, eps=eps))
     return pd.concat(tables, ignore_index=True)[COLUMNS], pd.DataFrame(costs, columns=COSTS)
@@ -86,7 +92,7 @@ def _require_stages(stages: object) -> None:
 
 
 class _Images:
-    """The worst answers so far. What still stands is attacked in full batches, however few each first batch left."""
+    """The worst predictions so far. The images still classified correctly are attacked in full batches."""
 
     def __init__(self, model: nn.Module, batches: list[tuple[Tensor, Tensor]], positive: int, threshold: float) -> None:
         if not batches:
@@ -95,29 +101,29 @@ class _Images:
         self.size = max(len(x) for x, _ in batches)
         if len(shapes := {tuple(x.shape[1:]) for x, _ in batches}) > 1:
             raise MirstError(
-                f"the images have {len(shapes)} shapes, {' and '.join(map(str, sorted(shapes)[:2]))}; bring them to one"
+                f"the images have {len(shapes)} shapes, {' and '.join(map(str, sorted(shapes)[:2]))}; resize them"
             )
         self.x, self.y = (torch.cat(parts).to(device_of(model)) for parts in zip(*batches, strict=True))
         self.logits = torch.cat([logits_of(model, x) for x in torch.split(self.x, self.size)])
         require_labels(self.y, self.logits.shape[1])
         if not self.logits.isfinite().all(1).any():
-            raise MirstError(NO_ANSWER)
+            raise MirstError(NO_FINITE_LOGITS)
         self.linf = self.x.new_zeros(len(self.x))
         wrong = misclassified(self._shifted(self.logits), self.y)
-        self.broken_by = np.where(wrong.cpu().numpy(), CLEAN, ROBUST).astype(object)
+        self.misclassified_by = np.where(wrong.cpu().numpy(), CLEAN, ROBUST).astype(object)
 
-    def standing(self) -> Tensor:
-        """Positions of the images that nothing has broken."""
-        return torch.from_numpy(np.flatnonzero(self.broken_by == ROBUST)).to(self.x.device)
+    def correct(self) -> Tensor:
+        """Positions of the images that are still classified correctly."""
+        return torch.from_numpy(np.flatnonzero(self.misclassified_by == ROBUST)).to(self.x.device)
 
     def attack(self, name: str, attack: Attack, generator: torch.Generator, on_progress: OnProgress) -> None:
-        standing, done = self.standing(), 0
-        on_progress(Progress(name, attack.eps, done, len(standing)))
-        for left in torch.split(standing, self.size):
+        correct, done = self.correct(), 0
+        on_progress(Progress(name, attack.eps, done, len(correct)))
+        for left in torch.split(correct, self.size):
             if len(left):
                 self._attack(name, attack, left, generator)
                 done += len(left)
-                on_progress(Progress(name, attack.eps, done, len(standing)))
+                on_progress(Progress(name, attack.eps, done, len(correct)))
 
     def _attack(self, name: str, attack: Attack, left: Tensor, generator: torch.Generator) -> None:
         x, y = self.x[left], self.y[left]
@@ -128,28 +134,14 @@ class _Images:
         wrong = misclassified(after, y)
         worse = wrong | (margin(after, y) > margin(before, y))
         self.logits[left[worse]], self.linf[left[worse]] = logits[worse], linf[worse]
-        self.broken_by[left[wrong].cpu().numpy()] = name
+        self.misclassified_by[left[wrong].cpu().numpy()] = name
 
     def table(self) -> pd.DataFrame:
         score, prediction = judge(self.logits, self.y, self.positive, self.threshold)
         columns = {"label": self.y, "prediction": prediction, "score": score, "linf": self.linf.double()}
         table = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
-        return table.assign(image=range(len(table)), broken_by=self.broken_by.copy())
+        return table.assign(image=range(len(table)), broken_by=self.misclassified_by.copy())
 
     def _shifted(self, logits: Tensor) -> Tensor:
         """Logits at the operating point."""
         return shifted(logits, self.positive, self.threshold)
-
-
-def worst_rows(rows: pd.DataFrame, name: str, positive: str) -> pd.DataFrame:
-    """Of rows of several attacks, the worst for each image of each trial, under the attack `name`.
-
-    A wrong answer counts before a right one, then the score that is farthest on the wrong side.
-
-    Args:
-        rows: attacked rows of a study, with the columns of its trials.
-    """
-    away = rows["score"].where(rows["label"] != positive, -rows["score"])
-    ordered = rows.assign(wrong=rows["label"] != rows["prediction"], away=away).sort_values(["wrong", "away"])
-    worst = ordered.groupby([*TRIAL, "source", "image"], sort=False).tail(1).sort_index()
-    return worst.drop(columns=["wrong", "away"]).assign(attack=name, eps=rows["eps"].max())

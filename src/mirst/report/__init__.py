@@ -1,25 +1,28 @@
 """Tables, figures and one HTML file from the outcome rows of a study."""
 
 from mirst.report.audit import write_audit
+from mirst.report.context import ReportContext, every_row
 from mirst.report.eps_curve import f1_over_eps
 from mirst.report.evaluation import write_evaluation
 from mirst.report.html import write_report
+from mirst.report.notes import constant_predictions, notes
 from mirst.report.paper_claims import paper_comparison
-from mirst.report.paper_figures import attacks_figure, read_subject, residuals_figure, save_figure
+from mirst.report.paper_figures import attacks_figure, read_figure_input, residuals_figure, save_figure
 from mirst.report.robustness import verdict_lines, write_robustness
-from mirst.report.tables import corruption_grid, every_row, notes, one_answer, paper_table
+from mirst.report.tables import corruption_grid, paper_table
 from mirst.report.two_studies import write_comparison
 
 __all__ = [
+    "ReportContext",
     "attacks_figure",
+    "constant_predictions",
     "corruption_grid",
     "every_row",
     "f1_over_eps",
     "notes",
-    "one_answer",
     "paper_comparison",
     "paper_table",
-    "read_subject",
+    "read_figure_input",
     "residuals_figure",
     "save_figure",
     "verdict_lines",

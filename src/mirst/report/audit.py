@@ -1,4 +1,4 @@
-"""The audit of a data set as files: `groups.csv` and a gallery."""
+"""The audit of a data set as files: `groups.csv` and a page with pictures."""
 
 import io
 from base64 import b64encode
@@ -16,7 +16,7 @@ THUMBNAIL = 220
 
 
 def write_audit(audit: Audit, out: Path) -> Path:
-    """Write `groups.csv` (`image,group`, with the source) and `audit.html`; returns the latter."""
+    """Write `groups.csv` (`image,group,source`) and `audit.html`, and return the path of the latter."""
     rows = [(r.name, g, r.source) for r, g in zip(audit.records, audit.groups, strict=True)]
     write_csv(out / "groups.csv", pd.DataFrame(rows, columns=["image", "group", "source"]))
     page = out / "audit.html"

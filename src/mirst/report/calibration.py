@@ -1,4 +1,4 @@
-"""Whether the probabilities of the positive class can be taken at their word."""
+"""Calibration: whether predicted probabilities agree with the observed frequencies."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,8 @@ from matplotlib.figure import Figure
 from scipy.special import expit
 from sklearn.metrics import brier_score_loss
 
-from mirst.report.confusion import attack_conditions
+from mirst.report.context import ReportContext, of_defense, scored
 from mirst.report.figures import as_png, data_uri
-from mirst.report.tables import of_defense, scored
-from mirst.study import Results
 
 BINS = 10
 COLOURS = ("#2b6cb0", "#c05621")
@@ -19,10 +17,15 @@ COLOURS = ("#2b6cb0", "#c05621")
 
 @dataclass(frozen=True)
 class Reliability:
-    """Of one defense under one attack, pooled over the folds."""
+    """Calibration of one defense under one attack, pooled over the folds.
+
+    >>> rows = pd.DataFrame({"score": [0.0, 0.0], "label": ["a", "b"]})
+    >>> reliability(rows, "b").ece, reliability(rows, "b").brier
+    (0.0, 0.25)
+    """
 
     bins: pd.DataFrame
-    """`low, high, images, probability` (mean) and `share` (that is positive); ten bins of equal width."""
+    """`low, high, images, probability` (mean) and `share` (of positive images); ten bins of equal width."""
     ece: float
     """Expected calibration error: the mean over the images of |share - probability| of their bin."""
     brier: float
@@ -31,7 +34,11 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of one defense, clean and under the strongest suite present."""
+    """The calibration figure of one defense, clean and under the strongest suite that was run.
+
+    >>> Calibration("ce", "data:image/png;base64,", "ce: no images", under={}).title
+    'ce'
+    """
 
     title: str
     picture: str
@@ -40,13 +47,11 @@ class Calibration:
     """By the attack's heading."""
 
 
-def calibrations(results: Results) -> list[Calibration]:
-    """Of every defense that did not diverge, rows without a finite score left out."""
-    conditions = list(attack_conditions(results).items())
-    conditions = [conditions[0], conditions[-1]]
-    found = []
+def calibrations(context: ReportContext) -> list[Calibration]:
+    """For every defense that did not diverge, without the rows that have no finite score."""
+    results, found = context.results, []
     for entry in results.spec.defenses:
-        rows = {name: scored(of_defense(own, entry)) for name, own in conditions}
+        rows = {name: scored(of_defense(own, entry)) for name, own in context.clean_and_strongest.items()}
         if all(len(own) for own in rows.values()):
             under = {name: reliability(own, results.positive) for name, own in rows.items()}
             errors = ", ".join(f"{name} {one.ece:.3f}" for name, one in under.items())
@@ -60,7 +65,7 @@ def calibrations(results: Results) -> list[Calibration]:
 
 
 def reliability(rows: pd.DataFrame, positive: str) -> Reliability:
-    """Of outcome rows, whose `score` is the log-odds of `positive` and finite.
+    """The reliability of outcome rows, whose `score` is the log-odds of `positive` and finite.
 
     Source of the error's definition: Naeini et al. 2015, on the probability of the positive class.
     """
@@ -94,7 +99,7 @@ def _figure(under: dict[str, Reliability], positive: str) -> Figure:
         middle = (one.bins["low"] + one.bins["high"]) / 2 + (place - 0.5) * 0.04
         counts.bar(middle, one.bins["images"], 0.04, color=colour)
     axes.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-    axes.set_ylabel(f"share that is {positive}", parse_math=False)  # a class may be called $x$
+    axes.set_ylabel(f"share of {positive} images", parse_math=False)  # a class may be called $x$
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     counts.set_xlabel(f"predicted probability of {positive}", parse_math=False)
     counts.set_ylabel("images")

@@ -1,26 +1,32 @@
-"""One line per defense: what it reaches clean and under attack, and whether it differs from the first."""
+"""One line per defense: its metrics clean and under attack, and its difference from the first defense."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from mirst.report.differences import NOISE, named
+from mirst.metrics import METRICS
+from mirst.report.context import attack_name
+from mirst.report.differences import NOISE
 
-SHORT = {"f1": "F1", "sensitivity": "Sensitivity"}
 
+class ComparisonCell(NamedTuple):
+    """A cell of the table.
 
-class Cell(NamedTuple):
+    >>> ComparisonCell("0.800", "[0.710, 0.870]", key=0.8).beyond_noise
+    False
+    """
+
     value: str
     detail: str
-    """Its interval, and of a difference the reading."""
+    """Its interval, and for a difference whether it is beyond the noise."""
     key: float
-    """To sort by."""
+    """What the table sorts by."""
     beyond_noise: bool = False
 
 
-def comparison(whole: Mapping[str, pd.DataFrame], judged: pd.DataFrame) -> dict[str, dict[str, Cell]]:
-    """Cells by defense and heading.
+def comparison(whole: Mapping[str, pd.DataFrame], judged: pd.DataFrame) -> dict[str, dict[str, ComparisonCell]]:
+    """The cells by defense and heading.
 
     Args:
         whole: intervals by metric, as from `mirst.report.differences.intervals`.
@@ -30,25 +36,25 @@ def comparison(whole: Mapping[str, pd.DataFrame], judged: pd.DataFrame) -> dict[
     first = str(f1.columns[0])
     rows = judged[judged["first"] == first].to_dict("records")
     against = {(row["second"], row["attack"]): row for row in rows}
-    lines: dict[str, dict[str, Cell]] = {}
+    lines: dict[str, dict[str, ComparisonCell]] = {}
     for defense in map(str, f1.columns):
         line = lines[defense] = {}
         for metric, table in whole.items():
             for attack, one in table[defense].items():
-                line[f"{SHORT[metric]}, {named(attack)}"] = _cell(str(one), one.value)
+                line[f"{METRICS[metric].title}, {attack_name(attack)}"] = _cell(str(one), one.value)
         for attack in f1.index:
-            line[f"F1 minus {first}'s, {named(attack)}"] = _difference(against.get((defense, attack)))
+            line[f"F1 minus {first}'s, {attack_name(attack)}"] = _difference(against.get((defense, attack)))
     return lines
 
 
-def _difference(row: dict[Hashable, Any] | None) -> Cell:
+def _difference(row: dict[Hashable, Any] | None) -> ComparisonCell:
     if row is None:
-        return Cell("-", "", 0.0)
+        return ComparisonCell("-", "", 0.0)
     beyond = row["reading"] != NOISE
     cell = _cell(row["difference"], row["value"])
     return cell._replace(detail=f"{cell.detail} {'beyond' if beyond else 'inside'} the noise", beyond_noise=beyond)
 
 
-def _cell(text: str, key: float) -> Cell:
+def _cell(text: str, key: float) -> ComparisonCell:
     value, _, detail = text.partition(" ")
-    return Cell(value, detail, key)
+    return ComparisonCell(value, detail, key)

@@ -1,58 +1,34 @@
-"""Which differences between defenses are more than noise."""
+"""Intervals of metrics, and which differences between defenses are more than noise."""
 
 from collections.abc import Mapping
 from itertools import combinations
 
 import pandas as pd
 
-from mirst.evaluation import Metric, holm, interval, paired_difference, worst_rows
+from mirst.evaluation import holm
+from mirst.metrics import METRICS
+from mirst.report.context import ReportContext, attack_name, of_defense
 from mirst.report.exports import markdown
-from mirst.report.tables import CLEAN, METRIC_NAMES, PROTOCOL, of_defense
-from mirst.study import Results
+from mirst.study.summary import pooled_difference, pooled_interval
 
 LEVEL = 0.05
 NOISE = "inside the noise"
 
 
-def under_attack(results: Results, beside: Results | None = None) -> dict[str, pd.DataFrame]:
-    """Rows of all trials, one per image: clean, the worst of the study's own attacks, and each suite that was run.
-
-    A suite that was run at several eps is taken at that of the study's own attacks where it has it, else at the
-    largest. With another study beside, only suites and eps that both were run at are taken.
-    """
-    own = results.outcomes[results.outcomes["attack"] != CLEAN]
-    rows = {
-        CLEAN: results.outcomes[results.outcomes["attack"] == CLEAN],
-        PROTOCOL: worst_rows(own, PROTOCOL, results.positive),
-    }
-    for suite, attacked in results.suites.items():
-        radii = suite_eps(results, suite) & suite_eps(results if beside is None else beside, suite)
-        if radii:
-            eps = own["eps"].max() if own["eps"].max() in radii else max(radii)
-            rows[suite] = attacked[attacked["eps"] == eps]
-    return rows
-
-
-def suite_eps(results: Results, suite: str) -> set[float]:
-    """The radii at which the suite was run; empty where it was not."""
-    return set(results.suites[suite]["eps"]) if suite in results.suites else set()
-
-
-def intervals(results: Results, metric: Metric = "f1", beside: Results | None = None) -> pd.DataFrame:
+def intervals(context: ReportContext, metric: str = "f1") -> pd.DataFrame:
     """The metric of every defense, pooled over folds and seeds, with its 95 % interval over groups.
 
-    Args:
-        beside: as for `under_attack`.
-
     Returns:
-        `Interval`s: a row per attack of `under_attack`, a column per defense of which no trial diverged or was killed.
+        `Interval`s: a row per attack of `ReportContext.under_attack`, a column per defense of which no trial diverged
+        or was killed.
     """
-    rows = under_attack(results, beside)
+    results, rows = context.results, context.under_attack
     entries = [entry for entry in results.spec.defenses if results.is_whole(entry)]
     return pd.DataFrame(
         {
             entry.title: [
-                interval(of_defense(under, entry), results.classes, results.positive, metric) for under in rows.values()
+                pooled_interval(of_defense(under, entry), results.classes, results.positive, metric)
+                for under in rows.values()
             ]
             for entry in entries
         },
@@ -60,25 +36,25 @@ def intervals(results: Results, metric: Metric = "f1", beside: Results | None = 
     )
 
 
-def differences(results: Results) -> pd.DataFrame:
+def differences(context: ReportContext) -> pd.DataFrame:
     """F1 of every pair of defenses on the same images, clean and under every suite of attacks.
 
     Returns:
         A row per pair and attack: `attack, first, second, difference` (second minus first, with its
-        95 % interval over groups), its `value, low, high`, `seeds` (of each seed
+        95 % interval over groups), its `value, low, high`, `seeds` (for each seed
         alone), `p` (corrected for all rows by Holm's method) and `reading`, in words. Defenses of
         which a trial diverged or was killed are left out.
     """
-    all_rows = under_attack(results)
+    results = context.results
     titles = [entry.title for entry in results.spec.defenses if results.is_whole(entry)]
     entries = {entry.title: entry for entry in results.spec.defenses}
     rows, found = [], []
-    for name, under in all_rows.items():
+    for name, under in context.under_attack.items():
         for first, second in combinations(titles, 2):
             one, other = (of_defense(under, entries[title]) for title in (first, second))
-            whole = paired_difference(one, other, results.classes, results.positive)
+            whole = pooled_difference(one, other, results.classes, results.positive)
             seeds = [
-                paired_difference(
+                pooled_difference(
                     one[one["seed"] == seed], other[other["seed"] == seed], results.classes, results.positive
                 ).value
                 for seed in results.spec.seeds
@@ -104,7 +80,7 @@ def differences_table(table: pd.DataFrame, whole: pd.DataFrame) -> str:
             "",
             markdown(shown_intervals({"f1": whole}).drop(columns="metric")),
             "F1 of the second defense minus that of the first on the same images, pooled over the folds, with its 95 % "
-            "interval over groups; each seed alone; p after Holm's correction for all rows.",
+            "interval over groups; the same for each seed alone; p after Holm's correction for all rows.",
             "",
             markdown(shown_differences(table)),
         ]
@@ -112,15 +88,15 @@ def differences_table(table: pd.DataFrame, whole: pd.DataFrame) -> str:
 
 
 def shown_differences(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `differences` as people read them."""
-    shown = table.assign(attack=table["attack"].map(named), p=table["p"].map("{:.3f}".format))
+    """The rows of `differences` for readers."""
+    shown = table.assign(attack=table["attack"].map(attack_name), p=table["p"].map("{:.3f}".format))
     return shown[["attack", "first", "second", "difference", "seeds", "p", "reading"]]
 
 
 def shown_intervals(whole: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Intervals by metric as people read them: a row per metric and attack, a column per defense."""
+    """Intervals by metric for readers: a row per metric and attack, a column per defense."""
     parts = [
-        table.map(str).assign(metric=METRIC_NAMES[metric], attack=[named(attack) for attack in table.index])
+        table.map(str).assign(metric=METRICS[metric].title, attack=[attack_name(attack) for attack in table.index])
         for metric, table in whole.items()
     ]
     shown = pd.concat(parts)
@@ -138,8 +114,3 @@ def interval_numbers(whole: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         ],
         columns=["metric", "attack", "defense", "value", "low", "high"],
     )
-
-
-def named(attack: object) -> str:
-    """The attack as readers know it."""
-    return str(attack).replace(CLEAN, "no attack")

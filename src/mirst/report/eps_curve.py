@@ -1,4 +1,4 @@
-"""How F1 and accuracy fall as the attack may change the pixels more."""
+"""Metrics over the eps of the attack."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,11 +7,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mirst.evaluation import LARGEST, classification_metrics, curve
-from mirst.report.figures import as_png, data_uri
-from mirst.report.tables import METRIC_NAMES, of_defense
+from mirst.metrics import METRICS
+from mirst.report.context import of_defense
+from mirst.report.figures import as_png, data_uri, without_frame
 from mirst.study import Results
 
-DRAWN = ("f1", "accuracy")
+DRAWN = [metric for metric in METRICS.values() if metric.drawn]
 TABLED = (0, 0.5, 1, 2, 3, 4, 5, 6, 8, 12, 16)
 """Gray levels."""
 LINES = ("-", "--", "-.", ":")
@@ -19,22 +20,29 @@ LINES = ("-", "--", "-.", ":")
 
 @dataclass(frozen=True)
 class EpsCurve:
+    """The figure and its table.
+
+    >>> EpsCurve("data:image/png;base64,", "F1 over eps", pd.DataFrame({"ce": [0.8]}), suite=None).titles
+    'F1 score and Accuracy'
+    """
+
     picture: str
     alt: str
     table: pd.DataFrame
     """F1: a row per eps, as text, a column per defense."""
     suite: str | None
-    """The strongest that was run; what it reached is marked beside the curves."""
+    """The strongest that was run; the figure marks its results."""
+    titles: str = " and ".join(metric.title for metric in DRAWN)
 
 
 def eps_curve(results: Results) -> EpsCurve | None:
-    """F1 and accuracy over eps, pooled over the folds; `None` where the smallest breaking eps were not searched."""
+    """The drawn metrics over eps, pooled over the folds; `None` if the smallest eps were not searched."""
     if results.distances is None:
         return None
     curves = _curves(results, results.distances)
     table = _tabled(curves)
     halves = {title: _half(one) for title, one in curves.items()}
-    alt = "F1 and accuracy of every defense over eps. F1 falls below half of its clean value " + ", ".join(
+    alt = f"{EpsCurve.titles} of every defense over eps. F1 falls below half of its clean value " + ", ".join(
         f"for {title} {where}" for title, where in halves.items()
     )
     picture = data_uri(as_png(_figure(results, curves)))
@@ -44,7 +52,7 @@ def eps_curve(results: Results) -> EpsCurve | None:
 def f1_over_eps(results: Results) -> pd.DataFrame:
     """F1 at every eps of `TABLED`, as text, a row each; a column per defense.
 
-    The study's smallest breaking eps must have been searched.
+    The smallest eps of the images must have been searched.
     """
     assert results.distances is not None
     return _tabled(_curves(results, results.distances))
@@ -63,9 +71,9 @@ def _tabled(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame({title: one["f1"].to_numpy()[rows] for title, one in curves.items()}, index=names)
 
 
-def _half(one: pd.DataFrame) -> str:
-    below = one[one["f1"] < one["f1"].iloc[0] / 2]
-    return f"from {below['eps'].iloc[0] * 255:g}/255 on" if len(below) else f"nowhere up to {LARGEST * 255:g}/255"
+def _half(curve: pd.DataFrame) -> str:
+    below = curve[curve["f1"] < curve["f1"].iloc[0] / 2]
+    return f"at {below['eps'].iloc[0] * 255:g}/255" if len(below) else f"at no eps up to {LARGEST * 255:g}/255"
 
 
 def _figure(results: Results, curves: dict[str, pd.DataFrame]) -> Figure:
@@ -74,9 +82,9 @@ def _figure(results: Results, curves: dict[str, pd.DataFrame]) -> Figure:
     for axes, metric in zip(panels, DRAWN, strict=True):
         for number, (title, one) in enumerate(curves.items()):
             colour = f"C{number}"
-            axes.plot(one["eps"] * 255, one[metric], LINES[number % len(LINES)], color=colour, label=title)
-        axes.set(xlabel="eps, in gray levels of 255", ylabel=METRIC_NAMES[metric], ylim=(0, 1), xlim=(0, None))
-        axes.spines[["top", "right"]].set_visible(False)
+            axes.plot(one["eps"] * 255, one[metric.name], LINES[number % len(LINES)], color=colour, label=title)
+        axes.set(xlabel="eps, in gray levels of 255", ylabel=metric.title, ylim=(0, 1), xlim=(0, None))
+        without_frame(axes)
     for number, entry in enumerate(results.spec.defenses):
         for rows in list(results.suites.values())[-1:]:
             own = of_defense(rows, entry)
@@ -86,6 +94,6 @@ def _figure(results: Results, curves: dict[str, pd.DataFrame]) -> Figure:
                     at["label"], at["prediction"], at["score"], results.classes, results.positive
                 )
                 for axes, metric in zip(panels, DRAWN, strict=True):
-                    axes.plot(eps * 255, reached[metric], "x", color=f"C{number}", markersize=6)
+                    axes.plot(eps * 255, reached[metric.name], "x", color=f"C{number}", markersize=6)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(curves), frameon=False)
     return figure

@@ -1,4 +1,4 @@
-"""Tables from the rows of `mirst.evaluation.evaluate`, of one model on one set of images."""
+"""Tables of one model on one set of images, from the rows of `mirst.evaluation.evaluate`."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ import pandas as pd
 from mirst.evaluation import metrics_of
 from mirst.files import write_csv, write_text
 from mirst.nn import ModelCard
+from mirst.report.context import pixels
 from mirst.report.exports import markdown
-from mirst.report.tables import pixels
 
 LIMITS = (
-    "One model on one set of images: the numbers say nothing about the spread over folds or trainings.",
-    "An attack that a model withstands may be weak; only attacks in this table were run.",
+    "One model on one set of images: the numbers do not show the spread over folds or trainings.",
+    "Only the attacks in this table were run; a stronger attack may misclassify more images.",
 )
 
 
@@ -23,10 +23,10 @@ def write_evaluation(out: str | Path, rows: pd.DataFrame, card: ModelCard) -> Pa
     Args:
         rows: as from `evaluate` or `mirst.evaluation.worst_case.worst_case`, labels and predictions being indices of
             `card.classes`.
-        card: whose classes and positive class count.
+        card: gives the classes and the positive class.
 
     Returns:
-        The path of `table.md`, a row per attack and eps: images, F1, sensitivity, specificity, AUC and accuracy.
+        The path of `table.md`, a row per attack and eps: the number of images and every metric.
 
     Raises:
         MirstError: a file cannot be written.

@@ -18,10 +18,16 @@ DOCUMENT = r"""\documentclass{article}
 
 
 class Table(NamedTuple):
+    """A table in two forms.
+
+    >>> Table(pd.DataFrame({"F1": ["0.80"]}), pd.DataFrame({"f1": [0.8012]})).numbers["f1"].item()
+    0.8012
+    """
+
     shown: pd.DataFrame
-    """As people read it."""
+    """For readers."""
     numbers: pd.DataFrame
-    """The same unrounded, a number a cell."""
+    """The same numbers, unrounded, one per cell."""
 
 
 def write_tables(folder: Path, tables: dict[str, Table]) -> None:
@@ -37,6 +43,10 @@ def write_tables(folder: Path, tables: dict[str, Table]) -> None:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table in pipes."""
+    """The table in Markdown.
+
+    >>> markdown(pd.DataFrame({"defense": ["ce"], "F1": ["0.80"]})).splitlines()
+    ['| defense | F1 |', '| --- | --- |', '| ce | 0.80 |']
+    """
     lines = [list(table.columns), ["---"] * len(table.columns), *table.itertuples(index=False)]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"

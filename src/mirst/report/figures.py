@@ -10,13 +10,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mirst.files import harmless
-from mirst.report.tables import METRIC_NAMES, attack_titles, title, whole_summary
+from mirst.metrics import METRICS
+from mirst.report.context import ReportContext, attack_name, title
+from mirst.report.tables import attack_titles
 from mirst.study import Results
 
 
-def bar_chart(results: Results, metric: str) -> bytes:
+def bar_chart(context: ReportContext, metric: str) -> bytes:
     """The metric of every defense under every attack; whiskers are one standard deviation over the folds."""
-    summary = whole_summary(results)
+    results, summary = context.results, context.summary
     summary = summary[summary["metric"] == metric]
     headings = {
         attack: heading for attack, heading in attack_titles(results).items() if attack in set(summary["attack"])
@@ -33,8 +35,8 @@ def bar_chart(results: Results, metric: str) -> bytes:
         axes.bar(at, rows["mean"], width, yerr=rows["std"], label=heading, capsize=2, color=colour)
     axes.set_xticks(np.arange(len(defenses)), defenses)
     axes.set_ylim(0, 1)
-    axes.set_ylabel(METRIC_NAMES[metric])
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylabel(METRICS[metric].title)
+    without_frame(axes)
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
     return as_png(figure)
 
@@ -51,20 +53,20 @@ def interval_chart(whole: pd.DataFrame) -> Figure:
         values, lows, highs = (np.array([getattr(one, part) for one in row]) for part in ("value", "low", "high"))
         at = np.arange(len(row)) + (number - (len(whole) - 1) / 2) * 0.15
         colour = "#44546a" if number == 0 else f"C{number - 1}"
-        name = str(attack).replace("none", "no attack")
+        name = attack_name(attack)
         axes.errorbar(at, values, (values - lows, highs - values), fmt="o", capsize=3, label=name, color=colour)
     axes.set_xticks(np.arange(len(whole.columns)), list(whole.columns))
     axes.set_ylim(0, 1)
-    axes.set_ylabel(METRIC_NAMES["f1"])
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylabel(METRICS["f1"].title)
+    without_frame(axes)
     figure.legend(loc="outside upper center", ncols=len(whole), frameon=False)
     return figure
 
 
 def example_figure(results: Results, defense: str, drop_max: bool, count: int = 4) -> bytes | None:
-    """Clean images, attacked images and perturbations magnified, with the model's answers.
+    """Clean images, attacked images and magnified perturbations, with the model's predictions.
 
-    `None` where the study kept no examples of the defense.
+    `None` if the study kept no examples of the defense.
     """
     name = f"{title(defense, drop_max)}-fold0-seed{results.spec.seeds[0]}"
     path = results.files.trial(name).examples
@@ -84,16 +86,16 @@ def example_figure(results: Results, defense: str, drop_max: bool, count: int = 
         draw_image(
             grid[i, 0],
             clean[i],
-            f"{rows.loc[(image, 'none'), 'label']}\n{_answer(rows.loc[(image, 'none')])}",
+            f"{rows.loc[(image, 'none'), 'label']}\n{_prediction(rows.loc[(image, 'none')])}",
         )
         for j, attack in enumerate(attacks):
             left, right = grid[i, 1 + 2 * j], grid[i, 2 + 2 * j]
-            draw_image(left, attacked[j, i], f"{attack}\n{_answer(rows.loc[(image, attack)])}")
+            draw_image(left, attacked[j, i], f"{attack}\n{_prediction(rows.loc[(image, attack)])}")
             draw_perturbation(right, attacked[j, i] - clean[i], eps[str(attack)])
     return _compact(as_png(figure))
 
 
-def _answer(row: "pd.Series[Any]") -> str:
+def _prediction(row: "pd.Series[Any]") -> str:
     mark = "" if row["prediction"] == row["label"] else " ✗"
     return f"→ {row['prediction']} ({row['score']:+.2f}){mark}"
 
@@ -106,10 +108,15 @@ def draw_image(axes: Any, image: np.ndarray[Any, Any], text: str) -> None:
 
 
 def draw_perturbation(axes: Any, delta: np.ndarray[Any, Any], eps: float) -> None:
-    """The channel mean on a signed scale that ends at eps."""
+    """The channel mean on a signed scale from -eps to eps."""
     axes.imshow(delta.mean(0), cmap="RdBu_r", vmin=-eps, vmax=eps)
     axes.set_title(f"perturbation\n× {1 / (2 * eps):.0f}" if eps else "perturbation", fontsize=7)
     axes.axis("off")
+
+
+def without_frame(axes: Any) -> None:
+    """Hide the upper and the right edge of a panel."""
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def as_png(figure: Figure) -> bytes:
@@ -120,12 +127,12 @@ def as_png(figure: Figure) -> bytes:
 
 
 def data_uri(png: bytes) -> str:
-    """The image as an address that needs no file."""
+    """The image as a `data:` URI."""
     return f"data:image/png;base64,{b64encode(png).decode()}"
 
 
 def _compact(png: bytes) -> bytes:
-    """In 256 colours: perturbations are noise, and large files otherwise."""
+    """In 256 colours: perturbations are noise, which makes large files otherwise."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
         image.convert("RGB").quantize(256).save(buffer, format="png", optimize=True)

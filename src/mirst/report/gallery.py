@@ -1,4 +1,4 @@
-"""Which images of the positive class an attack turns, the most fragile first."""
+"""Images of the positive class whose prediction an attack flips, the smallest eps first."""
 
 import io
 from collections.abc import Hashable, Mapping
@@ -13,9 +13,8 @@ from PIL import Image
 from scipy.special import expit
 
 from mirst.evaluation import curve
-from mirst.report.differences import under_attack
+from mirst.report.context import PROTOCOL, ReportContext, of_defense
 from mirst.report.figures import data_uri
-from mirst.report.tables import PROTOCOL, of_defense
 from mirst.study import Results
 from mirst.study.layout import TrialFolder
 from mirst.study.named_configs import NamedDefense
@@ -23,21 +22,25 @@ from mirst.study.results import read_csv
 from mirst.study.trial import Trial
 
 SHOWN = 12
-"""Images of each defense."""
+"""Number of images of each defense."""
 SIDE = 128
-"""Pixels of a picture at most, so that the page stays small."""
+"""Maximum width and height of a picture in pixels, so that the page stays small."""
 KEYS = ["fold", "seed", "source", "image"]
 Pixels = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
-class Turned:
-    """An image that the attack turns. Probabilities are those of the positive class."""
+class Flipped:
+    """An image whose prediction the attack flips. Probabilities are those of the positive class.
+
+    >>> Flipped("a.png", fold=0, eps="1.50/255", clean=0.9, attacked=0.2).eps
+    '1.50/255'
+    """
 
     image: str
     fold: int
     eps: str
-    """The smallest that turns it, as gray levels of 255."""
+    """The smallest that flips it, in gray levels of 255."""
     clean: float
     attacked: float
     """Under the worst of the study's own attacks, at their eps."""
@@ -45,9 +48,14 @@ class Turned:
 
 @dataclass(frozen=True)
 class Picture:
-    """Of an image at its smallest eps, as data URIs."""
+    """The pictures of an image at its smallest eps, as data URIs.
 
-    turned: Turned
+    >>> image = Flipped("a.png", fold=0, eps="1.50/255", clean=0.9, attacked=0.2)
+    >>> Picture(image, clean="data:", attacked="data:", perturbation="data:").flipped.image
+    'a.png'
+    """
+
+    flipped: Flipped
     clean: str
     attacked: str
     perturbation: str
@@ -55,23 +63,28 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Of one defense."""
+    """The images of one defense.
+
+    >>> Gallery("ce", images=12, correct=9, within=5, flipped=[], pictures=[]).within
+    5
+    """
 
     title: str
     images: int
-    """Of the positive class."""
-    right: int
-    """Answered rightly without an attack."""
+    """Number of images of the positive class."""
+    correct: int
+    """How many of them are classified correctly without an attack."""
     within: int
-    """Of those, turned within the eps of the study's own attacks."""
-    turned: list[Turned]
-    """Of those, turned by some eps that was searched, the most fragile first."""
+    """How many of those are flipped within the eps of the study's own attacks."""
+    flipped: list[Flipped]
+    """Those that are flipped at some eps of the search, the smallest eps first."""
     pictures: list[Picture]
-    """Of the first of them."""
+    """Of the first of `flipped`."""
 
 
-def galleries(results: Results) -> list[Gallery]:
-    """Of the one of highest F1 under attack and of the plain defense; none where nothing was searched."""
+def galleries(context: ReportContext) -> list[Gallery]:
+    """For the defense of highest F1 under attack and for training without attacks; none without a distance search."""
+    results = context.results
     if results.distances is None:
         return []
     rows = {entry: of_defense(results.distances, entry) for entry in results.spec.defenses}
@@ -81,22 +94,23 @@ def galleries(results: Results) -> list[Gallery]:
         return float(curve(rows[entry], [study_eps(results)], results.classes, results.positive)["f1"].iloc[0])
 
     best = max(rows, key=robust)
-    plain = [entry for entry in rows if not hasattr(entry.defense, "eps")][:1]
-    return [_gallery(results, entry, rows[entry]) for entry in dict.fromkeys((best, *plain))]
+    undefended = [entry for entry in rows if not hasattr(entry.defense, "eps")][:1]
+    return [_gallery(context, entry, rows[entry]) for entry in dict.fromkeys((best, *undefended))]
 
 
 def study_eps(results: Results) -> float:
-    """The largest of the study's own attacks."""
+    """The largest eps of the study's own attacks."""
     return max(entry.attack.eps for entry in results.spec.attacks)
 
 
-def _gallery(results: Results, entry: NamedDefense, rows: pd.DataFrame) -> Gallery:
-    worst = of_defense(under_attack(results)[PROTOCOL], entry)[[*KEYS, "score"]]
+def _gallery(context: ReportContext, entry: NamedDefense, rows: pd.DataFrame) -> Gallery:
+    results = context.results
+    worst = of_defense(context.under_attack[PROTOCOL], entry)[[*KEYS, "score"]]
     rows = rows[rows["label"] == results.positive].merge(worst, on=KEYS, suffixes=("", "_attacked"))
-    right = rows[rows["prediction"] == results.positive]
-    first = right[right["eps"].notna()].sort_values("eps", kind="stable")
-    turned = [
-        Turned(
+    correct = rows[rows["prediction"] == results.positive]
+    first = correct[correct["eps"].notna()].sort_values("eps", kind="stable")
+    flipped = [
+        Flipped(
             image=row["image"],
             fold=row["fold"],
             eps=_levels(row["eps"]),
@@ -105,25 +119,27 @@ def _gallery(results: Results, entry: NamedDefense, rows: pd.DataFrame) -> Galle
         )
         for row in first.to_dict("records")
     ]
-    shown = zip(turned, first.head(SHOWN).to_dict("records"), strict=False)
-    found = ((one, row, results.files.trial(Trial(entry, row["fold"], row["seed"]).name)) for one, row in shown)
-    pictures = [_pictured(*one) for one in found if one[-1].distance_images.exists()]
-    within = int((right["eps"] <= study_eps(results)).sum())
-    return Gallery(entry.title, len(rows), len(right), within, turned, pictures)
+    pictures = []
+    for image, row in zip(flipped, first.head(SHOWN).to_dict("records"), strict=False):
+        folder = results.files.trial(Trial(entry, row["fold"], row["seed"]).name)
+        if folder.distance_images.exists():
+            pictures.append(_pictured(image, row, folder))
+    within = int((correct["eps"] <= study_eps(results)).sum())
+    return Gallery(entry.title, len(rows), len(correct), within, flipped, pictures)
 
 
 def _levels(eps: float) -> str:
-    """As gray levels of 255, two places or the first digit."""
+    """In gray levels of 255, with two decimals or one significant digit."""
     return f"{eps * 255:.2f}/255" if eps * 255 >= 0.1 else f"{eps * 255:.1g}/255"
 
 
-def _pictured(turned: Turned, row: Mapping[Hashable, Any], folder: TrialFolder) -> Picture:
+def _pictured(flipped: Flipped, row: Mapping[Hashable, Any], folder: TrialFolder) -> Picture:
     names = read_csv(folder.distances)
     with np.load(folder.distance_images, allow_pickle=False) as file:
         own = names.iloc[file["rows"]]
         at = np.flatnonzero((own["source"] == row["source"]) & (own["image"] == row["image"]))[0]
         clean, delta = file["clean"][at] / 255, file["perturbation"][at].astype(float)
-    return Picture(turned, _picture(clean), _picture(clean + delta), _signed(delta, row["eps"]))
+    return Picture(flipped, _picture(clean), _picture(clean + delta), _signed(delta, row["eps"]))
 
 
 def _picture(image: Pixels) -> str:

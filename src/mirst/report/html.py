@@ -8,7 +8,9 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from mirst.files import write_text
+from mirst.metrics import METRICS
 from mirst.report.comparison import comparison
+from mirst.report.context import ReportContext
 from mirst.report.differences import (
     NOISE,
     differences,
@@ -20,17 +22,10 @@ from mirst.report.differences import (
 )
 from mirst.report.exports import Table, write_tables
 from mirst.report.figures import as_png, bar_chart, data_uri, example_figure, interval_chart
+from mirst.report.notes import notes
 from mirst.report.paper_figures import residuals_of
-from mirst.report.sections import evidence
-from mirst.report.tables import (
-    METRIC_NAMES,
-    corruption_grid,
-    metric_table,
-    notes,
-    paper_rows,
-    paper_table,
-    whole_summary,
-)
+from mirst.report.sections import sections
+from mirst.report.tables import corruption_grid, metric_table, paper_rows, paper_table
 from mirst.report.training import training_time
 from mirst.report.verdict import verdict
 from mirst.study import read_results
@@ -45,15 +40,16 @@ def write_report(folder: str | Path) -> Path:
     Raises:
         MirstError: the folder holds no finished study.
     """
-    results = read_results(folder)
-    judged = differences(results)
-    whole = {"f1": intervals(results), "sensitivity": intervals(results, "sensitivity")}
-    write_text(results.files.paper_table, paper_table(results))
+    context = ReportContext(read_results(folder))
+    results, headline = context.results, [name for name, metric in METRICS.items() if metric.headline]
+    judged = differences(context)
+    whole = {name: intervals(context, name) for name in headline}
+    write_text(results.files.paper_table, paper_table(context))
     write_text(results.files.differences, differences_table(judged, whole["f1"]))
     write_tables(
         results.folder / "tables",
         {
-            "results": Table(paper_rows(results), whole_summary(results)),
+            "results": Table(paper_rows(context), context.summary),
             "intervals": Table(shown_intervals(whole), interval_numbers(whole)),
             "differences": Table(shown_differences(judged), judged.drop(columns=["difference", "seeds"])),
         },
@@ -66,14 +62,14 @@ def write_report(folder: str | Path) -> Path:
         page,
         "report.html.j2",
         name=results.folder.name,
-        verdict=verdict(results, whole),
+        verdict=verdict(context, whole),
         notes=notes(results),
         comparison=comparison(whole, judged),
-        tables={METRIC_NAMES[metric]: metric_table(results, metric) for metric in METRIC_NAMES},
+        tables={metric.title: metric_table(context, name) for name, metric in METRICS.items()},
         differences=judged,
         noise=NOISE,
         interval_chart=data_uri(as_png(interval_chart(whole["f1"]))),
-        charts={METRIC_NAMES[metric]: data_uri(bar_chart(results, metric)) for metric in ("f1", "sensitivity")},
+        charts={METRICS[name].title: data_uri(bar_chart(context, name)) for name in headline},
         residuals={title: data_uri(as_png(figure)) for title, figure in residuals.items() if figure is not None},
         examples={title: data_uri(png) for title, png in examples.items() if png is not None},
         corruptions=corruption_grid(results, "f1"),
@@ -81,14 +77,14 @@ def write_report(folder: str | Path) -> Path:
         study_uri=f"data:text/yaml;base64,{b64encode(study.encode()).decode()}",
         run=results.run,
         training_time=training_time(results),
-        **evidence(results),
+        **sections(context),
     )
     return page
 
 
-def render(path: Path, template: str, **context: Any) -> None:
-    """Write the page that `template` makes of `context`."""
+def render(path: Path, template: str, **variables: Any) -> None:
+    """Write the page that `template` renders with `variables`."""
     environment = Environment(
         loader=PackageLoader("mirst.report"), autoescape=select_autoescape(["j2"]), undefined=StrictUndefined
     )
-    write_text(path, environment.get_template(template).render(**context))
+    write_text(path, environment.get_template(template).render(**variables))

@@ -1,4 +1,4 @@
-"""Where each model draws the line, and what moving it would trade."""
+"""The operating point of each model, and the effect of moving it."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,23 @@ from sklearn.metrics import roc_curve
 
 from mirst.nn import read_card
 from mirst.report.calibration import COLOURS
-from mirst.report.confusion import attack_conditions
-from mirst.report.figures import as_png, data_uri
-from mirst.report.tables import of_defense, scored
+from mirst.report.context import ReportContext, of_defense, scored
+from mirst.report.figures import as_png, data_uri, without_frame
 from mirst.study import Results
 from mirst.study.named_configs import NamedDefense
 from mirst.study.trial import Trial
 
 WANTED = 0.9
-"""The sensitivity on clean images that the line could be moved to."""
+"""The sensitivity on clean images of the moved operating point."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """At the operating point, and with the line moved until clean sensitivity is at least `WANTED`."""
+    """At the operating point, and with the threshold moved until clean sensitivity is at least `WANTED`.
+
+    >>> Rates(0.8, 0.9, moved_sensitivity=0.9, moved_specificity=0.7).moved_specificity
+    0.7
+    """
 
     sensitivity: float
     specificity: float
@@ -32,32 +35,35 @@ class Rates:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Of one defense, pooled over the folds, clean and under the strongest suite present."""
+    """The operating points of one defense, pooled over the folds, clean and under the strongest suite that was run.
+
+    >>> OperatingPoint("ce", "data:", "ce: no images", thresholds=[0.0, 0.4], shift=-0.5, under={}).thresholds
+    [0.0, 0.4]
+    """
 
     title: str
     picture: str
     alt: str
     thresholds: list[float]
-    """Of each trial, folds first: the log-odds of the positive class from which on the model answers it."""
+    """For each trial, folds first: the log-odds above which the model predicts the positive class."""
     shift: float
-    """By how much the line moves for `WANTED`, in log-odds."""
+    """By how much the threshold moves for `WANTED`, in log-odds."""
     under: dict[str, Rates]
     """By the attack's heading."""
 
 
-def operating_points(results: Results) -> list[OperatingPoint]:
-    """Of every defense that did not diverge and has its models still, rows without a finite score left out.
+def operating_points(context: ReportContext) -> list[OperatingPoint]:
+    """For every defense that did not diverge and whose models exist, without the rows that have no finite score.
 
     None with more than two classes.
     """
+    results = context.results
     if len(results.classes) != 2:
         return []
-    conditions = list(attack_conditions(results).items())
-    conditions = [conditions[0], conditions[-1]]
     found = []
     for entry in results.spec.defenses:
         thresholds = _thresholds(results, entry)
-        rows = {name: scored(of_defense(own, entry)) for name, own in conditions}
+        rows = {name: scored(of_defense(own, entry)) for name, own in context.clean_and_strongest.items()}
         if not thresholds or any(set(own["label"]) != set(results.classes) for own in rows.values()):
             continue  # a curve needs images of both classes
         found.append(_point(entry.title, thresholds, rows, results.positive))
@@ -65,7 +71,7 @@ def operating_points(results: Results) -> list[OperatingPoint]:
 
 
 def _thresholds(results: Results, entry: NamedDefense) -> dict[tuple[int, int], float]:
-    """By fold and seed; empty where a model is missing."""
+    """By fold and seed; empty if a model is missing."""
     found = {}
     for fold in range(results.spec.folds.count):
         for seed in results.spec.seeds:
@@ -86,11 +92,11 @@ def _point(
     under = {
         name: Rates(*_rates(score, truth, 0.0), *_rates(score, truth, shift)) for name, (score, truth) in scores.items()
     }
-    told = "; ".join(
+    rates = "; ".join(
         f"{name}: sensitivity {one.sensitivity:.3f}, specificity {one.specificity:.3f}" for name, one in under.items()
     )
     picture = data_uri(as_png(_figure(scores, under)))
-    alt = f"{title}: sensitivity against 1 - specificity as the threshold moves. At the operating point, {told}."
+    alt = f"{title}: sensitivity against 1 - specificity as the threshold moves. At the operating point, {rates}."
     return OperatingPoint(title, picture, alt, list(thresholds.values()), shift, under)
 
 
@@ -101,8 +107,8 @@ def _above(rows: pd.DataFrame, thresholds: dict[tuple[int, int], float]) -> pd.S
     return above
 
 
-def _rates(score: pd.Series, is_positive: pd.Series, line: float) -> tuple[float, float]:
-    called = score > line
+def _rates(score: pd.Series, is_positive: pd.Series, threshold: float) -> tuple[float, float]:
+    called = score > threshold
     return float(called[is_positive].mean()), float((~called)[~is_positive].mean())
 
 
@@ -117,5 +123,5 @@ def _figure(scores: dict[str, tuple[pd.Series, pd.Series]], under: dict[str, Rat
         axes.plot(1 - point.specificity, point.sensitivity, "o", color=colour, markersize=7, markeredgecolor="white")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
     axes.legend(frameon=False, loc="lower right", fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+    without_frame(axes)
     return figure

@@ -1,9 +1,9 @@
-"""The numbers and the claims of MIRST-DM (MICCAI 2022), to be judged by a study of one's own."""
+"""The numbers and the claims of MIRST-DM (MICCAI 2022), to be compared with a study."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-Metric = Literal["f1", "sensitivity"]
+PaperMetric = Literal["f1", "sensitivity"]
 Kind = Literal["higher", "not worse"]
 
 ATTACKS = ("none", "fgsm", "pgd", "cw")
@@ -15,7 +15,11 @@ CW_REASON = (
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: a defense (its title in a study) and the printed values by metric and attack."""
+    """A column of a table: a defense (its title in a study) and the printed values by metric and attack.
+
+    >>> Column(1, "ce", (0.798, 0.014, 0.0, 0.0), (0.786, 0.017, 0.0, 0.0)).f1[ATTACKS.index("fgsm")]
+    0.014
+    """
 
     table: int
     defense: str
@@ -47,17 +51,21 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Claim:
-    """That one column is higher than another, or not worse, in some cells."""
+    """A claim that one column is higher than another, or not worse, in some cells.
+
+    >>> Claim("RST is more robust", better=(1, "rst"), other=(1, "ce"), attacks=("pgd",)).kind
+    'higher'
+    """
 
     text: str
     better: tuple[int, str]
     """Table and defense."""
     other: tuple[int, str]
     attacks: tuple[str, ...]
-    metric: Metric = "f1"
+    metric: PaperMetric = "f1"
     kind: Kind = "higher"
     counter: bool = False
-    """Not said by the paper, but printed in its tables against its conclusions."""
+    """Whether the tables of the paper show it, against the conclusions in its text."""
 
 
 UNDER_ATTACK = ("fgsm", "pgd", "cw")

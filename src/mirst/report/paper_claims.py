@@ -1,4 +1,4 @@
-"""The paper's tables beside measured ones, and a verdict on each of its claims."""
+"""The paper's tables compared with measured ones, and a verdict on each of its claims."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,10 +8,13 @@ from typing import Literal
 import pandas as pd
 
 from mirst.errors import MirstError
-from mirst.evaluation import Difference, paired_difference
+from mirst.evaluation import CLEAN, Difference
+from mirst.metrics import METRICS
+from mirst.report.context import of_defense, title
 from mirst.report.paper import ATTACKS, CLAIMS, COLUMNS, CW_REASON, MARGIN, Claim, Column
-from mirst.report.tables import CLEAN, METRIC_NAMES, of_defense, over_folds, title
+from mirst.report.tables import over_folds
 from mirst.study import Results
+from mirst.study.summary import pooled_difference
 
 Verdict = Literal["upheld", "reversed", "inside the noise", "not comparable"]
 Tables = Mapping[int, Results]
@@ -20,7 +23,12 @@ Tables = Mapping[int, Results]
 
 @dataclass(frozen=True)
 class Judgement:
-    """What one claim became in one cell."""
+    """The verdict on one claim in one cell.
+
+    >>> claim = Claim("RST is more robust", better=(1, "rst"), other=(1, "ce"), attacks=("pgd",))
+    >>> Judgement(claim, "pgd", 0.496, measured=None, seeds=(), verdict="not comparable").reason
+    ''
+    """
 
     claim: Claim
     attack: str
@@ -28,7 +36,7 @@ class Judgement:
     """The difference of the printed cells."""
     measured: Difference | None
     seeds: tuple[float, ...]
-    """The difference of each seed alone."""
+    """The difference for each seed alone."""
     verdict: Verdict
     reason: str = ""
 
@@ -36,8 +44,8 @@ class Judgement:
 def judge(claim: Claim, attack: str, tables: Tables) -> Judgement:
     """The verdict on `claim` under `attack`, by the 95 % interval of the pooled difference.
 
-    "higher" is upheld where the interval lies above 0 and reversed where it lies below; "not worse"
-    is upheld where it lies above -0.05 and reversed where it lies below that. Columns that were not measured, or not
+    "higher" is upheld if the interval lies above 0 and reversed if it lies below 0; "not worse"
+    is upheld if it lies above -0.05 and reversed if it lies below -0.05. Columns that were not measured, or not
     on the same images and seeds, are not comparable.
     """
     paper = _printed(*claim.better, claim.metric, attack) - _printed(*claim.other, claim.metric, attack)
@@ -48,20 +56,20 @@ def judge(claim: Claim, attack: str, tables: Tables) -> Judgement:
     first, second = (_rows(tables[table], defense, attack) for table, defense in (claim.other, claim.better))
     better = tables[claim.better[0]]
     try:
-        whole = paired_difference(first, second, better.classes, better.positive, claim.metric)
+        whole = pooled_difference(first, second, better.classes, better.positive, claim.metric)
     except MirstError:
         names = " and ".join(tables[table].folder.name for table, _ in (claim.other, claim.better))
         reason = f"{names} were measured on other images, labels or seeds"
         return Judgement(claim, attack, paper, None, (), "not comparable", reason)
     seeds = tuple(
-        paired_difference(one, second[second["seed"] == seed], better.classes, better.positive, claim.metric).value
+        pooled_difference(one, second[second["seed"] == seed], better.classes, better.positive, claim.metric).value
         for seed, one in first.groupby("seed")
     )
     return Judgement(claim, attack, paper, whole, seeds, *_verdict(claim, attack, whole))
 
 
 def paper_comparison(tables: Tables) -> str:
-    """Markdown: the paper's tables with the measured ones beside, then every claim with its verdict."""
+    """Markdown: the paper's tables beside the measured ones, then every claim with its verdict."""
     judgements = [judge(claim, attack, tables) for claim in CLAIMS for attack in claim.attacks]
     parts = [_side_by_side(number, results) for number, results in sorted(tables.items())]
     return "\n".join([*parts, *_claims(judgements)])
@@ -83,7 +91,7 @@ def _printed(table: int, defense: str, metric: str, attack: str) -> float:
 
 
 def _missing(tables: Tables, table: int, defense: str, attack: str) -> str:
-    """Why a column was not measured under the attack; empty where it was."""
+    """Why a column was not measured under the attack; empty if it was."""
     if table not in tables:
         return f"Table {table} was not measured"
     results = tables[table]
@@ -117,7 +125,7 @@ def _side_by_side(number: int, results: Results) -> str:
             cells = [
                 f"{_cell(column, metric, attack)} / {_measured(results, column, metric, attack)}" for column in columns
             ]
-            lines.append(f"| {METRIC_NAMES[metric]} | {attack} | " + " | ".join(cells) + " |")
+            lines.append(f"| {METRICS[metric].title} | {attack} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
 
@@ -130,7 +138,7 @@ def _measured(results: Results, column: Column, metric: str, attack: str) -> str
     rows = results.summary[(results.summary["metric"] == metric) & (results.summary["attack"] == attack)]
     for row in rows.to_dict("records"):
         if title(row["defense"], row["drop_max"]) == column.defense:
-            return over_folds(row["mean"], row["std"])
+            return over_folds(row["mean"], row["std"], row["folds"], results.spec.folds.count)
     return "-"
 
 
@@ -138,8 +146,8 @@ def _claims(judgements: Sequence[Judgement]) -> list[str]:
     lines = [
         "## Claims",
         "",
-        "Measured: difference of the pooled out-of-fold counts with its 95 % interval over groups; "
-        f'each seed alone. "Not worse" allows {MARGIN}, the largest that the paper calls comparable.',
+        "Measured: difference of the pooled out-of-fold counts with its 95 % interval over groups, and for "
+        f'each seed alone. "Not worse" allows {MARGIN}, the largest difference that the paper calls comparable.',
         "",
         "| claim | metric | attack | paper | measured | seeds | verdict |",
         "|---|---|---|---|---|---|---|",
@@ -149,7 +157,7 @@ def _claims(judgements: Sequence[Judgement]) -> list[str]:
         seeds = ", ".join(f"{value:+.3f}" for value in one.seeds) or "-"
         mark = "[^cw]" if one.reason == CW_REASON else f" ({one.reason})" if one.reason else ""
         lines.append(
-            f"| {kind} | {METRIC_NAMES[one.claim.metric]} | {one.attack} | {one.paper:+.3f} | {one.measured or '-'} | "
+            f"| {kind} | {METRICS[one.claim.metric].title} | {one.attack} | {one.paper:+.3f} | {one.measured or '-'} | "
             f"{seeds} | {one.verdict}{mark} |"
         )
     counts = Counter(one.verdict for one in judgements)

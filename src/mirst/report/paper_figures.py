@@ -1,4 +1,4 @@
-"""The two figures of MIRST-DM, of any checkpoint and image."""
+"""The two figures of MIRST-DM, for any checkpoint and image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,29 +25,40 @@ from mirst.study.trial import Trial
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model, an image, and the class that an attack leads away from."""
+class FigureInput:
+    """A model, an image `(1, C, H, W)` in [0, 1], and its class `(1,)`, which the attacks avoid.
+
+    >>> card = ModelCard(
+    ...     model="net", drop_max=False, channels=1, size=2, classes=("benign", "malignant"), positive="malignant",
+    ...     threshold=0.0, defense="ce",
+    ... )
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    >>> FigureInput(net, card, torch.rand(1, 1, 2, 2), torch.tensor([0])).prediction(torch.zeros(1, 1, 2, 2))[:1]
+    '→'
+    """
 
     model: nn.Module
     card: ModelCard
     x: Tensor
     y: Tensor
 
-    def answer(self, x: Tensor) -> str:
-        """The model's answer at its operating point, and the log-odds of the positive class."""
+    def prediction(self, x: Tensor) -> str:
+        """The model's prediction at its operating point, and the log-odds of the positive class."""
         logits = logits_of(self.model, x)
-        score, answer = decide(logits, self.card.classes.index(self.card.positive), self.card.threshold)
-        return f"→ {self.card.classes[int(answer)]} ({score.item():+.2f})"
+        score, predicted = decide(logits, self.card.classes.index(self.card.positive), self.card.threshold)
+        return f"→ {self.card.classes[int(predicted)]} ({score.item():+.2f})"
 
 
-def read_subject(checkpoint: Path, image: Path, label: str | None = None, trusted: str | None = None) -> Subject:
-    """Load a checkpoint of ours and an image; without a `label` the class is what the model answers.
+def read_figure_input(
+    checkpoint: Path, image: Path, label: str | None = None, trusted: str | None = None
+) -> FigureInput:
+    """Load a checkpoint and an image; without a `label` the class is the one that the model predicts.
 
     Args:
         trusted: as for `load_model`.
 
     Raises:
-        MirstError: a checkpoint or image that cannot be read, or a label that is no class of the model.
+        MirstError: a checkpoint or image that cannot be read, or a label that is not a class of the model.
     """
     model, card = load_model(checkpoint, trusted)
     x = (
@@ -57,28 +68,28 @@ def read_subject(checkpoint: Path, image: Path, label: str | None = None, truste
         / 255
     )
     if label is not None and label not in card.classes:
-        raise MirstError(f"--label {label} is no class of the model; its classes are {', '.join(card.classes)}")
+        raise MirstError(f"--label {label} is not a class of the model; choose one of {', '.join(card.classes)}")
     with torch.no_grad():
         own = int(model(x).argmax())
-    return Subject(model, card, x, torch.tensor([own if label is None else card.classes.index(label)]))
+    return FigureInput(model, card, x, torch.tensor([own if label is None else card.classes.index(label)]))
 
 
-def attacks_figure(subject: Subject, attacks: Mapping[str, Attack]) -> Figure:
+def attacks_figure(given: FigureInput, attacks: Mapping[str, Attack]) -> Figure:
     """Figure 1: the clean image, then for each attack its perturbation, magnified, above the attacked image."""
     figure = Figure(figsize=(2.2 * (1 + len(attacks)), 4.9), layout="constrained")
     grid: Any = figure.subplots(2, 1 + len(attacks), squeeze=False)
     grid[0, 0].axis("off")
-    label = subject.card.classes[int(subject.y)]
-    draw_image(grid[1, 0], subject.x[0].numpy(), f"{label}\n{subject.answer(subject.x)}")
+    label = given.card.classes[int(given.y)]
+    draw_image(grid[1, 0], given.x[0].numpy(), f"{label}\n{given.prediction(given.x)}")
     for column, (name, attack) in enumerate(attacks.items(), start=1):
-        attacked = attack(subject.model, subject.x, subject.y, generator=torch.Generator().manual_seed(0))
-        draw_perturbation(grid[0, column], (attacked - subject.x)[0].numpy(), attack.eps)
-        draw_image(grid[1, column], attacked[0].numpy(), f"{name}\n{subject.answer(attacked)}")
+        attacked = attack(given.model, given.x, given.y, generator=torch.Generator().manual_seed(0))
+        draw_perturbation(grid[0, column], (attacked - given.x)[0].numpy(), attack.eps)
+        draw_image(grid[1, column], attacked[0].numpy(), f"{name}\n{given.prediction(attacked)}")
     return figure
 
 
 def residual_maps(model: nn.Module, clean: Tensor, attacked: Tensor) -> dict[str, Tensor]:
-    """What the first pooling passes on of an attack, under max-pool and under drop-max on the same weights.
+    """The part of an attack that passes the first pooling, under max-pool and drop-max with the same weights.
 
     Returns:
         By pooling `(N, h, w)`: the feature map of `clean` minus that of `attacked`, summed over the
@@ -89,7 +100,7 @@ def residual_maps(model: nn.Module, clean: Tensor, attacked: Tensor) -> dict[str
     """
     pool = next((m for m in model.modules() if isinstance(m, nn.MaxPool2d | DropMax2d)), None)
     if pool is None:
-        raise MirstError(f"{type(model).__name__} has no max-pool or drop-max layer to look at")
+        raise MirstError(f"{type(model).__name__} has no max-pool or drop-max layer; choose a model with one")
     seen: list[Tensor] = []
     handle = pool.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     try:
@@ -106,11 +117,11 @@ def residual_maps(model: nn.Module, clean: Tensor, attacked: Tensor) -> dict[str
     }
 
 
-def residuals_figure(subject: Subject, attack: Attack, name: str) -> Figure:
+def residuals_figure(given: FigureInput, attack: Attack, name: str) -> Figure:
     """Figure 2: the residual maps of the model's own attack on the image, on one colour scale."""
-    attacked = attack(subject.model, subject.x, subject.y, generator=torch.Generator().manual_seed(0))
-    maps = residual_maps(subject.model, subject.x, attacked)
-    return draw_residuals([subject.x[0].numpy()], [attacked[0].numpy()], {k: v.numpy() for k, v in maps.items()}, name)
+    attacked = attack(given.model, given.x, given.y, generator=torch.Generator().manual_seed(0))
+    maps = residual_maps(given.model, given.x, attacked)
+    return draw_residuals([given.x[0].numpy()], [attacked[0].numpy()], {k: v.numpy() for k, v in maps.items()}, name)
 
 
 def draw_residuals(
@@ -137,7 +148,7 @@ def draw_residuals(
 def residuals_of(results: Results, entry: NamedDefense, count: int = 2) -> Figure | None:
     """Figure 2 of the first examples that a study kept of a defense, under its strongest gradient attack, PGD.
 
-    `None` where it kept none, was not attacked by PGD, or has no pooling layer.
+    `None` if it kept none, was not attacked by PGD, or has no pooling layer.
     """
     folder = results.files.trial(Trial(entry, 0, results.spec.seeds[0]).name)
     if not folder.examples.exists():
@@ -156,14 +167,14 @@ def residuals_of(results: Results, entry: NamedDefense, count: int = 2) -> Figur
 
 
 def save_figure(figure: Figure, out: Path) -> Path:
-    """Write `out` as its suffix says, `.png` or `.svg`.
+    """Write `out` in the format of its suffix, `.png` or `.svg`.
 
     Raises:
-        MirstError: another suffix, or a place that cannot be written.
+        MirstError: another suffix, or a path that cannot be written.
     """
     kind = out.suffix.removeprefix(".").lower()
     if kind not in ("png", "svg"):
-        raise MirstError(f"{out} is neither .png nor .svg; name the figure so")
+        raise MirstError(f"{out} is neither .png nor .svg; use one of these suffixes")
     with atomic(out) as partial:
         figure.savefig(partial, format=kind, dpi=150)
     return out

@@ -1,4 +1,4 @@
-"""How the training of each defense went, fold by fold."""
+"""The training curves of each defense, fold by fold."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,7 +6,7 @@ from datetime import timedelta
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mirst.report.figures import as_png, data_uri
+from mirst.report.figures import as_png, data_uri, without_frame
 from mirst.study import Results
 from mirst.study.history import read_history
 from mirst.study.named_configs import NamedDefense
@@ -17,7 +17,11 @@ CLEAN, ATTACKED, LOSS = "#2b6cb0", "#c05621", "#4a5568"
 
 @dataclass(frozen=True)
 class TrainingCurve:
-    """Of one defense."""
+    """The training of one defense.
+
+    >>> TrainingCurve("ce", "data:", "ce: no epochs", kept="3, 5", clean="0.8", attacked="not measured").kept
+    '3, 5'
+    """
 
     title: str
     picture: str
@@ -32,7 +36,7 @@ class TrainingCurve:
 
 
 def training_curves(results: Results) -> list[TrainingCurve]:
-    """A curve for every defense of which a trial was finished and has its history still."""
+    """A curve for every defense with the history of a finished trial."""
     histories = {entry.title: _histories(results, entry) for entry in results.spec.defenses}
     histories = {title: trials for title, trials in histories.items() if trials}
     top = max((history["loss"].max() for trials in histories.values() for history in trials), default=1.0)
@@ -40,7 +44,7 @@ def training_curves(results: Results) -> list[TrainingCurve]:
 
 
 def training_time(results: Results) -> str | None:
-    """Of all trials, one after another; `None` where their histories are gone or too old to tell."""
+    """The sum over all trials; `None` if histories are missing or too old to state it."""
     histories = [history for entry in results.spec.defenses for history in _histories(results, entry)]
     if not histories or not all("seconds" in history for history in histories):
         return None
@@ -95,5 +99,5 @@ def _figure(trials: list[pd.DataFrame], top: float) -> Figure:
     if accuracy.get_legend_handles_labels()[0]:
         accuracy.legend(frameon=False, loc="lower right", ncols=2)
     for axes in (accuracy, loss):
-        axes.spines[["top", "right"]].set_visible(False)
+        without_frame(axes)
     return figure

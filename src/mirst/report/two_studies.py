@@ -8,14 +8,15 @@ import pandas as pd
 
 from mirst.attacks import Attack
 from mirst.errors import MirstError
-from mirst.evaluation import Difference, Metric, holm, paired_difference
-from mirst.report.differences import LEVEL, NOISE, intervals, named, suite_eps, under_attack
+from mirst.evaluation import Difference, holm
+from mirst.metrics import METRICS
+from mirst.report.context import PROTOCOL, ReportContext, attack_name, of_defense, pixels, suite_eps
+from mirst.report.differences import LEVEL, NOISE, intervals
 from mirst.report.html import render
-from mirst.report.tables import METRIC_NAMES, PROTOCOL, of_defense, pixels
 from mirst.study import Results, read_results
 from mirst.study.layout import SUITES
+from mirst.study.summary import pooled_difference
 
-METRICS: tuple[Metric, ...] = ("f1", "sensitivity")
 OTHER_IMAGES = "other images or seeds"
 OTHER_ATTACKS = "other attacks"
 OTHER_CLASS = "other positive class"
@@ -28,7 +29,7 @@ def write_comparison(
 
     Args:
         out: the HTML file; `comparison-with-SECOND.html` in the first study's folder by default.
-        tell: gets each difference between the two studies, a sentence.
+        tell: called with each difference between the two studies, a sentence.
 
     Raises:
         MirstError: a folder holds no finished study, the same folder twice, or no defense in common.
@@ -56,8 +57,8 @@ def side_by_side(one: Results, other: Results) -> pd.DataFrame:
     """A row per shared defense, attack and metric, with intervals of both and the difference, `other` minus `one`.
 
     Suites are compared at eps that both studies were run at. Where both studies attacked the same images in the same
-    way under the same seeds, and count the same positive class, the difference is a paired one with its interval.
-    Elsewhere it is `-`, since it would say nothing about the defense, and the reading says why.
+    way under the same seeds, and have the same positive class, the difference is a paired one with its interval.
+    Otherwise it is `-`, since it would say nothing about the defense, and the reading says why.
 
     Raises:
         MirstError: no defense in common.
@@ -66,19 +67,22 @@ def side_by_side(one: Results, other: Results) -> pd.DataFrame:
     shared = [(entry, theirs[entry.title]) for entry in one.spec.defenses if entry.title in theirs]
     if not shared:
         raise MirstError(f"{one.folder} and {other.folder} have no defense in common; there is nothing to compare")
-    rows_of = under_attack(one, other), under_attack(other, one)
+    contexts = ReportContext(one, beside=other), ReportContext(other, beside=one)
     rows: list[tuple[str, ...]] = []
     found: list[Difference | str] = []
-    for metric in METRICS:
-        left, right = intervals(one, metric, other), intervals(other, metric, one)
+    for metric in (name for name, entry in METRICS.items() if entry.headline):
+        left, right = (intervals(context, metric) for context in contexts)
         for entry, counterpart in shared:
             if entry.title not in left or entry.title not in right:
                 continue  # it diverged in one of them
             for attack in left.index:
                 values = (str(table.loc[attack, entry.title]) for table in (left, right))
-                rows.append((entry.title, named(attack), METRIC_NAMES[metric], *values))
-                attacked = of_defense(rows_of[0][attack], entry), of_defense(rows_of[1][attack], counterpart)
-                found.append(_why_not(one, other, attack) or _difference(*attacked, one, metric))
+                rows.append((entry.title, attack_name(attack), METRICS[metric].title, *values))
+                attacked = [
+                    of_defense(context.under_attack[attack], side)
+                    for context, side in zip(contexts, (entry, counterpart), strict=True)
+                ]
+                found.append(_why_not(one, other, attack) or _difference(attacked[0], attacked[1], one, metric))
     table = pd.DataFrame(rows, columns=["defense", "attack", "metric", "first", "second"])
     corrected = iter(holm([one.p for one in found if isinstance(one, Difference)]))
     table["difference"] = [str(one) if isinstance(one, Difference) else "-" for one in found]
@@ -87,7 +91,7 @@ def side_by_side(one: Results, other: Results) -> pd.DataFrame:
 
 
 def unlike(one: Results, other: Results) -> list[str]:
-    """What differs between the two studies, a sentence each; not the defenses that only one of them has."""
+    """The differences between the settings of two studies, a sentence each, except defenses that only one has."""
     data = one.run["data"], other.run["data"]
     shared = [(e, c) for e in one.spec.defenses for c in other.spec.defenses if e.title == c.title]
     sentences = [
@@ -133,7 +137,7 @@ def _suites(one: Results, other: Results) -> Iterator[str]:
         radii = [sorted(suite_eps(results, suite)) for results in (one, other)]
         if all(radii) and radii[0] != radii[1]:
             texts = (f"eps {', '.join(map(pixels, own))}" for own in radii)
-            yield f"{_both(suite, *texts)[:-1]}; it is compared at an eps of both, if there is one."
+            yield f"{_both(suite, *texts)[:-1]}; the comparison uses an eps of both, if there is one."
     for suite in (*SUITES, "distances", "corruptions"):
         there = [_was_run(results, suite) for results in (one, other)]
         if there[0] != there[1]:
@@ -146,15 +150,15 @@ def _was_run(results: Results, suite: str) -> bool:
 
 
 def _why_not(one: Results, other: Results, attack: object) -> str:
-    """Why a difference under the attack would say nothing; empty where it would."""
+    """Why a difference under the attack would be meaningless; empty if it is meaningful."""
     if one.positive != other.positive:
         return OTHER_CLASS
     return OTHER_ATTACKS if attack == PROTOCOL and _own_attacks(one) != _own_attacks(other) else ""
 
 
-def _difference(first: pd.DataFrame, second: pd.DataFrame, results: Results, metric: Metric) -> Difference | str:
+def _difference(first: pd.DataFrame, second: pd.DataFrame, results: Results, metric: str) -> Difference | str:
     try:
-        return paired_difference(first, second, results.classes, results.positive, metric)
+        return pooled_difference(first, second, results.classes, results.positive, metric)
     except MirstError:
         return OTHER_IMAGES
 

@@ -1,20 +1,21 @@
-"""What a study found, in three sentences."""
+"""The result of a study in three sentences."""
 
 from collections.abc import Mapping
 
 import pandas as pd
 
-from mirst.report.differences import under_attack
-from mirst.report.tables import CLEAN, constant_f1, pixels, weights_of
+from mirst.evaluation import CLEAN
+from mirst.report.context import ReportContext, pixels
+from mirst.report.notes import constant_f1, weights_of
 from mirst.study import Results
 
 Intervals = Mapping[str, pd.DataFrame]
 """By the metric's name, as from `mirst.report.differences.intervals`."""
 
 
-def verdict(results: Results, whole: Intervals) -> list[str]:
-    """What was trained on what; what it is worth, clean and at worst; whether that can be believed."""
-    return [_trained(results), _found(results, whole), _believed(results)]
+def verdict(context: ReportContext, whole: Intervals) -> list[str]:
+    """What was trained; the numbers, clean and under the strongest attacks; whether they are reliable."""
+    return [_training(context.results), _numbers(context, whole), _reliability(context.results)]
 
 
 def best_under_attack(f1: pd.DataFrame) -> str:
@@ -22,7 +23,7 @@ def best_under_attack(f1: pd.DataFrame) -> str:
     return max(f1.columns, key=lambda column: f1[column].iloc[-1].value)
 
 
-def _trained(results: Results) -> str:
+def _training(results: Results) -> str:
     spec, data = results.spec, results.run["data"]
     classes = ", ".join(f"{count} {name}" for name, count in data["per_class"].items())
     return (
@@ -33,21 +34,27 @@ def _trained(results: Results) -> str:
     )
 
 
-def _found(results: Results, whole: Intervals) -> str:
+def _numbers(context: ReportContext, whole: Intervals) -> str:
+    results = context.results
     f1 = whole["f1"]
     worst = str(f1.index[-1])
-    eps = pixels(under_attack(results)[worst]["eps"].max())
+    eps = pixels(context.under_attack[worst]["eps"].max())
     best = best_under_attack(f1)
     parts = [
         f"{best}, the best under attack, goes from {_values(whole, best, CLEAN)} without attack to "
         f"{_values(whole, best, worst)} under the strongest attacks run ({worst}, eps {eps})"
     ]
-    plain = next((entry.title for entry in results.spec.defenses if entry.name == "ce" and entry.title != best), None)
-    if plain is not None and plain in f1:
-        parts.append(f"plain training ({plain}) from {_values(whole, plain, CLEAN)} to {_values(whole, plain, worst)}")
+    undefended = next(
+        (entry.title for entry in results.spec.defenses if entry.name == "ce" and entry.title != best), None
+    )
+    if undefended is not None and undefended in f1:
+        parts.append(
+            f"training without a defense ({undefended}) goes from {_values(whole, undefended, CLEAN)} to "
+            f"{_values(whole, undefended, worst)}"
+        )
     if len(results.classes) == 2:
         parts.append(
-            f"answering {results.positive} to everything would give F1 "
+            f"predicting {results.positive} for every image would give F1 "
             f"{constant_f1(results.outcomes, results.positive, results.classes, results.positive):.3f} under any attack"
         )
     return "; ".join(parts) + "."
@@ -58,22 +65,22 @@ def _values(whole: Intervals, defense: str, attack: str) -> str:
     return f"F1 {f1} and sensitivity {sensitivity}"
 
 
-def _believed(results: Results) -> str:
+def _reliability(results: Results) -> str:
     if not results.checks:
         return (
-            "Only the study's own attacks were run and no check for gradient masking, so the numbers under attack are "
-            f"upper bounds: mirst evaluate {results.folder} --suite standard runs strong attacks and the checks."
+            "Only the study's own attacks were run, without checks for gradient masking, so the numbers under attack "
+            f"are upper bounds: mirst evaluate {results.folder} --suite standard runs strong attacks and the checks."
         )
     suite, checks = list(results.checks.items())[-1]
-    odd = checks[checks["verdict"] != "pass"]
-    if len(odd):
+    not_passed = checks[checks["verdict"] != "pass"]
+    if len(not_passed):
         return (
-            f"{len(odd)} of {len(checks)} checks for gradient masking under {suite} were not passed "
-            f"({_listed(sorted(set(odd['name'])))}): the numbers under attack may be too good."
+            f"{len(not_passed)} of {len(checks)} checks for gradient masking under {suite} did not pass "
+            f"({_listed(sorted(set(not_passed['name'])))}): the numbers under attack may be too high."
         )
     return (
-        f"All {checks['name'].nunique()} checks for gradient masking were passed under {suite} by the models of fold "
-        "0, so nothing speaks against the numbers under attack."
+        f"The models of fold 0 passed all {checks['name'].nunique()} checks for gradient masking under {suite}, so "
+        "there is no sign that the numbers under attack are too high."
     )
 
 

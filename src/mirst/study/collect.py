@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mirst.errors import MirstError
-from mirst.evaluation import summarise
 from mirst.files import write_csv
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import Prepared
 from mirst.study.results import FAILED_COLUMNS, read_csv
+from mirst.study.summary import summarise
 from mirst.study.trial import Trial
 
 

@@ -1,4 +1,4 @@
-"""`MODEL_CARD.md`: what a reader must know about a trained model, with the metadata that model hubs read."""
+"""`MODEL_CARD.md`: a description of a trained model, with the metadata that model hubs read."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,21 +11,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from mirst.evaluation import classification_metrics
+from mirst.evaluation import weak_budget
 from mirst.files import write_text
+from mirst.metrics import METRICS, classification_metrics
 from mirst.nn import read_card
-from mirst.study.named_configs import NamedDefense, short_of_edge
+from mirst.study.named_configs import NamedDefense
 from mirst.study.prepared import Prepared
 
 FILE = "MODEL_CARD.md"
-HUB_METRICS = {
-    "f1": "f1",
-    "sensitivity": "recall",
-    "specificity": "specificity",
-    "auc": "roc_auc",
-    "accuracy": "accuracy",
-}
-"""Their names on model hubs."""
 
 
 def write_card(
@@ -43,8 +36,8 @@ def write_card(
 
     Args:
         name: of the model.
-        shares: positions of the records trained on, and of those held out for validation.
-        history: a row per epoch, the one whose weights were kept marked.
+        shares: positions of the training records, and of the validation records.
+        history: a row per epoch, with the one whose weights were kept marked.
         rows: outcome rows on test images, clean and attacked, by class names.
         split: which test images these are.
     """
@@ -54,7 +47,7 @@ def write_card(
     clean = None if rows is None else rows[rows["attack"] == "none"]
     front = _front(name, entry, sources, card.classes)
     if evaluation:
-        front["model-index"] = [{"name": name, "results": [_result(one, sources, split) for one in evaluation]}]
+        front["model-index"] = [{"name": name, "results": [_result(under, sources, split) for under in evaluation]}]
     environment = Environment(
         loader=PackageLoader("mirst.study"), undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True
     )
@@ -69,14 +62,15 @@ def write_card(
         sources=", ".join(sources),
         trained=_counts(prepared, shares[0]),
         held_out=_counts(prepared, shares[1]) if len(shares[1]) else "",
-        tested="" if clean is None else _told(Counter(clean["label"])),
+        tested="" if clean is None else _class_counts(Counter(clean["label"])),
         split=split,
         folds=spec.folds.kind,
         training=spec.training,
         epochs=len(history),
         seed=seed,
         kept=_kept(history),
-        evaluation=[_line(one) for one in evaluation],
+        metric_titles=[metric.title for metric in METRICS.values()],
+        evaluation=[_cells(measured) for measured in evaluation],
         caveats=_caveats(prepared, rows),
         cut=float(expit(card.threshold)),
         collapsed=_collapsed(clean),
@@ -90,32 +84,33 @@ def _front(name: str, entry: NamedDefense, sources: list[str], classes: tuple[st
         "pipeline_tag": "image-classification",
         "tags": ["medical-imaging", "adversarial-robustness", entry.name, *(["drop-max"] if entry.drop_max else [])],
         "datasets": sources,
-        "metrics": list(HUB_METRICS.values()),
+        "metrics": [metric.hub for metric in METRICS.values()],
         "model_name": name,
     }
 
 
-def _result(one: dict[str, Any], sources: list[str], split: str) -> dict[str, Any]:
+def _result(measured: dict[str, Any], sources: list[str], split: str) -> dict[str, Any]:
     data = "+".join(sources)
     return {
         "task": {"type": "image-classification"},
         "dataset": {
             "type": data,
-            "name": f"{data}, {_attack(one)}",
-            "config": _attack(one),
+            "name": f"{data}, {_attack(measured)}",
+            "config": _attack(measured),
             "split": split,
-            "args": {"attack": one["attack"], "eps": one["eps"]},
+            "args": {"attack": measured["attack"], "eps": measured["eps"]},
         },
         "metrics": [
-            {"type": hub, "name": metric, "value": round(one[metric], 6)}
-            for metric, hub in HUB_METRICS.items()
-            if np.isfinite(one[metric])
+            {"type": metric.hub, "name": name, "value": round(measured[name], 6)}
+            for name, metric in METRICS.items()
+            if np.isfinite(measured[name])
         ],
     }
 
 
-def _attack(one: dict[str, Any]) -> str:
-    return "no attack" if one["attack"] == "none" else f"{one['attack']} at eps {one['eps'] * 255:g}/255"
+def _attack(measured: dict[str, Any]) -> str:
+    attack, eps = measured["attack"], measured["eps"]
+    return "no attack" if attack == "none" else f"{attack} at eps {eps * 255:g}/255"
 
 
 def _evaluation(rows: pd.DataFrame, classes: tuple[str, ...], positive: str) -> list[dict[str, Any]]:
@@ -127,16 +122,18 @@ def _evaluation(rows: pd.DataFrame, classes: tuple[str, ...], positive: str) -> 
     ]
 
 
-def _line(one: dict[str, Any]) -> dict[str, str]:
-    told = {metric: f"{one[metric]:.3f}" if np.isfinite(one[metric]) else "-" for metric in HUB_METRICS}
-    return {"attack": _attack(one).split(" at ")[0], "eps": f"{one['eps'] * 255:g}/255" if one["eps"] else "0"} | told
+def _cells(measured: dict[str, Any]) -> list[str]:
+    """A line of the table: the attack, eps and every metric."""
+    eps = f"{measured['eps'] * 255:g}/255" if measured["eps"] else "0"
+    values = [f"{measured[name]:.3f}" if np.isfinite(measured[name]) else "-" for name in METRICS]
+    return [_attack(measured).split(" at ")[0], eps, *values]
 
 
 def _counts(prepared: Prepared, indices: NDArray[np.int64]) -> str:
-    return _told(Counter(prepared.records[i].label for i in indices))
+    return _class_counts(Counter(prepared.records[i].label for i in indices))
 
 
-def _told(counts: Counter[str]) -> str:
+def _class_counts(counts: Counter[str]) -> str:
     return f"{counts.total()} images ({', '.join(f'{count} {label}' for label, count in sorted(counts.items()))})"
 
 
@@ -149,14 +146,15 @@ def _kept(history: pd.DataFrame) -> dict[str, Any]:
 
 def _caveats(prepared: Prepared, rows: pd.DataFrame | None) -> list[str]:
     weak = prepared.audit.range_warnings()
-    weak += [sentence for entry in prepared.spec.attacks if (sentence := short_of_edge(entry))]
+    weak += [sentence for entry in prepared.spec.attacks if (sentence := weak_budget(entry.label, entry.attack))]
     if rows is not None and not {"standard", "adaptive"} & set(rows["attack"]):
         weak.append(
-            "No strong attack was run: surviving these is not robustness yet (mirst evaluate RESULTS --suite standard)."
+            "No strong attack was run, so these numbers are upper bounds (mirst evaluate RESULTS --suite standard)."
         )
     return weak
 
 
 def _collapsed(clean: pd.DataFrame | None) -> str:
-    answers = set() if clean is None else set(clean["prediction"])
-    return str(answers.pop()) if len(answers) == 1 else ""
+    """The class that the model predicts for every clean test image; empty if it predicts several."""
+    predictions = set() if clean is None else set(clean["prediction"])
+    return str(predictions.pop()) if len(predictions) == 1 else ""

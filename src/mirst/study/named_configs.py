@@ -65,17 +65,6 @@ def attack_entry(raw: object) -> NamedAttack:
     return NamedAttack(attack=attack, **own)
 
 
-def short_of_edge(entry: NamedAttack) -> str | None:
-    """Whether the attack is weak by its settings, as a sentence: its steps end inside its ball."""
-    steps, step_size = (getattr(entry.attack, name, None) for name in ("steps", "step_size"))
-    if steps is None or step_size is None or steps * step_size >= entry.attack.eps:
-        return None
-    return (
-        f"{entry.label} is weak by its settings: {steps} steps of {step_size:g} reach {steps * step_size:.4g}, "
-        f"inside its ball of {entry.attack.eps:.4g}."
-    )
-
-
 def number(value: Any) -> Any:
     """`5/255` as a number; anything else as it is."""
     match = re.fullmatch(r"\s*([\d.]+)\s*/\s*([\d.]+)\s*", value) if isinstance(value, str) else None

@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from mirst.errors import MirstError
-from mirst.evaluation.summary import TRIAL
 from mirst.study.layout import SUITES, StudyFolder
 from mirst.study.load import load_spec
 from mirst.study.named_configs import NamedDefense
 from mirst.study.row_checks import AGAIN, ROWS, require_every_trial, require_rows
 from mirst.study.spec import StudySpec
+from mirst.study.summary import TRIAL
 
 TABLES = ("outcomes.csv", "summary.csv", "failed.csv")
 FAILED_COLUMNS = ["defense", "drop_max", "fold", "seed", "reason"]

@@ -7,8 +7,8 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from mirst.errors import MirstError
-from mirst.evaluation.summary import TRIAL
 from mirst.study.spec import StudySpec
+from mirst.study.summary import TRIAL
 from mirst.study.trial import all_trials
 
 ROWS = [*TRIAL, "source", "image", "group", "label", "attack", "eps", "prediction", "score"]

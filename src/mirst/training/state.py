@@ -61,7 +61,7 @@ def save_state(path: Path, run: str, state: State, model: nn.Module, optimizer: 
         "best_epoch": state.best_epoch,
         "best_value": state.best_value,
         "best_weights": state.best_weights,
-        "begun": asdict(state.begun),
+        "running": asdict(state.begun),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
@@ -100,7 +100,7 @@ def load_state(path: Path, run: str, model: nn.Module, optimizer: torch.optim.Op
         best_epoch=payload["best_epoch"],
         best_value=payload["best_value"],
         best_weights=payload["best_weights"],
-        begun=Begun(**payload["begun"]),
+        begun=Begun(**payload["running"]),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mirst.errors import MirstError
-from mirst.report import notes, paper_table, write_report
+from mirst.report import ReportContext, notes, paper_table, write_report
 from mirst.study import Local, load_spec, read_results, run_study, study_status
 from mirst.study.engines.base import RETRY, Events, Kill, Work
 from mirst.study.layout import StudyFolder
@@ -68,7 +68,7 @@ def test_a_trial_whose_worker_is_killed_twice_is_given_up_and_tried_by_the_next_
     }
     results = read_results(out)
     assert list(results.diverged["reason"]) == [last.killed]
-    assert {line.split("|")[3].strip() for line in paper_table(results).splitlines()[2:8]} == {"-"}
+    assert {line.split("|")[3].strip() for line in paper_table(ReportContext(results)).splitlines()[2:8]} == {"-"}
     assert sum(note.startswith("KILLED: ce on fold 1 with seed 0") for note in notes(results)) == 1
     assert "KILLED" in write_report(out).read_text()
     run_study(spec, out, engine=Local(1))

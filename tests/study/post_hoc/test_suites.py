@@ -6,7 +6,7 @@ import yaml
 
 from mirst.errors import MirstError
 from mirst.nn import DropMax2d, load_model
-from mirst.report import write_report
+from mirst.report import ReportContext, write_report
 from mirst.report.differences import differences, intervals
 from mirst.report.tables import metric_table
 from mirst.study import Local, attack_study, load_spec, read_results, run_study
@@ -57,13 +57,13 @@ def test_models_of_the_first_fold_and_seed_are_checked(study):
 
 
 def test_the_table_carries_both_columns_and_the_page_opens_with_the_verdict(study, finished):
-    table = metric_table(read_results(study), "f1")
+    table = metric_table(ReportContext(read_results(study)), "f1")
     assert [heading for heading in table.index if "paper protocol" in heading or "standard" in heading] == [
         "paper protocol: worst of fgsm, pgd",
         "standard (eps 0.3)",
     ]
     assert (table.loc["standard (eps 0.3)"] != "-").all()
-    without = metric_table(read_results(finished), "f1")
+    without = metric_table(ReportContext(read_results(finished)), "f1")
     assert without.loc["standard (not run)"].tolist() == ["-", "-"]
     page = write_report(study).read_text()
     verdict = page[page.index('<div class="verdict">') :]
@@ -78,7 +78,7 @@ def test_the_table_carries_both_columns_and_the_page_opens_with_the_verdict(stud
 
 def test_intervals_hold_the_pooled_f1_of_every_suite(study):
     results = read_results(study)
-    whole = intervals(results)
+    whole = intervals(ReportContext(results))
     assert whole.index.tolist() == ["none", "paper protocol", "standard"]
     assert whole.columns.tolist() == ["ce", "mirst+dm"]
     rows = results.suites["standard"]
@@ -92,7 +92,7 @@ def test_intervals_hold_the_pooled_f1_of_every_suite(study):
 
 
 def test_differences_are_judged_under_every_suite(study):
-    table = differences(read_results(study))
+    table = differences(ReportContext(read_results(study)))
     assert table["attack"].tolist() == ["none", "paper protocol", "standard"]
     assert set(table["first"]) == {"ce"}
     assert set(table["second"]) == {"mirst+dm"}

@@ -36,7 +36,7 @@ class Letterbox:
     Args:
         size: side of the result.
         channels: 1 for gray, 3 for RGB.
-        value_range: the values that are black and white in pictures of more than 8 bits; by default those of each picture.
+        value_range: the values of black and white in pictures of more than 8 bits; by default those of each picture.
     """
 
     def __init__(self, size: int, channels: int, value_range: Sequence[float] | None = None) -> None:

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mirst.evaluation import summarise
+from mirst.metrics import METRICS
+from mirst.study.summary import summarise, worst_rows
 
 CLASSES = ("benign", "malignant")
 
@@ -55,7 +56,7 @@ BOTH, BENIGN, MALIGNANT = ["benign", "malignant"], ["benign"] * 2, ["malignant"]
 )
 def test_a_fold_in_which_a_metric_is_undefined_is_left_out_and_not_counted(labels, folds):
     summary = summarise(folds_of(*labels), CLASSES, "malignant").set_index("metric")
-    assert summary["folds"].to_dict() == folds
+    assert summary.loc[list(folds), "folds"].to_dict() == folds
     for metric, count in folds.items():
         row = summary.loc[metric]
         assert row["mean"] == 1.0 if count else np.isnan(row["mean"])  # every defined fold is answered rightly
@@ -65,4 +66,31 @@ def test_a_fold_in_which_a_metric_is_undefined_is_left_out_and_not_counted(label
 def test_every_metric_of_every_cell_has_a_row():
     table = pd.concat([outcomes([[1.0], [0.5]]), outcomes([[0.5], [0.5]]).assign(drop_max=True)])
     summary = summarise(table, CLASSES, "malignant")
-    assert len(summary) == 2 * 5
+    assert len(summary) == 2 * len(METRICS)
+
+
+def test_the_worst_rows_of_a_study():
+    def row(image, attack, prediction, score, seed=0):
+        label = "malignant" if image == "m.png" else "benign"
+        return {
+            "defense": "ce", "drop_max": False, "fold": 0, "seed": seed, "source": "s", "image": image,
+            "label": label, "attack": attack, "eps": 0.1, "prediction": prediction, "score": score,
+        }  # fmt: skip
+
+    rows = pd.DataFrame(
+        [
+            row("m.png", "fgsm", "malignant", 0.5),
+            row("m.png", "pgd", "benign", 0.7),  # wrong at the threshold of its trial, whatever the score
+            row("b.png", "fgsm", "benign", -2.0),
+            row("b.png", "pgd", "benign", -1.0),
+            row("b.png", "fgsm", "malignant", 1.0, seed=1),
+            row("b.png", "pgd", "malignant", 3.0, seed=1),
+        ]
+    )
+    worst = worst_rows(rows, "all", "malignant")
+    assert worst[["image", "seed", "prediction", "score"]].values.tolist() == [
+        ["m.png", 0, "benign", 0.7],
+        ["b.png", 0, "benign", -1.0],
+        ["b.png", 1, "malignant", 3.0],
+    ]
+    assert set(worst["attack"]) == {"all"}

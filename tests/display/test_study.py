@@ -62,7 +62,7 @@ def test_json_lines_tell_plan_epochs_ends_and_the_result():
         display.step(Step("ce-fold0-seed0", epoch))
         display.step(Step("ce-fold0-seed0", nameless))
         display.step(Step("ce-fold0-seed0", None, "the loss is nan"))
-        display.step(Step("ce-fold1-seed0", None, killed="killed by SIGKILL", again="alone"))
+        display.step(Step("ce-fold1-seed0", None, killed="killed by SIGKILL", retry="alone"))
     display.result(Path("out"), Path("out/report.html"))
     plan, told, unknown, end, kill, result = map(json.loads, lines)
     trials = ["ce-fold0-seed0", "ce-fold1-seed0"]
@@ -71,7 +71,7 @@ def test_json_lines_tell_plan_epochs_ends_and_the_result():
     assert told == {"event": "epoch", "trial": trials[0], "seconds_left": None, **asdict(epoch)}
     assert end == {"event": "end", "trial": trials[0], "diverged": "the loss is nan", "killed": None}
     assert unknown["attacked"] is None
-    assert kill == {"event": "kill", "trial": trials[1], "killed": "killed by SIGKILL", "again": "alone"}
+    assert kill == {"event": "kill", "trial": trials[1], "killed": "killed by SIGKILL", "retry": "alone"}
     assert result == {"event": "result", "results": "out", "report": "out/report.html"}
 
 
@@ -107,7 +107,7 @@ def show(console):
         *epochs(first, 1, 2, 3, 4),
         Step(first, None),
         *epochs(second, 1),
-        Step(second, None, killed="killed by SIGKILL", again="alone when the others have ended"),
+        Step(second, None, killed="killed by SIGKILL", retry="alone, after all others finish"),
         Step(third, None, "training diverged in epoch 1: the loss is nan [0]; lower training.lr"),
         *epochs(second, 2, 3, 4),
         Step(second, None),
@@ -163,7 +163,7 @@ def test_dumb_terminals_and_pipes_get_whole_plain_lines(terminal, monkeypatch):
     show(Console(file=(stream := io.StringIO()), width=40))
     lines = stream.getvalue().strip().splitlines()
     assert lines[0] == "4 trials of 4 epochs, 1 done before; 2 at a time"
-    assert lines[2].endswith("killed by SIGKILL; it goes on alone when the others have ended")
+    assert lines[2].endswith("killed by SIGKILL; it is retried alone, after all others finish")
     assert "training diverged in epoch 1: the loss is nan [0]; lower training.lr" in lines[3]
     monkeypatch.setenv("TERM", "dumb")
     assert "\x1b" not in terminal(80)

@@ -7,11 +7,11 @@ from contextlib import suppress
 import pytest
 from rich.console import Console
 
-from mirst import evaluation_display
 from mirst.attacks import FGSM, PGD
+from mirst.display import EvaluationDisplay
+from mirst.display import lines as display_lines
 from mirst.evaluation import Progress, evaluate
 from mirst.evaluation.worst_case import worst_case
-from mirst.evaluation_display import EvaluationDisplay
 from tests.helpers import small_cnn
 
 
@@ -21,21 +21,22 @@ def loaded(batch):
     return [(x[:4], y[:4]), (x[4:], y[4:])]
 
 
-def test_evaluate_tells_of_every_attack_and_batch(loaded):
-    told = []
-    evaluate(small_cnn().eval(), loaded, {"pgd": PGD(steps=1)}, on_progress=told.append)
+def test_evaluate_reports_every_attack_and_batch(loaded):
+    reported = []
+    evaluate(small_cnn().eval(), loaded, {"pgd": PGD(steps=1)}, on_progress=reported.append)
     eps = PGD().eps
     steps = [("none", 0.0, 0), ("none", 0.0, 4), ("pgd", eps, 0), ("pgd", eps, 4)]
     later = [("none", 0.0, 4), ("none", 0.0, 6), ("pgd", eps, 4), ("pgd", eps, 6)]
-    assert told == [Progress(*step) for step in steps + later]
+    assert reported == [Progress(*step) for step in steps + later]
 
 
-def test_worst_case_tells_how_many_images_still_stand(loaded):
-    told = []
+def test_worst_case_reports_how_many_images_are_attacked(loaded):
+    reported = []
     stages = {"all": {"fgsm": FGSM(eps=0.5), "pgd": PGD(eps=0.5, steps=3)}}
-    _, costs = worst_case(small_cnn().eval(), loaded, stages, on_progress=told.append)
+    _, costs = worst_case(small_cnn().eval(), loaded, stages, on_progress=reported.append)
+    assert costs["attack"].tolist() == ["fgsm", "pgd"]
     for cost in costs.to_dict("records"):
-        own = [one for one in told if one.what == cost["attack"]]
+        own = [one for one in reported if one.what == cost["attack"]]
         assert {one.images for one in own} == {cost["images"]}
         assert own[0].done == 0
         assert own[-1].done == cost["images"]
@@ -77,11 +78,11 @@ def test_bars_on_a_terminal_name_attack_and_images_left():
 
 @pytest.mark.parametrize(("every", "lines"), [(1000.0, 1), (-1.0, 7)])
 def test_plain_lines_elsewhere_are_sparse(every, lines, monkeypatch):
-    monkeypatch.setattr(evaluation_display, "PLAIN_EVERY", every)
+    monkeypatch.setattr(display_lines, "PLAIN_EVERY", every)
     stream = io.StringIO()
     show(Console(file=stream, width=40))
-    told = stream.getvalue().splitlines()
-    assert len(told) == lines
-    assert told[-1] == "ce-fold0-seed0: done"
-    assert ("apgd-ce, eps 5/255, 67 images left" in told) == (lines == 7)
+    reported = stream.getvalue().splitlines()
+    assert len(reported) == lines
+    assert reported[-1] == "ce-fold0-seed0: done"
+    assert ("apgd-ce, eps 5/255, 67 images left" in reported) == (lines == 7)
     assert "\x1b" not in stream.getvalue()
