@@ -232,7 +232,7 @@ def test_a_defense_that_diverged_has_dashes_and_a_footnote(small_spec, tmp_path)
     assert re.fullmatch(r"training diverged in epoch 1: the loss is .*; lower training\.lr", ends["gr-fold1-seed0"])
     results = read_results(tmp_path / "out")
     assert set(results.outcomes["defense"]) == {"ce"}
-    assert list(results.diverged["fold"]) == [0, 1]
+    assert list(results.failed["fold"]) == [0, 1]
     assert {line.split("|")[4].strip() for line in paper_table(ReportContext(results)).splitlines()[2:8]} == {"-"}
     assert sum(note.startswith("DIVERGED: gr on fold") for note in notes(results)) == 2
     assert "DIVERGED" in write_report(results.folder).read_text()

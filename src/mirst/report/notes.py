@@ -134,7 +134,7 @@ def _diverged(results: Results) -> list[str]:
         f"{'DIVERGED' if 'diverged' in row['reason'] else 'KILLED'}: "
         f"{title(row['defense'], row['drop_max'])} on fold {row['fold']} with seed {row['seed']} "
         f"({row['reason']}); its column shows '-', since the mean of the other trials would be too favourable."
-        for row in results.diverged.to_dict("records")
+        for row in results.failed.to_dict("records")
     ]
 
 

@@ -97,9 +97,9 @@ def _missing(tables: Tables, table: int, defense: str, attack: str) -> str:
     results = tables[table]
     if defense not in {entry.title for entry in results.spec.defenses}:
         return f"{results.folder.name} has no column {defense}"
-    diverged = results.diverged
-    if defense in {title(d, m) for d, m in zip(diverged["defense"], diverged["drop_max"], strict=True)}:
-        return f"{defense} diverged"
+    failed = results.failed
+    if defense in {title(d, m) for d, m in zip(failed["defense"], failed["drop_max"], strict=True)}:
+        return f"{defense} failed"
     if attack not in {CLEAN, *(entry.label for entry in results.spec.attacks)}:
         return f"{results.folder.name} has no attack {attack}"
     return ""

@@ -41,8 +41,8 @@ class Results:
     outcomes: pd.DataFrame
     summary: pd.DataFrame
     """Without the defenses of which a trial diverged or was killed: the mean of the others would flatter them."""
-    diverged: pd.DataFrame
-    """`defense, drop_max, fold, seed, reason` of the trials that did, or whose worker was killed."""
+    failed: pd.DataFrame
+    """`defense, drop_max, fold, seed, reason` of the trials that diverged or whose worker was killed."""
 
     suites: dict[str, pd.DataFrame]
     """Attacked rows of the suites that its models were attacked with later, by the suite's name."""
@@ -57,7 +57,7 @@ class Results:
 
     def is_whole(self, entry: NamedDefense) -> bool:
         """Whether every trial of the defense has rows."""
-        failed = zip(self.diverged["defense"], self.diverged["drop_max"], strict=True)
+        failed = zip(self.failed["defense"], self.failed["drop_max"], strict=True)
         return (entry.label, entry.drop_max) not in set(failed)
 
     @property
@@ -77,20 +77,20 @@ def read_results(folder: str | Path) -> Results:
             `COLUMNS`, or outcomes with a damaged row or without the rows of a trial.
     """
     study = StudyFolder(Path(folder))
-    failed = study.old_failed if study.old_failed.is_file() and not study.failed.exists() else study.failed
-    for path in (study.spec, study.run, study.outcomes, study.summary, failed):
+    failures = study.old_failed if study.old_failed.is_file() and not study.failed.exists() else study.failed
+    for path in (study.spec, study.run, study.outcomes, study.summary, failures):
         if not path.is_file():
             raise MirstError(
                 f"{study.path} lacks {path.name}: no finished study; run mirst run with --out {study.path} first"
             )
     spec, run = read_spec(study), read_run(study)
-    outcomes, summary, diverged = read_csv(study.outcomes), read_csv(study.summary), read_csv(failed)
+    outcomes, summary, failed = read_csv(study.outcomes), read_csv(study.summary), read_csv(failures)
     classes = run["data"]["classes"]
     require_rows(study.outcomes, spec, outcomes, classes)
-    require_every_trial(study.outcomes, spec, outcomes, diverged)
+    require_every_trial(study.outcomes, spec, outcomes, failed)
     suites, checks = _read_suites(study, spec, classes)
     distances = read_csv(study.distances) if study.distances.exists() else None
-    return Results(study.path, spec, run, outcomes, summary, diverged, suites, checks, distances)
+    return Results(study.path, spec, run, outcomes, summary, failed, suites, checks, distances)
 
 
 def _read_suites(

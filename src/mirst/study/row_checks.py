@@ -42,7 +42,7 @@ def require_rows(path: Path, spec: StudySpec, rows: pd.DataFrame, classes: Seque
     _refuse(path, rows.duplicated(_ONE_ROW), "repeats an image of a trial under the same attack")
 
 
-def require_every_trial(path: Path, spec: StudySpec, outcomes: pd.DataFrame, diverged: pd.DataFrame) -> None:
+def require_every_trial(path: Path, spec: StudySpec, outcomes: pd.DataFrame, failed: pd.DataFrame) -> None:
     """Every trial that did not fail has the same number of rows, above 0, for no attack and for each attack.
 
     Raises:
@@ -51,10 +51,10 @@ def require_every_trial(path: Path, spec: StudySpec, outcomes: pd.DataFrame, div
     attacks = ["none", *(entry.label for entry in spec.attacks)]
     _refuse(path, ~outcomes["attack"].isin(attacks), "is of an attack that the study does not have")
     counts = outcomes.groupby([*TRIAL, "attack"]).size()
-    failed = set(diverged[TRIAL].itertuples(index=False, name=None))
+    failed_trials = set(failed[TRIAL].itertuples(index=False, name=None))
     for trial in all_trials(spec):
         key = tuple(trial.key().values())
-        if key in failed:
+        if key in failed_trials:
             continue
         clean = counts.get((*key, "none"), 0)
         for attack in attacks:

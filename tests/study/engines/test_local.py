@@ -67,14 +67,14 @@ def test_a_trial_whose_worker_is_killed_twice_is_given_up_and_tried_by_the_next_
         last.trial: last.killed
     }
     results = read_results(out)
-    assert list(results.diverged["reason"]) == [last.killed]
+    assert list(results.failed["reason"]) == [last.killed]
     assert {line.split("|")[3].strip() for line in paper_table(ReportContext(results)).splitlines()[2:8]} == {"-"}
     assert sum(note.startswith("KILLED: ce on fold 1 with seed 0") for note in notes(results)) == 1
     assert "KILLED" in write_report(out).read_text()
     run_study(spec, out, engine=Local(1))
     before, after = (pd.read_csv(folder / "outcomes.csv", dtype=str) for folder in (finished, out))
     pd.testing.assert_frame_equal(rows_of_study(before, after), after)
-    assert read_results(out).diverged.empty
+    assert read_results(out).failed.empty
 
 
 @dataclass
