@@ -1,12 +1,15 @@
 """Every upload is read once or refused in a sentence, and is gone afterwards."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from mirst.app import uploads
 from mirst.app.uploads import take
-from mirst.data.dicom import _read_dataset, _read_frames
+from mirst.data import ImageFile, decode
+from mirst.data.dicom import forget
 from mirst.errors import MirstError
 
 
@@ -27,7 +30,7 @@ def test_large_pictures_are_reduced(tmp_path):
     assert max(take(picture(tmp_path / "a.png", (300, 5000))).size) == 2048
 
 
-def dicom(path, frames):
+def dicom(path, frames, shape=(8, 9)):
     pydicom = pytest.importorskip("pydicom")
     dataset = pydicom.Dataset()
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
@@ -35,10 +38,11 @@ def dicom(path, frames):
     dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.UltrasoundMultiFrameImageStorage
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = pydicom.uid.generate_uid()
     dataset.SOPClassUID = pydicom.uid.UltrasoundMultiFrameImageStorage
-    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel, dataset.NumberOfFrames = 8, 9, 1, frames
+    dataset.Rows, dataset.Columns = shape
+    dataset.SamplesPerPixel, dataset.NumberOfFrames = 1, frames
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
-    dataset.PixelData = bytes(range(72)) * frames
+    dataset.PixelData = np.resize(np.arange(72, dtype=np.uint8), (frames, *shape)).tobytes()
     dataset.save_as(path, enforce_file_format=True)
     return path
 
@@ -50,8 +54,20 @@ def test_a_dicom_image_is_read_and_a_volume_refused(tmp_path):
 
 
 def test_a_dicom_file_is_forgotten(tmp_path):
-    take(dicom(tmp_path / "one.dcm", 1))
-    assert [cache.cache_info().currsize for cache in (_read_frames, _read_dataset)] == [0, 0]
+    """Decoding keeps the content and the pixels of a file in memory; `take` keeps neither."""
+    path, size = dicom(tmp_path / "one.dcm", 1, (1024, 1024)), 1024**2
+    take(dicom(tmp_path / "other.dcm", 1))  # whatever is imported for it
+    tracemalloc.start()
+    try:
+        decode(ImageFile(path))
+        decoded, _ = tracemalloc.get_traced_memory()
+        forget()
+        take(path)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < size / 2
+    assert decoded >= 2 * size
 
 
 def deflated(path):

@@ -20,7 +20,7 @@ from mirst.data import ImageFile, audit_records, decode, read_dataset, relabel, 
 from mirst.data.fetch import unpack
 from mirst.data.readers.table import read_table
 from mirst.errors import MirstError
-from tests.data.test_more_readers import RAMP, write_dicom
+from tests.data.helpers import RAMP, write_dicom
 
 
 def header(shape, kind="|u1"):

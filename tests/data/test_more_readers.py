@@ -1,32 +1,18 @@
 """Manifest, MedMNIST, BrEaST and DICOM, and several data sets as one."""
 
-import csv
 import io
 import zipfile
 
 import numpy as np
 import openpyxl
-import pydicom
 import pytest
 from PIL import Image
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
+from pydicom.dataset import Dataset
 
 from mirst.data import ImageFile, decode, load_images, read_dataset, read_datasets
 from mirst.data.readers.table import read_table
 from mirst.errors import MirstError
-
-
-def save(path, value=0, size=(12, 9), mode="L"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value).save(path)
-
-
-def write_csv(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
-    return path
+from tests.data.helpers import RAMP, save, write_csv, write_dicom
 
 
 @pytest.fixture
@@ -194,35 +180,6 @@ def test_a_listed_image_that_is_missing_is_named(breast):
     next(breast.rglob("case002.png")).unlink()
     with pytest.raises(MirstError, match=r"lists case002\.png"):
         read_dataset(breast)
-
-
-def write_dicom(path, pixels, patient="Jane^Doe^4711", photometric="MONOCHROME2", bits=8, **fields):
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UltrasoundImageStorage
-    meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    if patient:
-        dataset.PatientID = patient
-    colour = photometric == "RGB"
-    frames = pixels.ndim - (3 if colour else 2)
-    if frames:
-        dataset.NumberOfFrames = len(pixels)
-    dataset.Rows, dataset.Columns = pixels.shape[frames : frames + 2]
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = (3 if colour else 1), photometric
-    if colour:
-        dataset.PlanarConfiguration = 0
-    dataset.BitsAllocated = 8 if pixels.dtype == np.uint8 else 16
-    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, 0
-    for name, value in fields.items():
-        setattr(dataset, name, value)
-    dataset.PixelData = pixels.tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.save_as(path)
-
-
-RAMP = np.arange(96, dtype=np.uint8).reshape(8, 12) * 2
 
 
 def gray_of(path, frame=None):

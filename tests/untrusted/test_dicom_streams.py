@@ -14,7 +14,7 @@ from mirst.data import ImageFile, decode
 from mirst.data.dicom import frame_count
 from mirst.errors import MirstError
 from mirst.untrusted.dicom_streams import frame_size
-from tests.data.test_more_readers import RAMP, write_dicom
+from tests.data.helpers import RAMP, write_dicom
 
 needs_extra = pytest.mark.skipif(
     importlib.util.find_spec("libjpeg") is None, reason="mirst[dicom-jpeg] is not installed"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mirst.nn.accelerate import drop_max_fused
-from tests.nn.accelerate.test_drop_max_fused import FORMATS, GEOMETRIES, assert_as_plain, drawn
+from tests.nn.accelerate.helpers import FORMATS, GEOMETRIES, assert_as_plain, drawn
 
 KINDS = ["all different", "ties", "not finite"]
 
