@@ -34,6 +34,7 @@ def test_worst_case_tells_how_many_images_still_stand(loaded):
     told = []
     stages = {"all": {"fgsm": FGSM(eps=0.5), "pgd": PGD(eps=0.5, steps=3)}}
     _, costs = worst_case(small_cnn().eval(), loaded, stages, on_progress=told.append)
+    assert len(costs) == 2
     for cost in costs.to_dict("records"):
         own = [one for one in told if one.what == cost["attack"]]
         assert {one.images for one in own} == {cost["images"]}

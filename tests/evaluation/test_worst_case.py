@@ -41,7 +41,9 @@ def test_an_image_is_broken_where_any_attack_breaks_it(model):
 def test_what_stands_has_the_score_of_the_nearest_miss(model):
     single = evaluate(model, loader(), ATTACKS)
     rows, _ = worst_case(model, loader(), {"all": ATTACKS})
-    for row in rows[rows["broken_by"] == ""].to_dict("records"):
+    standing = rows[rows["broken_by"] == ""].to_dict("records")
+    assert standing
+    for row in standing:
         scores = single.loc[single["image"] == row["image"], "score"]
         assert row["score"] == pytest.approx(scores.min() if row["label"] == 1 else scores.max(), abs=1e-5)
 

@@ -51,14 +51,18 @@ def test_reliability_agrees_with_scikit_learn():
 
 
 def test_calibration_is_shown_clean_and_attacked(results):
-    for one in calibrations(results):
+    sections = calibrations(results)
+    assert len(sections) == 2
+    for one in sections:
         assert list(one.under) == ["no attack", "paper protocol (eps 5/255)"]
         assert f"no attack {one.under['no attack'].ece:.3f}" in one.alt
 
 
 def test_the_operating_point_is_where_the_models_answer(results):
     matrices = {one.title: one.blocks["no attack"] for one in confusions(results)}
-    for one in operating_points(results):
+    points = operating_points(results)
+    assert len(points) == 2
+    for one in points:
         rates = one.under["no attack"]
         assert rates.sensitivity == pytest.approx(matrices[one.title]["malignant"][1].share)
         assert rates.specificity == pytest.approx(matrices[one.title]["benign"][0].share)
