@@ -4,11 +4,13 @@ import multiprocessing
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from torch import Tensor, nn
 
 from mirst.cli import main
@@ -45,12 +47,22 @@ def batch() -> tuple[Tensor, Tensor]:
     return small_batch()
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """The folder that the first process of a test run makes; the other processes wait for it."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with FileLock(root / f"{name}.lock"):
+        if not (root / name).exists():
+            make(root / f"{name}-unfinished")
+            (root / f"{name}-unfinished").rename(root / name)
+    return root / name
+
+
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A class folder with 24 phantoms."""
-    folder = tmp_path_factory.mktemp("phantoms")
-    write_phantoms(folder, 12, seed=0)
-    return folder
+    """A class folder with 24 phantoms. No test changes it."""
+    return made_once(tmp_path_factory, "phantoms", lambda folder: write_phantoms(folder, 12, seed=0))
 
 
 @pytest.fixture(scope="session")
@@ -102,15 +114,16 @@ def small_spec(small_yaml: Path, phantoms: Path) -> StudySpec:
 
 @pytest.fixture(scope="session")
 def finished(small_spec: StudySpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("results") / "small"
-    run_study(small_spec, out, engine=Local(2))
-    return out
+    made = made_once(tmp_path_factory, "finished", lambda folder: run_study(small_spec, folder, engine=Local(2)))
+    return shutil.copytree(made, tmp_path_factory.mktemp("results") / "small")
 
 
 @pytest.fixture(scope="session")
 def searched(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished study with the smallest eps that breaks each image."""
-    folder = tmp_path_factory.mktemp("searched") / "study"
-    shutil.copytree(finished, folder)
-    measure_distances(folder, jobs=2)
-    return folder
+
+    def search(folder: Path) -> None:
+        measure_distances(shutil.copytree(finished, folder), jobs=2)
+
+    made = made_once(tmp_path_factory, "searched", search)
+    return shutil.copytree(made, tmp_path_factory.mktemp("searched") / "study")
