@@ -18,7 +18,6 @@ from mirst.study.engines.local import over_trials
 from mirst.study.prepared import prepare
 from mirst.study.trial import all_trials
 from mirst.training.signals import signals_held
-from tests.study.engines.helpers import of_study
 
 
 @pytest.fixture
@@ -37,6 +36,12 @@ class Killer:
         if self.when(step):
             for worker in multiprocessing.active_children():
                 os.kill(worker.pid, signal.SIGKILL)
+
+
+def of_study(rows, study):
+    """The rows of another study's trials that `study` has too, as text."""
+    keys = ["defense", "drop_max", "fold", "seed"]
+    return rows.merge(study[keys].drop_duplicates(), on=keys)
 
 
 def test_a_trial_whose_worker_is_killed_goes_on_after_the_others_and_ends_with_the_same_numbers(

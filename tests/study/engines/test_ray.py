@@ -19,7 +19,7 @@ from mirst.study.engines.ray_worker import landed, require_same
 from mirst.study.prepared import prepare
 from mirst.study.spec import ModelSpec
 from mirst.study.trial import all_trials, initial_model
-from tests.study.engines.helpers import of_study
+from tests.study.engines.test_local import of_study
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")
 
