@@ -30,7 +30,7 @@ def test_large_pictures_are_reduced(tmp_path):
     assert max(take(picture(tmp_path / "a.png", (300, 5000))).size) == 2048
 
 
-def dicom(path, frames):
+def dicom(path, frames, shape=(8, 9)):
     pydicom = pytest.importorskip("pydicom")
     dataset = pydicom.Dataset()
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
@@ -38,10 +38,11 @@ def dicom(path, frames):
     dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.UltrasoundMultiFrameImageStorage
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = pydicom.uid.generate_uid()
     dataset.SOPClassUID = pydicom.uid.UltrasoundMultiFrameImageStorage
-    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel, dataset.NumberOfFrames = 8, 9, 1, frames
+    dataset.Rows, dataset.Columns = shape
+    dataset.SamplesPerPixel, dataset.NumberOfFrames = 1, frames
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
-    dataset.PixelData = bytes(range(72)) * frames
+    dataset.PixelData = np.resize(np.arange(72, dtype=np.uint8), (frames, *shape)).tobytes()
     dataset.save_as(path, enforce_file_format=True)
     return path
 

@@ -11,7 +11,7 @@ from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
 from mirst.data import ImageFile, decode
 from mirst.data.images import intensity
 from mirst.errors import MirstError
-from tests.data.files import RAMP, write_dicom
+from tests.data.helpers import RAMP, write_dicom
 
 DEEP = (np.random.default_rng(0).integers(0, 4096, (8, 12))).astype(np.uint16)
 DEEP[0, :2] = 0, 4095

@@ -13,7 +13,7 @@ from pydicom.data import get_testdata_file
 from mirst.data import ImageFile, audit_records, decode, read_dataset
 from mirst.data.file_kind import HEAD, SUFFIXES, Kind, file_kind, is_image
 from mirst.errors import MirstError
-from tests.data.files import RAMP, write_dicom
+from tests.data.helpers import RAMP, write_dicom
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
 FORMATS = {

@@ -6,7 +6,7 @@ from PIL import Image
 
 from mirst.data import audit_records, read_dataset
 from mirst.data.masks import is_mask, is_mask_folder
-from tests.data.files import write_csv
+from tests.data.helpers import write_csv
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,7 @@ from pydicom.dataset import Dataset
 from mirst.data import ImageFile, decode, load_images, read_dataset, read_datasets
 from mirst.data.readers.table import read_table
 from mirst.errors import MirstError
-from tests.data.files import RAMP, write_csv, write_dicom
-
-
-def save(path, value=0, size=(12, 9), mode="L"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value).save(path)
+from tests.data.helpers import RAMP, save, write_csv, write_dicom
 
 
 @pytest.fixture

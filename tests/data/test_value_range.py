@@ -20,7 +20,7 @@ from mirst.nn import build_model, load_model, save_model
 from mirst.study import load_spec, train
 from mirst.study.load import parse_defense
 from mirst.study.prepared import prepare
-from tests.data.files import write_dicom
+from tests.data.helpers import write_dicom
 from tests.helpers import CARD
 
 

@@ -7,7 +7,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from mirst.data import ImageFile, decode
 from mirst.errors import MirstError
-from tests.data.files import RAMP, write_dicom
+from tests.data.helpers import RAMP, write_dicom
 
 
 def runs(rows, columns, frames, path):

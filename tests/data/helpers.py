@@ -1,14 +1,19 @@
-"""Tables and DICOM files, written for tests."""
+"""Writers of pictures, tables and DICOM files that tests of several readers share."""
 
 import csv
 
 import numpy as np
 import pydicom
+from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
 
 RAMP = np.arange(96, dtype=np.uint8).reshape(8, 12) * 2
-"""A gray image, `(8, 12)`."""
+
+
+def save(path, value=0, size=(12, 9), mode="L"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value).save(path)
 
 
 def write_csv(path, rows):
