@@ -74,7 +74,7 @@ def test_figure_2_shows_both_poolings_on_one_scale(checkpoint, image, tmp_path):
     save_figure(figure, tmp_path / "f.svg")
 
 
-def test_the_answer_is_that_of_the_operating_point(checkpoint, image):
+def test_the_prediction_is_that_of_the_operating_point(checkpoint, image):
     given = read_figure_input(checkpoint, image)
     with torch.no_grad():
         benign, malignant = given.model(given.x)[0].tolist()
@@ -84,7 +84,7 @@ def test_the_answer_is_that_of_the_operating_point(checkpoint, image):
 
 
 def test_what_it_refuses(checkpoint, image, tmp_path):
-    with pytest.raises(MirstError, match="cyst is no class"):
+    with pytest.raises(MirstError, match="cyst is not a class"):
         read_figure_input(checkpoint, image, "cyst")
     with pytest.raises(MirstError, match=r"neither \.png nor \.svg"):
         save_figure(attacks_figure(read_figure_input(checkpoint, image), {}), tmp_path / "f.pdf")
