@@ -31,7 +31,7 @@ demo: $(VENV)/.base
 	$(BIN)/mirst demo --out demo
 
 test: $(VENV)/.dev
-	$(BIN)/pytest --numprocesses 2
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 browser: $(VENV)/.dev
 	command -v chromium > /dev/null || apt-get install --yes chromium

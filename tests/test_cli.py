@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from mirst.cli import main
 from mirst.data import write_phantoms
 from mirst.data.fetch import SOURCES, Source
 from mirst.errors import plain
@@ -24,12 +26,15 @@ from tests.helpers import refused
 def checkpoint(phantoms, tmp_path_factory):
     out = tmp_path_factory.mktemp("train") / "model.safetensors"
     command = [
-        sys.executable, "-m", "mirst.cli", "train", "--data", phantoms, "--out", out,
+        "mirst", "train", "--data", str(phantoms), "--out", str(out),
         "--defense", "{name: rst, steps: 3}", "--drop-max", "--set", "data.size=32", "--set", "training.epochs=2",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "epoch 2/2" in done.stdout
-    assert f"Checkpoint: {out}" in done.stdout
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit):
+            main()
+    assert "epoch 2/2" in printed.getvalue()
+    assert f"Checkpoint: {out}" in printed.getvalue()
     assert sorted(p.name for p in out.parent.iterdir()) == ["MODEL_CARD.md", "model.safetensors"]
     return out
 

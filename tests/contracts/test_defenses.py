@@ -8,7 +8,7 @@ from torch import nn
 
 from mirst.defenses import CE, DEFENSES
 from mirst.errors import MirstError
-from tests.helpers import small_cnn, snapshot
+from tests.helpers import small_cnn, snapshot, without_dropout
 
 VARIANTS = {
     "ce": [{}, {"class_weights": (0.5, 2.0)}],
@@ -37,12 +37,6 @@ WITHOUT = {
 BALL = {"eps": -1.0, "steps": 0, "step_size": 0.0, "craft_mode": "both"}
 CASES = [(name, fields) for name, variants in VARIANTS.items() for fields in variants]
 every_case = pytest.mark.parametrize(("name", "fields"), CASES, ids=lambda v: v if isinstance(v, str) else ",".join(v))
-
-
-def without_dropout(model: nn.Module) -> nn.Module:
-    """Dropout draws anew in each pass; most of the contract is about what does not."""
-    model[8] = nn.Identity()
-    return model
 
 
 def test_the_contract_covers_every_defense():

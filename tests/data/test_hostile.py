@@ -25,7 +25,9 @@ def header(shape, kind="|u1"):
 def test_a_prepared_folder_is_no_larger_than_its_file(tmp_path, shape, kind):
     (tmp_path / "records.csv").write_text("name,label,group,source,scanner\na,b,,s,\nc,d,,s,\n")
     (tmp_path / "pixels.npy").write_bytes(header(shape, kind) + b"\0" * 128)
-    for record in read_dataset(tmp_path):
+    records = read_dataset(tmp_path)
+    assert len(records) == 2
+    for record in records:
         with pytest.raises(MirstError, match="prepare it again"):
             decode(record.file)
 

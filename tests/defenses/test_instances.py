@@ -1,5 +1,6 @@
 """RST and MIRST against a slow transcription of MIRST-DM's Eq. 1 to 3."""
 
+import copy
 import math
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from mirst.defenses import MIRST, RST
 from mirst.errors import MirstError
 from tests.defenses.oracle import ascend, assert_same_loss_and_gradients, cross_entropy
-from tests.helpers import asked, small_cnn
+from tests.helpers import asked, seeded, small_cnn
 
 
 def slow_loss(model, x, y, eps, step, steps, alpha, betas):
@@ -20,6 +21,14 @@ def slow_loss(model, x, y, eps, step, steps, alpha, betas):
         adversarial = sum(beta * cross_entropy(model, sequence[number - 1], label) for number, beta in betas.items())
         total = total + cross_entropy(model, image, label) + alpha * adversarial
     return total / len(x)
+
+
+def crafted(defense, model, x, y, generator=None):
+    """The adversarial images that `defense` trains on: all but the first of its batch, which are the clean ones."""
+    model = copy.deepcopy(model)
+    with asked(model) as batches:
+        defense(model, x, y, generator=generator)
+    return batches[-1][len(x) :]
 
 
 PAPER_BETAS = {10: 0.34, 9: 0.28, 8: 0.22, 7: 0.16}
@@ -49,25 +58,23 @@ def test_crafting_in_train_mode_uses_batch_statistics(batch):
     model = small_cnn()
     model[8] = nn.Identity()
     model.train()
-    in_train, in_eval = (MIRST(craft_mode=mode)._craft(model, x, y, [10])[0] for mode in ("train", "eval"))
+    in_train, in_eval = (crafted(RST(craft_mode=mode), model, x, y) for mode in ("train", "eval"))
     assert not torch.equal(in_train, in_eval)
     model.eval()
-    torch.testing.assert_close(MIRST(craft_mode="train")._craft(model, x, y, [10])[0], in_eval)
+    torch.testing.assert_close(crafted(RST(craft_mode="train"), model, x, y), in_eval)
 
 
 def test_the_default_step_size_reaches_the_edge(model, batch):
     x, y = batch
     for eps in (5 / 255, 0.1):
-        (last,) = RST(eps=eps)._craft(model, x, y, [10])
+        last = crafted(RST(eps=eps), model, x, y)
         assert math.isclose((last - x).abs().max().item(), eps, rel_tol=1e-4)
 
 
 def test_a_random_start_is_drawn_inside_the_ball(model, batch):
     x, y = batch
     at_random = RST(eps=0.05, steps=1, step_size=1e-4, random_start=True)
-    one, same, other = (
-        at_random._craft(model, x, y, [1], torch.Generator().manual_seed(seed))[0] for seed in (0, 0, 1)
-    )
+    one, same, other = (crafted(at_random, model, x, y, seeded(seed)) for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     moved = (one - x).abs()

@@ -11,11 +11,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "from-fit-to-report.md"
 BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def in_shell(line):
-    """Run a `mirst` command; the explorer until it serves."""
-    command = [sys.executable, "-m", "mirst.cli", *shlex.split(line)[1:]]
-    if " app " not in line:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def in_shell(line, mirst):
+    """Run a `mirst` command; the explorer in a process of its own until it serves."""
+    arguments = shlex.split(line)[1:]
+    if arguments[0] != "app":
+        code, printed, _ = mirst(*arguments)
+        assert code == 0
+        return printed
+    command = [sys.executable, "-m", "mirst.cli", *arguments]
     pytest.importorskip("gradio", reason="mirst[app] is not installed")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     told = process.stdout.readline()
@@ -24,19 +27,20 @@ def in_shell(line):
     return told
 
 
-def test_every_block_runs(tmp_path, monkeypatch, capsys):
+def test_every_block_runs(mirst, tmp_path, monkeypatch, capsys):
     """As printed, but for the number of epochs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    names, shown = {}, []
+    names, shown, printed = {}, [], ""
     assert [kind for kind, _ in BLOCKS].count("sh") == 4
     for kind, text in BLOCKS:
         short = text.replace("epochs=20", "epochs=2").replace("epochs: 20", "epochs: 1")
         if kind == "python":
             exec(short, names)
+            printed += capsys.readouterr().out
         else:
-            shown += [in_shell(line) for line in short.splitlines()]
+            shown += [in_shell(line, mirst) for line in short.splitlines()]
     sys.modules.pop("lesion_net", None)
     one, many, exported, attacked, served, own, ran, reported = shown
     assert re.fullmatch(r"lesions/benign/phantom-001.png: \w+ \(probability of malignant 0\.\d{3}\)\n", one)
@@ -50,4 +54,4 @@ def test_every_block_runs(tmp_path, monkeypatch, capsys):
     assert reported == "Report: results/report.html\n"
     table = Path("evaluation/table.md").read_text()
     assert [line.split(" | ")[0] for line in table.splitlines()[2:6]] == ["| none", "| fgsm", "| pgd", "| apgd"]
-    assert table.rstrip() in capsys.readouterr().out
+    assert table.rstrip() in printed

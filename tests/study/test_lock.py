@@ -54,19 +54,17 @@ def test_the_lock_does_not_make_a_folder_foreign(tmp_path, small_spec):
     assert not holds_study(StudyFolder(tmp_path), prepare(small_spec))
 
 
-def test_a_second_run_says_who_holds_the_folder(finished, small_yaml, phantoms, tmp_path):
+def test_a_second_run_says_who_holds_the_folder(mirst, finished, small_yaml, phantoms, tmp_path):
     folder = tmp_path / "small"
     shutil.copytree(finished, folder)
     other = holding(folder)
     try:
-        command = [sys.executable, "-m", "mirst.cli"]
         runs = (["run", small_yaml, "--data", phantoms, "--out", folder], ["evaluate", folder, "--suite", "distances"])
         for run in runs:
-            second = subprocess.run([*command, *run], capture_output=True, text=True)
-            assert second.returncode == 2
-            assert second.stderr.startswith(f"mirst: {folder} is in use by process {other.pid}")
-        report = subprocess.run([*command, "report", folder], capture_output=True, text=True)
-        assert report.returncode == 0
+            code, _, err = mirst(*run)
+            assert code == 2
+            assert err.startswith(f"mirst: {folder} is in use by process {other.pid}")
+        assert mirst("report", folder)[0] == 0
     finally:
         other.kill()
         other.communicate()
@@ -107,11 +105,12 @@ def test_a_damaged_checkpoint_is_one_line_of_the_status(finished, tmp_path):
     assert "1 running" in told.stdout
 
 
-def test_status_on_the_command_line(finished):
-    command = [sys.executable, "-m", "mirst.cli", "status", finished]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_status_on_the_command_line(mirst, finished):
+    code, told, _ = mirst("status", finished)
+    assert code == 0
     assert told == "8 trials: 8 done. Not running.\n"
-    told = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout
+    code, told, _ = mirst("status", finished, "--json")
+    assert code == 0
     assert json.loads(told)["trials"][0] == {"trial": "ce-fold0-seed0", "state": "done", "epochs": 3, "reason": None}
 
 

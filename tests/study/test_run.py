@@ -65,7 +65,9 @@ def test_a_history_keeps_validation_and_loss_terms_apart(finished):
 
 def test_examples_are_images_that_the_clean_model_answers_rightly(finished):
     rows = read_results(finished).outcomes
-    for path in finished.glob("trials/*/examples.npz"):
+    paths = list(finished.glob("trials/*/examples.npz"))
+    assert len(paths) == 2
+    for path in paths:
         defense = path.parent.name.split("-")[0].removesuffix("+dm")
         trial = rows[(rows["defense"] == defense) & (rows["fold"] == 0) & (rows["seed"] == 0)]
         clean = trial[trial["attack"] == "none"].set_index("image")
