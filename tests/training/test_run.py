@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mirst.defenses import CE, LLR, MIRST, RST, LossTerms
+from mirst.defenses import CE, LLR, MIRST, RST, BaseDefense, LossTerms
 from mirst.errors import Diverged, MirstError
 from mirst.training import Training, fit
 from tests.helpers import small_cnn
@@ -309,7 +309,7 @@ def test_a_collapsed_model_is_named():
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoNumber:
+class NoNumber(BaseDefense):
     class_weights: tuple[float, ...] | None = None
 
     def __call__(self, model, x, y, *, generator=None):
@@ -329,7 +329,7 @@ def test_an_exploding_loss_ends_the_training_and_keeps_the_history():
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cliff:
+class Cliff(BaseDefense):
     """A loss of 0 whose gradient is infinite."""
 
     class_weights: tuple[float, ...] | None = None

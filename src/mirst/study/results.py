@@ -152,12 +152,12 @@ def read_results(folder: str | Path) -> Results:
 
 
 def read_spec(folder: Path) -> StudySpec:
-    """The study that `folder` is of.
+    """The study that `folder` is of. No code that it names is imported: the folder may be somebody else's.
 
     Raises:
         MirstError: as `load_spec`.
     """
-    return load_spec(folder / "study.yaml")
+    return load_spec(folder / "study.yaml", trusted=False)
 
 
 def same_trials(folder: Path, prepared: Prepared) -> bool:
