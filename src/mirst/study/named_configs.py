@@ -5,6 +5,7 @@ A list entry is `pgd`, `{name: pgd, steps: 50, label: long}`, or a dataclass of 
 """
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -90,24 +91,28 @@ def defense_entry(raw: object, *, trusted: bool = True) -> NamedDefense:
         ValueError: an unknown name or field, a value out of range, or a class that is no defense.
     """
     name, settings = _name_and_settings(raw)
-    label = _label(name, settings)
+    label = settings.pop("label", _default_label(name))
     drop_max = TypeAdapter(bool).validate_python(settings.pop("drop_max", False))
     defense = _object("defense", DEFENSES, name, settings, trusted)
     if not isinstance(defense, NotImported):
         require_defense(defense)
-    return NamedDefense(name, label, drop_max, defense)
+        _require_frozen(name, defense)
+    return NamedDefense(name, _checked_label(label), drop_max, defense)
 
 
 def attack_entry(raw: object, *, trusted: bool = True) -> NamedAttack:
     """The attack of a list entry; arguments and errors as for `defense_entry`."""
     name, settings = _name_and_settings(raw)
-    label = _label(name, settings)
+    label = settings.pop("label", _default_label(name))
     attack = _object("attack", ATTACKS, name, settings, trusted)
     if not callable(attack):
         raise ValueError(f"{name} has no __call__; an attack is called on a model, images and labels")
     if not isinstance(getattr(attack, "eps", None), int | float):
-        raise ValueError(f"{name} has no field eps; add the radius of its ball, in units of the [0, 1] pixel range")
-    return NamedAttack(name, label, attack)
+        raise ValueError(
+            f"{name} has no eps; add the field eps, the radius of its ball, in units of the [0, 1] pixel range"
+        )
+    _require_frozen(name, attack)
+    return NamedAttack(name, _checked_label(label), attack)
 
 
 def extension_entry(raw: object, *, trusted: bool = True) -> NamedExtension:
@@ -124,9 +129,12 @@ def _name_and_settings(raw: object) -> tuple[str, dict[str, Any]]:
     return str(settings.pop("name", None)), settings
 
 
-def _label(name: str, settings: dict[str, Any]) -> str:
-    """Taken out of `settings`; by default the name, of an own class the name of the class in lower case."""
-    label = settings.pop("label", name.rpartition(":")[2].lower() if is_own(name) else name)
+def _default_label(name: str) -> str:
+    """The name, or the name of the class in lower case."""
+    return name.rpartition(":")[2].lower() if is_own(name) else name
+
+
+def _checked_label(label: object) -> str:
     if not isinstance(label, str) or not LABEL.fullmatch(label) or label == "none":
         raise ValueError(f"label {label} must be letters, digits, '_', '.', '-', and not none")
     return label
@@ -155,7 +163,7 @@ def _object(kind: str, known: Mapping[str, type], name: str, settings: dict[str,
     if not dataclasses.is_dataclass(found):
         raise ValueError(f"{name} is not a dataclass; decorate it with dataclasses.dataclass")
     try:
-        return _instance(found, name, values)
+        configured = _instance(found, name, values)
     except (ValidationError, ValueError):
         raise
     except (PydanticUserError, NameError) as error:
@@ -165,6 +173,8 @@ def _object(kind: str, known: Mapping[str, type], name: str, settings: dict[str,
         ) from error
     except Exception as error:
         raise ValueError(f"{name} raised {in_words(error)}") from error
+    _require_writable(name, configured)
+    return configured
 
 
 def _instance(kind: Any, name: str, values: dict[str, Any]) -> Any:
@@ -173,6 +183,23 @@ def _instance(kind: Any, name: str, values: dict[str, Any]) -> Any:
         if key not in fields:
             raise ValueError(f"{name} has no field {key}{suggestion(key, fields) if fields else ''}")
     return TypeAdapter(kind).validate_python(no_booleans(kind, values))
+
+
+def _require_writable(name: str, configured: Any) -> None:
+    """A study is written with all of its settings, and its trials are looked up by them."""
+    try:
+        json.dumps(_listed(_settings(configured)))
+    except TypeError as error:
+        raise ValueError(f"a field of {name} cannot be written as YAML ({error}); use numbers and texts") from error
+
+
+def _require_frozen(name: str, configured: object) -> None:
+    try:
+        hash(configured)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} is not hashable ({error}); make it a frozen dataclass of tuples, not lists"
+        ) from error
 
 
 def short_of_edge(entry: NamedAttack) -> str | None:
