@@ -18,6 +18,8 @@ MODULE = """
     from dataclasses import dataclass
     from pathlib import Path
 
+    from torch import nn
+
     from mirst.defenses import RST, Defense, DefenseWrapper, LossTerms
     from mirst.training import EMA
 
@@ -78,6 +80,10 @@ MODULE = """
     @dataclass(frozen=True, kw_only=True)
     class OnDisk(Gray):
         path: Path = Path("x")
+
+    def net(in_channels, num_classes):
+        pooled = nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(2))
+        return nn.Sequential(pooled, nn.Flatten(), nn.Linear(16, num_classes))
 
     class Undecorated:
         pass
@@ -191,7 +197,7 @@ def test_an_extension_is_listed_once(own):
 @pytest.fixture
 def ran(own, phantoms, small_yaml, tmp_path):
     """A study of own classes, run in a worker process, as its results folder and its spec."""
-    study = {**yaml.safe_load(small_yaml.read_text()), **OWN, "seeds": [0]}
+    study = {**yaml.safe_load(small_yaml.read_text()), **OWN, "seeds": [0], "model": {"name": "own_pieces:net"}}
     study["training"] = {**OWN["training"], "extensions": ["own_pieces:Averaged", "awp"]}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(study))
     spec = load_spec(tmp_path / "own.yaml", [f"data.path={phantoms}"])

@@ -136,9 +136,9 @@ def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], jobs
             rows = attack_study(
                 folder, name, eps, data=data, jobs=jobs, on_trial=display.end, on_progress=display.progress
             )
-    page = write_report(folder)
-    _print_study(folder, suite)
     results = read_results(folder)
+    page = write_report(folder, trusted=results.spec.model.name)
+    _print_study(folder, suite)
     _warn(one_answer(every_row(results), results.classes, results.positive))
     typer.echo(f"Rows: {rows}\nReport: {page}")
 

@@ -65,4 +65,4 @@ def run_and_report(
 
     with display, engine as opened:
         run_study(spec, out, engine=opened, on_plan=plan, on_step=step)
-    display.result(out, write_report(out))
+    display.result(out, write_report(out, trusted=spec.model.name))
