@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.timing import medians
 from mirst.defenses import CE, MIRST, RST, Defense
 from mirst.nn import build_model
-from mirst.training import Training
-from mirst.training.epoch import train_epoch
+from mirst.training import Training, TrainingRun
 
 BATCH, SIZES, STEPS, INSTANCES, COUNTS = 16, (32, 48, 64, 96, 128), (1, 2, 5, 10, 20), (1, 2, 4, 8), (16, 32, 128, 256)
 REPEATS = 3
@@ -60,14 +59,14 @@ BY_COUNT = [Point(steps=steps, instances=m, count=count) for steps, m in ((0, 0)
 def measured(points: list[Point]) -> dict[Point, float]:
     """Seconds per image of each, from interleaved runs."""
     model = build_model("resnet_tiny", 1, 2)
-    optimizer = torch.optim.Adam(model.parameters())
     settings = Training(lr=1e-12)
+    runs = {point: TrainingRun(model, point.defense, settings) for point in points}
 
     def epoch(point: Point) -> None:
         x = torch.rand(point.count, 1, point.size, point.size)
         y = torch.arange(point.count) % 2
         data = zip(x.split(BATCH), y.split(BATCH), strict=True)
-        train_epoch(model, data, point.defense, optimizer, settings, 0)
+        runs[point].train_epoch(data, settings.epochs - 1)  # at full eps
 
     seconds = medians({str(point): lambda point=point: epoch(point) for point in points}, REPEATS)
     return {point: seconds[str(point)] / point.count for point in points}

@@ -1,5 +1,4 @@
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from mirst.study.prepared import prepare
 from mirst.study.spec import TrialTraining
 from mirst.study.train_model import train_model
 from mirst.study.trial import all_trials
+from mirst.training import TrainingRun, loop
 
 COST = Cost(
     worker=1,
@@ -54,7 +54,7 @@ def test_makespan_is_that_of_a_pool_watched_second_by_second(seconds, workers, s
 def test_a_trial_by_hand():
     """Ten epochs: two of warm-up, two of ramp, six at full eps, each of the six with an attack on validation."""
     settings = TrialTraining(epochs=10, warmup=0.2, ramp=0.2, select="best_robust")
-    around = 1 + 10 * 0.2 + 30 * 0.4 + (100 + 20) * 0.001
+    around = 1 + 10 * 0.2 + 30 * 0.4 + 20 * 0.001
     validation = 20 * (10 * 0.001 + 6 * 0.05)
     robust = 100 * (2 * 0.01 + 8 * 0.08)
     assert trial_seconds(COST, RST(), settings, SIZES) == pytest.approx(around + validation + robust)
@@ -63,26 +63,25 @@ def test_a_trial_by_hand():
 
 def test_a_trial_without_validation_ends_with_a_pass_over_the_training_images():
     settings = TrialTraining(epochs=1, warmup=0, ramp=0, val_fraction=0)
-    expected = 1 + 0.2 + 30 * 0.4 + 100 * 0.08 + 2 * 100 * 0.001
+    expected = 1 + 0.2 + 30 * 0.4 + 100 * 0.08 + 100 * 0.001
     assert trial_seconds(COST, RST(), settings, Sizes(100, 0, 30)) == pytest.approx(expected)
 
 
 def test_a_trial_is_what_fit_calls(small_spec, monkeypatch, tmp_path):
     """The epochs of each kind, counted in a training that runs."""
-    loop = sys.modules["mirst.training.fit"]  # the package has the function of that name
     spec = changed(small_spec, training={"epochs": 7, "warmup": 0.3, "ramp": 0.3, "select": "best_robust"})
     trial, prepared, calls = all_trials(spec)[-1], prepare(spec), []
-    train_epoch, balanced = loop.train_epoch, loop.balanced_accuracy_on
+    train_epoch, balanced = TrainingRun.train_epoch, loop.balanced_accuracy_on
 
-    def watched_epoch(model, data, defense, *rest):
-        calls.append("clean" if isinstance(defense, CE) else "full")
-        return train_epoch(model, data, defense, *rest)
+    def watched_epoch(run, data, index, *rest):
+        calls.append("clean" if isinstance(run.settings.defense_at(run.defense, index), CE) else "full")
+        return train_epoch(run, data, index, *rest)
 
     def watched_look(model, data, attack=None):
         calls.append("look" if attack is None else "selection")
         return balanced(model, data, attack)
 
-    monkeypatch.setattr(loop, "train_epoch", watched_epoch)
+    monkeypatch.setattr(TrainingRun, "train_epoch", watched_epoch)
     monkeypatch.setattr(loop, "balanced_accuracy_on", watched_look)
     train_model(trial.entry, prepared, prepared.folds[0].train, 0, tmp_path / "state.pt", lambda _: None)
     assert calls.count("clean") == costs.clean_epochs(spec.training, trial.entry.defense) == 2
@@ -91,7 +90,7 @@ def test_a_trial_is_what_fit_calls(small_spec, monkeypatch, tmp_path):
 
 
 def test_twice_the_epochs_are_twice_the_training():
-    fixed = 1 + 30 * 0.4 + (100 + 20) * 0.001
+    fixed = 1 + 30 * 0.4 + 20 * 0.001
     once, twice = (
         trial_seconds(COST, RST(), TrialTraining(epochs=epochs, select="best_robust"), SIZES) for epochs in (10, 20)
     )

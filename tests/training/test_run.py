@@ -9,9 +9,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mirst.defenses import CE, LLR, MIRST, RST, LossTerms
+from mirst.defenses import CE, LLR, MIRST, RST, BaseDefense, LossTerms
 from mirst.errors import Diverged, MirstError
-from mirst.training import Training, fit
+from mirst.study.spec import TrialTraining
+from mirst.training import EMA, Training, fit
+from mirst.training.state import run_identity
 from tests.helpers import small_cnn
 
 
@@ -309,7 +311,7 @@ def test_a_collapsed_model_is_named():
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoNumber:
+class NoNumber(BaseDefense):
     class_weights: tuple[float, ...] | None = None
 
     def __call__(self, model, x, y, *, generator=None):
@@ -329,7 +331,7 @@ def test_an_exploding_loss_ends_the_training_and_keeps_the_history():
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cliff:
+class Cliff(BaseDefense):
     """A loss of 0 whose gradient is infinite."""
 
     class_weights: tuple[float, ...] | None = None
@@ -408,3 +410,108 @@ def test_the_fast_layout_changes_rounding_alone_and_is_undone():
 def test_settings_that_are_no_choice_get_a_sentence(wrong):
     with pytest.raises(MirstError, match=next(iter(wrong))):
         Training(**wrong)
+
+
+OPTIMIZERS = [
+    ({}, lambda weights: torch.optim.Adam(weights, lr=0.01)),
+    ({"weight_decay": 0.1}, lambda weights: torch.optim.Adam(weights, lr=0.01, weight_decay=0.1)),
+    (
+        {"optimizer": "adamw", "weight_decay": 0.1},
+        lambda weights: torch.optim.AdamW(weights, lr=0.01, weight_decay=0.1),
+    ),
+    ({"optimizer": "sgd"}, lambda weights: torch.optim.SGD(weights, lr=0.01)),
+    (
+        {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.1},
+        lambda weights: torch.optim.SGD(weights, lr=0.01, momentum=0.9, weight_decay=0.1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "optimizer"), OPTIMIZERS)
+def test_optimizers_are_those_of_torch(fields, optimizer, batch):
+    trained, expected = (small_cnn() for _ in range(2))
+    for model in (trained, expected):
+        model[8] = nn.Identity()
+    settings = Training(epochs=4, lr=0.01, schedule="constant", class_weights="none", fast=False, **fields)
+    fit(trained, [batch], CE(), settings=settings)
+    steps = optimizer(expected.train().parameters())
+    for _ in range(4):
+        steps.zero_grad()
+        nn.functional.cross_entropy(expected(batch[0]), batch[1]).backward()
+        steps.step()
+    assert equal(weights(trained), weights(expected))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"optimizer": "rmsprop"}, "optimizer is rmsprop; choose adam or adamw or sgd"),
+        ({"momentum": 0.9}, "momentum is 0.9, but optimizer adam takes none; set optimizer to sgd or momentum to 0"),
+        ({"optimizer": "adamw", "weight_decay": 0.1, "momentum": 0.9}, "optimizer adamw takes none"),
+        ({"optimizer": "adamw"}, "optimizer adamw with weight_decay 0 is adam; set weight_decay"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1"),
+        ({"optimizer": "sgd", "momentum": 1.0}, "momentum is 1.0"),
+    ],
+)
+def test_optimizer_settings_that_make_no_sense_get_a_sentence(fields, words):
+    with pytest.raises(MirstError, match=words):
+        Training(**fields)
+
+
+def test_a_training_without_newer_options_has_the_identity_of_older_versions():
+    """Written out, as version 2 of the training state first had it."""
+    expected = (
+        "(CE(class_weights=None), Training(epochs=2, lr=0.001, schedule='cosine', warmup=0.2, ramp=0.2, "
+        "class_weights='balanced', select='last', threshold='argmax', fast=True), 7)"
+    )
+    assert run_identity(CE(), Training(epochs=2), 7, ()) == expected
+    others = [
+        run_identity(CE(), Training(epochs=2, optimizer="sgd"), 7, ()),
+        run_identity(CE(), Training(epochs=2, weight_decay=0.1), 7, ()),
+        run_identity(CE(), Training(epochs=2), 7, [EMA()]),
+        run_identity(CE(), Training(epochs=2), 8, ()),
+    ]
+    assert len({expected, *others}) == 5
+
+
+def test_an_identity_of_a_study_has_its_own_settings():
+    text = run_identity(CE(), TrialTraining(epochs=2, batch_size=9), 0, ())
+    assert "TrialTraining(epochs=2, " in text
+    assert "batch_size=9, augment=True, val_fraction=0.15, threads=1), 0)" in text
+
+
+def test_a_state_from_before_extensions_is_resumed(tmp_path):
+    path, whole = tmp_path / "state.pt", small_cnn()
+    fit(whole, loader(), RST(steps=2), settings=QUICK)
+
+    class Killed(Exception):
+        pass
+
+    def kill(epoch):
+        raise Killed
+
+    with pytest.raises(Killed):
+        fit(small_cnn(), loader(), RST(steps=2), settings=QUICK, checkpoint=path, on_epoch=kill)
+    content = torch.load(path, weights_only=True)
+    del content["extensions"]
+    torch.save(content, path)
+    resumed, numbers = small_cnn(seed=9), []
+    fit(
+        resumed,
+        loader(),
+        RST(steps=2),
+        settings=QUICK,
+        checkpoint=path,
+        on_epoch=lambda epoch: numbers.append(epoch.number),
+    )
+    assert numbers == [2, 3, 4, 5, 6]
+    assert equal(weights(resumed), weights(whole))
+
+
+def test_counting_the_labels_calls_the_model_on_the_first_batch_alone():
+    model, seen = small_cnn(), []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    data = [(torch.rand(n, 1, 16, 16), torch.zeros(n).long()) for n in (5, 6, 7)]
+    with pytest.raises(MirstError, match="class 1 has no training images"):
+        fit(model, data, CE())
+    assert seen == [5, 5]  # in train and in eval mode

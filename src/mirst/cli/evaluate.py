@@ -141,9 +141,9 @@ def _study(folder: Path, data: Path | None, suite: Suite, eps: list[float], engi
             Suite.distances: measure_distances,
         }.get(suite, partial(attack_study, suite=cast("SuiteName", suite.value), eps=eps))
         rows = analyse(folder, data=data, engine=engine, on_trial=display.end, on_progress=display.progress)
-    page = write_report(folder)
-    _print_study(folder, suite)
     results = read_results(folder)
+    page = write_report(folder, trusted=results.spec.model.name)
+    _print_study(folder, suite)
     _warn(constant_predictions(every_row(results), results.classes, results.positive))
     typer.echo(f"Rows: {rows}\nReport: {page}")
 

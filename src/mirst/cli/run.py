@@ -58,4 +58,4 @@ def run_and_report(
 
     with display:
         run_study(spec, out, engine=engine, on_plan=on_plan, on_step=on_step)
-    display.result(out, write_report(out))
+    display.result(out, write_report(out, trusted=spec.model.name))

@@ -2,6 +2,7 @@
 
 from mirst.defenses.at import AT
 from mirst.defenses.base import Defense, LossTerms
+from mirst.defenses.base_classes import BaseDefense, DefenseWrapper
 from mirst.defenses.ce import CE
 from mirst.defenses.gr import GR
 from mirst.defenses.llr import LLR, llr_penalty
@@ -19,4 +20,18 @@ DEFENSES: dict[str, type[Defense]] = {
     "mirst": MIRST,
 }
 
-__all__ = ["AT", "CE", "DEFENSES", "GR", "LLR", "MIRST", "RST", "TRADES", "Defense", "LossTerms", "llr_penalty"]
+__all__ = [
+    "AT",
+    "CE",
+    "DEFENSES",
+    "GR",
+    "LLR",
+    "MIRST",
+    "RST",
+    "TRADES",
+    "BaseDefense",
+    "Defense",
+    "DefenseWrapper",
+    "LossTerms",
+    "llr_penalty",
+]

@@ -12,6 +12,14 @@ class AccumulatedLoss:
 
     `total` is the sum; its backward hands out the gradients that were taken on the way, and until
     then `.grad` is untouched.
+
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> loss = AccumulatedLoss(model)
+    >>> for x in (1.0, 2.0):
+    ...     _ = loss.add(model(torch.tensor([x])).sum(), 0.5)
+    >>> loss.total().backward()
+    >>> model.weight.grad
+    tensor([[1.5000]])
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -19,6 +19,12 @@ class AT(Crafting):
 
     Raises:
         MirstError: a field out of range, on construction; images outside [0, 1], on call.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    >>> total, terms = AT(eps=8 / 255, steps=5)(model, torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
+    >>> total.backward()
+    >>> sorted(terms)
+    ['adversarial']
     """
 
     def __call__(

@@ -9,7 +9,12 @@ from mirst.batches import require_labels
 
 
 class LossTerms(NamedTuple):
-    """What a defense returns."""
+    """What a defense returns.
+
+    >>> loss = torch.tensor(0.5)
+    >>> LossTerms(loss, {"clean": loss.item()}).terms
+    {'clean': 0.5}
+    """
 
     total: Tensor
     """The scalar to minimise."""
@@ -20,22 +25,44 @@ class LossTerms(NamedTuple):
 class Defense(Protocol):
     """A frozen, keyword-only dataclass whose fields are its configuration.
 
-    Called on a model, images and labels it returns a loss whose backward trains the model. It
-    knows neither optimizer nor epoch, leaves the model's modes as it found them, and crafts
-    without a trace in batch-norm buffers or `.grad`. Schedules swap fields in with
-    `dataclasses.replace`.
-    """
+    Called on a model, images and labels it returns a loss whose backward trains the model. It knows neither optimizer
+    nor epoch, leaves the model's modes unchanged, and crafts without a trace in batch-norm buffers or `.grad`.
 
-    @property
-    def class_weights(self) -> tuple[float, ...] | None:
-        """Weight of each class in every cross-entropy; `None` weighs all alike."""
-        ...
+    `at_eps_share` and `with_class_weights` declare how `fit` applies warm-up, ramp and class weights. A defense gets
+    both from `mirst.defenses.BaseDefense`, or from `mirst.defenses.DefenseWrapper` if it wraps another defense.
+    Two more attributes are optional: `eps`, the radius of its L-infinity ball in units of the [0, 1] pixel range, and
+    `uses_labels`, which is False for an objective that ignores the labels.
+    """
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
         """The loss on `x`, `(N, C, H, W)` in [0, 1], labelled `y`, `(N,)` integers."""
         ...
+
+    def at_eps_share(self, share: float) -> "Defense":
+        """This defense at `share`, from 0 to 1, of its eps; at 0 it trains on clean images alone.
+
+        A defense without eps returns itself.
+        """
+        ...
+
+    def with_class_weights(self, weights: tuple[float, ...]) -> "Defense":
+        """This defense with these weights of the classes, unless it has weights already.
+
+        A defense that ignores the labels returns itself.
+        """
+        ...
+
+
+def has_eps(defense: Defense) -> bool:
+    """Whether `defense` changes with the share of its eps.
+
+    >>> from mirst.defenses import CE, RST
+    >>> has_eps(RST()), has_eps(CE())
+    (True, False)
+    """
+    return defense.at_eps_share(0.0) != defense
 
 
 def weighted_cross_entropy(logits: Tensor, y: Tensor, class_weights: tuple[float, ...] | None) -> Tensor:

@@ -1,6 +1,6 @@
 """Plain training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,24 @@ class CE:
 
     Raises:
         MirstError: images outside [0, 1], or labels that are no classes of the model, on call.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    >>> total, terms = CE()(model, torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
+    >>> total.backward()
+    >>> sorted(terms)
+    ['clean']
     """
 
     class_weights: tuple[float, ...] | None = None
     """Weight of each class; `None` weighs all alike."""
+
+    def at_eps_share(self, share: float) -> "CE":
+        """Itself: it has no eps."""
+        return self
+
+    def with_class_weights(self, weights: tuple[float, ...]) -> "CE":
+        """As for `mirst.defenses.Defense`."""
+        return self if self.class_weights is not None else replace(self, class_weights=weights)
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks.base import PAPER_EPS, attackable, require_fields
+from mirst.defenses.base_classes import BaseDefense
 from mirst.errors import MirstError
 from mirst.nn.accelerate.agreement import packed_if_equal
 from mirst.nn.frozen import frozen
@@ -16,11 +17,14 @@ from mirst.nn.logits import Logits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crafting:
+class Crafting(BaseDefense):
     """The fields of every defense that moves images inside the L-infinity ball.
 
     Raises:
         MirstError: a field out of range, on construction.
+
+    >>> Crafting(eps=0.2, steps=5).at_eps_share(0.5).eps
+    0.1
     """
 
     eps: float = PAPER_EPS

@@ -8,16 +8,23 @@ from torch import Tensor, nn
 from mirst.attacks.losses import cross_entropy
 from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
+from mirst.defenses.base_classes import BaseDefense
 from mirst.defenses.crafting import require_weight
 from mirst.nn.logits import Logits, input_gradient
 
 
 @dataclass(frozen=True, kw_only=True)
-class GR:
+class GR(BaseDefense):
     """`CE(f(x), y) + weight * mean_i ||grad_x l_i||^2`, `l_i` the cross-entropy of image i (Ross and Doshi-Velez 2018).
 
     Raises:
         MirstError: a negative weight, on construction; images outside [0, 1], on call.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    >>> total, terms = GR(weight=2.0)(model, torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
+    >>> total.backward()
+    >>> sorted(terms)
+    ['clean', 'gradient']
     """
 
     weight: float = 1.0

@@ -37,6 +37,10 @@ class InstanceTraining(Crafting):
 
     Raises:
         MirstError: a field out of range, on construction; images outside [0, 1], on call.
+
+    >>> from mirst.defenses import RST
+    >>> isinstance(RST(), InstanceTraining)
+    True
     """
 
     alpha: float = 1.0

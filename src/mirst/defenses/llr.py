@@ -23,6 +23,12 @@ class LLR(Crafting):
 
     Raises:
         MirstError: a field out of range, on construction; images outside [0, 1], on call.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    >>> total, terms = LLR(steps=3)(model, torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
+    >>> total.backward()
+    >>> sorted(terms)
+    ['clean', 'nonlinearity', 'slope']
     """
 
     linearity_weight: float = 3.0

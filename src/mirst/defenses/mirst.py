@@ -12,6 +12,15 @@ class MIRST(InstanceTraining):
 
     Which iterates the paper takes, and in which order its weights meet them, is lost; the default
     is the last four, the most aggressive first.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    >>> defense = MIRST(steps=10, instances=(10, 5), weights=(0.7, 0.3))
+    >>> total, terms = defense(model, torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
+    >>> total.backward()
+    >>> sorted(terms)
+    ['adversarial', 'clean']
     """
 
     instances: tuple[int, ...] = (10, 9, 8, 7)

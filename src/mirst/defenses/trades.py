@@ -25,6 +25,12 @@ class TRADES(Crafting):
 
     Raises:
         MirstError: a field out of range, on construction; images outside [0, 1], on call.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    >>> total, terms = TRADES(weight=6.0)(model, torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
+    >>> total.backward()
+    >>> sorted(terms)
+    ['clean', 'divergence']
     """
 
     weight: float = 1.0

@@ -5,7 +5,7 @@ from mirst.nn.accelerate.packed_convolutions import packed
 from mirst.nn.accelerate.switch import is_optimized, reference_mode
 from mirst.nn.backbone import LoadedBackbone, find_weights, load_backbone, replace_head, save_backbone
 from mirst.nn.checkpoint import ModelCard, load_model, read_card, save_model
-from mirst.nn.factory import is_factory, load_factory, package_of
+from mirst.nn.factory import import_object, is_factory, load_factory, package_of
 from mirst.nn.layers.drop_max import DropMax2d, drop_max2d, replace_first_max_pool
 from mirst.nn.models import MODELS, Normalized, build_model
 
@@ -18,6 +18,7 @@ __all__ = [
     "build_model",
     "drop_max2d",
     "find_weights",
+    "import_object",
     "in_fast_layout",
     "is_factory",
     "is_optimized",

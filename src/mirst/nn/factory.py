@@ -1,9 +1,10 @@
-"""Models by name: `package.module:factory`."""
+"""Models and other objects of the user's own by name: `package.module:factory`, `package.module:Class`."""
 
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 from torch import nn
 
@@ -26,10 +27,7 @@ def load_factory(name: str, **arguments: int) -> nn.Module:
         MirstError: a name of another form, a module or attribute that cannot be found or imported,
             a factory that cannot be called, raises, or returns no `nn.Module`.
     """
-    module, _, attribute = name.partition(":")
-    if module.endswith(".py") or not all(part.isidentifier() for part in (attribute, *module.split("."))):
-        raise MirstError(f"{name} is not of the form package.module:factory{_meant(module, attribute)}")
-    factory = _find(_import(module), attribute)
+    factory = import_object(name, "factory")
     if isinstance(factory, nn.Module):
         return factory
     if not callable(factory):
@@ -43,6 +41,21 @@ def load_factory(name: str, **arguments: int) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise MirstError(f"{name} returned {described(model)}, not an nn.Module; let it return the model")
     return model
+
+
+def import_object(name: str, kind: Literal["factory", "Class"]) -> object:
+    """What `package.module:NAME` names. The module is imported, so its code is run, as by `load_factory`.
+
+    Args:
+        kind: what the error messages call it.
+
+    Raises:
+        MirstError: a name of another form, or a module or attribute that cannot be found or imported.
+    """
+    module, _, attribute = name.partition(":")
+    if module.endswith(".py") or not all(part.isidentifier() for part in (attribute, *module.split("."))):
+        raise MirstError(f"{name} is not of the form package.module:{kind}{_meant(module, attribute)}")
+    return _find(_import(module), attribute, kind)
 
 
 def package_of(name: str) -> Path | None:
@@ -88,17 +101,20 @@ def _import(name: str) -> ModuleType:
         ) from error
 
 
-def _find(module: ModuleType, attribute: str) -> object:
+def _find(module: ModuleType, attribute: str, kind: Literal["factory", "Class"]) -> object:
     if hasattr(module, attribute):
         return getattr(module, attribute)
     package = module.__name__.partition(".")[0]
     known = [
         key
         for key, value in vars(module).items()
-        if isinstance(value, nn.Module)
-        or (callable(value) and str(getattr(value, "__module__", "")).partition(".")[0] == package)
+        if (kind == "factory" and isinstance(value, nn.Module))
+        or (
+            (callable(value) if kind == "factory" else isinstance(value, type))
+            and str(getattr(value, "__module__", "")).partition(".")[0] == package
+        )
     ]
-    hint = suggestion(attribute, known) if known else "; it defines no function"
+    hint = suggestion(attribute, known) if known else f"; it defines no {'function' if kind == 'factory' else 'class'}"
     raise MirstError(f"{module.__name__} has no {attribute}{hint}")
 
 

@@ -31,8 +31,12 @@ from mirst.report.verdict import verdict
 from mirst.study import read_results
 
 
-def write_report(folder: str | Path) -> Path:
+def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
     """Write `report.html`, `table.md`, `differences.md` and `tables/` into the results folder of a finished study.
+
+    Args:
+        trusted: the `package.module:factory` whose code may be run to draw the residuals of the study's models. Without
+            it no code that the folder names is run, and models of a factory have no residuals.
 
     Returns:
         The path of the HTML file, which opens without a network.
@@ -55,7 +59,7 @@ def write_report(folder: str | Path) -> Path:
         },
     )
     examples = {entry.title: example_figure(results, entry.label, entry.drop_max) for entry in results.spec.defenses}
-    residuals = {entry.title: residuals_of(results, entry) for entry in results.spec.defenses}
+    residuals = {entry.title: residuals_of(results, entry, trusted=trusted) for entry in results.spec.defenses}
     study = yaml.safe_dump(results.spec.resolved(), sort_keys=False)
     page = results.files.report
     render(

@@ -16,7 +16,7 @@ from mirst.data import ImageFile, load_images
 from mirst.errors import MirstError
 from mirst.evaluation import decide
 from mirst.files import atomic
-from mirst.nn import DropMax2d, ModelCard, drop_max2d, load_model
+from mirst.nn import DropMax2d, ModelCard, drop_max2d, is_factory, load_model, read_card
 from mirst.nn.logits import logits_of
 from mirst.report.figures import draw_image, draw_perturbation
 from mirst.study import Results
@@ -145,10 +145,13 @@ def draw_residuals(
     return figure
 
 
-def residuals_of(results: Results, entry: NamedDefense, count: int = 2) -> Figure | None:
+def residuals_of(results: Results, entry: NamedDefense, count: int = 2, *, trusted: str | None = None) -> Figure | None:
     """Figure 2 of the first examples that a study kept of a defense, under its strongest gradient attack, PGD.
 
-    `None` if it kept none, was not attacked by PGD, or has no pooling layer.
+    `None` if it kept none, was not attacked by PGD, has no pooling layer, or is a model of code that is not trusted.
+
+    Args:
+        trusted: the `package.module:factory` whose code may be run, as for `mirst.nn.load_model`.
     """
     folder = results.files.trial(Trial(entry, 0, results.spec.seeds[0]).name)
     if not folder.examples.exists():
@@ -158,7 +161,9 @@ def residuals_of(results: Results, entry: NamedDefense, count: int = 2) -> Figur
     if "pgd" not in names:
         return None
     moved = attacked[names.index("pgd")]
-    model, _ = load_model(folder.model, results.spec.model.name)
+    if is_factory(name := read_card(folder.model).model) and name != trusted:
+        return None
+    model, _ = load_model(folder.model, trusted)
     try:
         maps = residual_maps(model, torch.from_numpy(clean), torch.from_numpy(moved))
     except MirstError:

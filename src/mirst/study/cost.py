@@ -15,6 +15,7 @@ import torch
 from mirst.attacks import FGSM, Attack
 from mirst.data import data_loader
 from mirst.defenses import Defense
+from mirst.defenses.base import has_eps
 from mirst.nn.device import default_device
 from mirst.study.engines.base import Send, Work
 from mirst.study.engines.memory import forget_peak_memory, peak_memory
@@ -22,11 +23,8 @@ from mirst.study.layout import StudyFolder
 from mirst.study.prepared import EVALUATION_BATCH, Prepared, initial_model, training_shares
 from mirst.study.trial import Trial
 from mirst.study.trial_outcomes import outcome_rows
-from mirst.training import Training
-from mirst.training.epoch import train_epoch
-from mirst.training.run import selection_attack
-from mirst.training.settings import has_field
-from mirst.training.state import State, save_state
+from mirst.training import Training, TrainingRun
+from mirst.training.loop import selection_attack
 from mirst.training.validation import logits_on
 
 SECONDS = 0.3
@@ -72,9 +70,9 @@ class Cost:
 
 
 def clean_epochs(settings: Training, defense: Defense) -> int:
-    """How many epochs `defense` trains on clean images alone: the warm-up, if it knows an eps."""
+    """How many epochs `defense` trains on clean images alone: the warm-up, if it has an eps."""
     shares = [settings.eps_share(epoch) for epoch in range(settings.epochs)]
-    return shares.count(0.0) if has_field(defense, "eps") else 0
+    return shares.count(0.0) if has_eps(defense) else 0
 
 
 def selection_epochs(settings: Training) -> int:
@@ -101,7 +99,7 @@ def measure(trial: Trial, prepared: Prepared) -> Cost:
     setup = watch.pace(lambda _: pieces.set_up(), 1, 1)
     pieces.answer(EVALUATION_BATCH, FGSM())  # its memory, however few images the pieces below take at once
     settings, defense = prepared.spec.training, trial.entry.defense
-    warmup, selection = settings.defense_at(defense, 0), selection_attack(defense)
+    selection, full_eps = selection_attack(defense), settings.epochs - 1
     batch, several = settings.batch_size, min(4 * settings.batch_size, len(pieces.own))
     most = min(EVALUATION_BATCH, len(pieces.test))
     has_warmup, selects = clean_epochs(settings, defense) > 0, selection_epochs(settings) > 0
@@ -109,8 +107,8 @@ def measure(trial: Trial, prepared: Prepared) -> Cost:
         worker=f"{platform.node()}:{os.getpid()}",
         began=began,
         setup=setup,
-        clean_step=watch.pace(lambda count: pieces.train(warmup, count), batch, several) if has_warmup else 0.0,
-        step=watch.pace(lambda count: pieces.train(defense, count), batch, several),
+        clean_step=watch.pace(lambda count: pieces.train(0, count), batch, several) if has_warmup else 0.0,
+        step=watch.pace(lambda count: pieces.train(full_eps, count), batch, several),
         clean_pass=watch.pace(pieces.answer, FEW, most),
         selection=watch.pace(lambda count: pieces.answer(count, selection), FEW, most) if selects else 0.0,
         checkpoint=watch.pace(lambda _: pieces.save(), 1, 1),
@@ -136,24 +134,22 @@ class _Pieces:
             prepared.spec, len(prepared.classes), entry.drop_max, self.trial.seed, prepared.weights_file
         )
         self.model.to(default_device())
-        self.optimizer = torch.optim.Adam(self.model.parameters())
+        self.run = TrainingRun(self.model, entry.defense, self.settings, extensions=self.settings.loop_extensions)
         mixed = np.random.default_rng(0).permutation  # files come class by class
         own, _ = training_shares(prepared, fold.train)
         self.own, self.test = mixed(own), mixed(fold.test)
 
-    def train(self, defense: Defense, count: int) -> None:
+    def train(self, epoch: int, count: int) -> None:
         data = self.prepared.subset(self.own[:count], self.settings.augment)
-        loader = data_loader(data, self.settings.batch_size, shuffle=True)
-        train_epoch(self.model, loader, defense, self.optimizer, self.settings, 0)
+        self.run.train_epoch(data_loader(data, self.settings.batch_size, shuffle=True), epoch)
 
     def answer(self, count: int, attack: Attack | None = None) -> None:
         logits_on(self.model, data_loader(self.prepared.subset(self.test[:count]), EVALUATION_BATCH), attack)
 
     def save(self) -> None:
-        best = self.model.state_dict() if selection_epochs(self.settings) else None
+        self.run.best_weights = self.model.state_dict() if selection_epochs(self.settings) else None
         with tempfile.TemporaryDirectory() as folder:
-            state = State(history=[], best_weights=best)
-            save_state(Path(folder) / "state.pt", "", state, self.model, self.optimizer)
+            self.run.save(Path(folder) / "state.pt")
 
     def evaluate(self, count: int) -> None:
         outcome_rows(self.model, self.prepared, self.test[:count], 0.0, self.trial.seed)

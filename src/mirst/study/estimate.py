@@ -132,13 +132,13 @@ def trial_seconds(cost: Cost, defense: Defense, settings: TrialTraining, sizes: 
     clean = clean_epochs(settings, defense)
     training = clean * cost.clean_step + (settings.epochs - clean) * cost.step
     validation = settings.epochs * cost.clean_pass + selection_epochs(settings) * cost.selection
-    around = (sizes.train + (sizes.val or sizes.train)) * cost.clean_pass  # classes are counted, the threshold set
+    threshold = (sizes.val or sizes.train) * cost.clean_pass
     return (
         cost.setup
         + sizes.train * training
         + sizes.val * validation
         + settings.epochs * cost.checkpoint
-        + around
+        + threshold
         + sizes.test * cost.evaluation
     )
 

@@ -12,16 +12,20 @@ from mirst.attacks import Attack
 from mirst.errors import MirstError, suggestion
 from mirst.study.layout import StudyFolder
 from mirst.study.named_configs import NamedDefense, attack_entry, defense_entry, number
-from mirst.study.spec import StudySpec, TrialTraining
+from mirst.study.spec import TRUSTED, StudySpec, TrialTraining
 from mirst.untrusted.yaml_files import parse_yaml, read_yaml
 
 Entry = TypeVar("Entry")
 
 
-def load_spec(path: str | Path | None, overrides: Sequence[str] = ()) -> StudySpec:
+def load_spec(path: str | Path | None, overrides: Sequence[str] = (), *, trusted: bool = True) -> StudySpec:
     """Read a study from YAML, `key.key=value` overrides applied.
 
     A relative path of data is resolved from the folder of the YAML; in an override, from the working directory.
+
+    Args:
+        trusted: whether the modules of `package.module:Class` entries are imported, which runs their code. If not,
+            `NotImported` objects stand for the defenses, attacks and extensions from there.
 
     Raises:
         MirstError: no such file, no YAML, an unknown key, a value out of range; the sentence names
@@ -35,7 +39,7 @@ def load_spec(path: str | Path | None, overrides: Sequence[str] = ()) -> StudySp
         _apply(raw, override)
     _resolve_data(raw, Path.cwd())
     try:
-        return StudySpec.model_validate(raw)
+        return StudySpec.model_validate(raw, context={TRUSTED: trusted})
     except ValidationError as error:
         raise MirstError(f"{where}: {_sentence(error)}") from error
 

@@ -64,6 +64,7 @@ def pretrain(
             seed=seed,
             checkpoint=state,
             on_epoch=on_epoch,
+            extensions=settings.loop_extensions,
         )
     save_backbone(out, model)
     forget_state(state)

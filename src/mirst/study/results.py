@@ -110,12 +110,12 @@ def _read_suites(
 
 
 def read_spec(study: StudyFolder) -> StudySpec:
-    """The study that the folder is of.
+    """The study that the folder is of. No code that it names is imported, because the folder may come from elsewhere.
 
     Raises:
         MirstError: as `load_spec`.
     """
-    return load_spec(study.spec)
+    return load_spec(study.spec, trusted=False)
 
 
 def read_run(study: StudyFolder) -> dict[str, Any]:

@@ -4,15 +4,25 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo, model_validator
 
 from mirst.data import FOLDS, VAL_FRACTION, ConflictRule
 from mirst.errors import MirstError
-from mirst.study.named_configs import NamedAttack, NamedDefense, attack_entry, defense_entry, plain
+from mirst.nn.factory import is_factory, package_of
+from mirst.study.named_configs import (
+    NamedAttack,
+    NamedDefense,
+    NamedExtension,
+    attack_entry,
+    defense_entry,
+    extension_entry,
+    is_own,
+    plain,
+)
 from mirst.study.numbers import no_booleans
-from mirst.training import Training
+from mirst.training import Extension, Training
 
 
 def _named(value: object) -> object:
@@ -23,6 +33,23 @@ def _named(value: object) -> object:
 
 NamedPath = Annotated[Path, BeforeValidator(_named)]
 """Not empty: that would be the working directory."""
+
+
+class _Entry(Protocol):
+    """Such as `defense_entry`."""
+
+    def __call__(self, raw: object, *, trusted: bool = True) -> Any: ...
+
+
+def _parsed_by(entry: _Entry) -> PlainValidator:
+    def parse(raw: object, info: ValidationInfo) -> Any:
+        return entry(raw, trusted=(info.context or {}).get(TRUSTED, True))
+
+    return PlainValidator(parse)
+
+
+TRUSTED = "trusted"
+"""Key of the context of validation: whether classes that the study names are imported."""
 
 
 def _require_distinct(key: str, names: Sequence[str]) -> None:
@@ -108,6 +135,16 @@ class TrialTraining(Training):
     """Share of the training fold held out to select and to set the threshold; 0 holds out none."""
     threads: int = 1
     """CPU threads of a trial, fixed so that parallel trials change no number."""
+    extensions: tuple[Annotated[NamedExtension, _parsed_by(extension_entry)], ...] = dataclasses.field(
+        default=(),
+        repr=False,  # the identity of a training names those that `fit` gets
+    )
+    """Of the training loop, in their order."""
+
+    @property
+    def loop_extensions(self) -> list[Extension]:
+        """What `fit` takes as `extensions`."""
+        return [entry.extension for entry in self.extensions]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -120,6 +157,7 @@ class TrialTraining(Training):
                 f"select={self.select} and threshold={self.threshold} need validation images; "
                 "raise val_fraction above 0"
             )
+        _require_distinct("extensions", [entry.name for entry in self.extensions])
 
 
 class StudySpec(_Section):
@@ -128,10 +166,10 @@ class StudySpec(_Section):
     data: DataSpec = DataSpec()
     model: ModelSpec = ModelSpec()
     training: Annotated[TrialTraining, BeforeValidator(partial(no_booleans, TrialTraining))] = TrialTraining()
-    defenses: tuple[Annotated[NamedDefense, PlainValidator(defense_entry)], ...] = Field(
+    defenses: tuple[Annotated[NamedDefense, _parsed_by(defense_entry)], ...] = Field(
         ("ce", "rst", "mirst", {"name": "mirst", "drop_max": True}), validate_default=True, min_length=1
     )
-    attacks: tuple[Annotated[NamedAttack, PlainValidator(attack_entry)], ...] = Field(
+    attacks: tuple[Annotated[NamedAttack, _parsed_by(attack_entry)], ...] = Field(
         ("fgsm", "pgd", "cw"), validate_default=True, min_length=1
     )
     folds: FoldSpec = FoldSpec()
@@ -160,7 +198,22 @@ class StudySpec(_Section):
     def resolved(self) -> dict[str, Any]:
         """Plain values, defaults filled in; `StudySpec.model_validate` reads them back."""
         values = self.model_dump(mode="json", exclude={"defenses", "attacks", "training"})
-        values["training"] = dataclasses.asdict(self.training)
+        values["training"] = {
+            field.name: getattr(self.training, field.name) for field in dataclasses.fields(self.training)
+        }
+        values["training"]["extensions"] = [plain(one, one.extension, ("name",)) for one in self.training.extensions]
         values["defenses"] = [plain(entry, entry.defense, ("name", "label", "drop_max")) for entry in self.defenses]
         values["attacks"] = [plain(entry, entry.attack, ("name", "label")) for entry in self.attacks]
         return values
+
+
+def packages_of(spec: StudySpec) -> list[Path]:
+    """Folders or files of the packages that the study's model, defenses, attacks and extensions come from.
+
+    Packages that are installed are left out, as by `mirst.nn.package_of`.
+    """
+    names = [spec.model.name] if is_factory(spec.model.name) else []
+    names += [entry.name for entry in spec.defenses if is_own(entry.name)]
+    names += [entry.name for entry in spec.attacks if is_own(entry.name)]
+    names += [entry.name for entry in spec.training.extensions if is_own(entry.name)]
+    return list(dict.fromkeys(place for name in names if (place := package_of(name)) is not None))

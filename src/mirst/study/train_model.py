@@ -43,6 +43,7 @@ def train_model(
         seed=seed,
         checkpoint=state,
         on_epoch=on_epoch,
+        extensions=settings.loop_extensions,
     )
     return model, result
 

@@ -1,10 +1,14 @@
 """How long and how fast to train, and what changes from epoch to epoch."""
 
 import math
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Literal, get_args, get_type_hints
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args, get_origin, get_type_hints
 
-from mirst.defenses import CE, Defense
+import torch
+from torch import nn
+
+from mirst.defenses import Defense
 from mirst.errors import MirstError
 
 
@@ -16,12 +20,16 @@ class Training:
     warm-up collapses to the majority class.
 
     Raises:
-        MirstError: a field out of range.
+        MirstError: a field out of range, or fields that contradict one another.
+
+    >>> settings = Training(epochs=10, warmup=0.2, ramp=0.2)
+    >>> [round(settings.eps_share(epoch), 2) for epoch in (0, 2, 3, 9)]
+    [0.0, 0.33, 0.67, 1.0]
     """
 
     epochs: int = 40
     lr: float = 1e-3
-    """Of Adam."""
+    """Learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Of the learning rate, from `lr` down to 0 or not at all."""
     warmup: float = 0.2
@@ -38,11 +46,17 @@ class Training:
     specificity on the clean validation images is largest."""
     fast: bool = True
     """Use every speed-up that changes no result beyond float rounding."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """Adam; AdamW, which decays weights apart from the gradient; or stochastic gradient descent."""
+    weight_decay: float = 0.0
+    """Of every parameter, biases and batch norms included: with `adam` and `sgd` added to the gradient."""
+    momentum: float = 0.0
+    """Of `sgd`."""
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
             value, choices = getattr(self, name), get_args(kind)
-            if choices and value not in choices:
+            if get_origin(kind) is Literal and value not in choices:
                 raise MirstError(f"{name} is {value}; choose {' or '.join(choices)}")
         if not isinstance(self.epochs, int):
             raise MirstError(f"epochs is {self.epochs}; it must be a whole number")
@@ -54,6 +68,21 @@ class Training:
             raise MirstError(
                 f"warmup is {self.warmup} and ramp {self.ramp}; they are shares of the epochs and must leave some"
             )
+
+        self._check_optimizer()
+
+    def _check_optimizer(self) -> None:
+        if not self.weight_decay >= 0:
+            raise MirstError(f"weight_decay is {self.weight_decay}; it must not be negative")
+        if not 0 <= self.momentum < 1:
+            raise MirstError(f"momentum is {self.momentum}; it must be at least 0 and below 1")
+        if self.momentum and self.optimizer != "sgd":
+            raise MirstError(
+                f"momentum is {self.momentum}, but optimizer {self.optimizer} takes none; set optimizer to sgd or "
+                "momentum to 0"
+            )
+        if self.optimizer == "adamw" and self.weight_decay == 0:
+            raise MirstError("optimizer adamw with weight_decay 0 is adam; set weight_decay, for example to 0.01")
 
     @property
     def needs_validation(self) -> bool:
@@ -72,35 +101,11 @@ class Training:
 
     def defense_at(self, defense: Defense, epoch: int) -> Defense:
         """`defense` with the eps and the step size of `epoch`; plain training in the warm-up."""
-        share = self.eps_share(epoch)
-        if share == 1 or not has_field(defense, "eps"):
-            return defense
-        if share == 0:
-            return CE(class_weights=defense.class_weights)
-        target: Any = defense
-        scaled = {"eps": share * target.eps}
-        if getattr(target, "step_size", None) is not None:
-            scaled["step_size"] = share * target.step_size
-        return _replaced(target, scaled)
+        return defense.at_eps_share(self.eps_share(epoch))
 
-
-def with_class_weights(defense: Defense, counts: list[int]) -> Defense:
-    """`defense` with weights inverse to the class counts, unless it has weights or knows none.
-
-    Raises:
-        MirstError: a class without images.
-    """
-    if not has_field(defense, "class_weights") or defense.class_weights is not None:
-        return defense
-    if not all(counts):
-        raise MirstError(f"class {counts.index(0)} has no training images; give some or set class_weights to none")
-    return _replaced(defense, {"class_weights": tuple(sum(counts) / (len(counts) * n) for n in counts)})
-
-
-def has_field(defense: Defense, name: str) -> bool:
-    return is_dataclass(defense) and name in {field.name for field in fields(defense)}
-
-
-def _replaced(defense: Any, changes: dict[str, Any]) -> Defense:
-    changed: Defense = replace(defense, **changes)
-    return changed
+    def build_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer of `parameters`, at the learning rate `lr`."""
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
+        return kind(parameters, lr=self.lr, weight_decay=self.weight_decay)

@@ -1,6 +1,7 @@
 """SimCLR: an objective that needs no labels, and the views it compares."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,23 +20,32 @@ MIN_AREA, MAX_STRETCH = 0.5, 4 / 3
 class SimCLR:
     """NT-Xent between two views of each image (MIRST-DM, Eq. 4; Chen et al. 2020).
 
-    A training objective like a defense, for `fit`: the model's logits are taken for embeddings,
-    the labels are ignored.
+    A training objective for `fit`, like a defense: the logits of the model are the embeddings, and the labels are
+    ignored.
 
     Raises:
         MirstError: a temperature that is not positive, on construction; images outside [0, 1] or a
             batch of one image, on call.
+
+    >>> encoder = nn.Sequential(nn.Flatten(), nn.Linear(256, 8))
+    >>> list(SimCLR()(encoder, torch.rand(4, 1, 16, 16), torch.zeros(4).long()).terms)
+    ['nt_xent']
     """
 
     temperature: float = 0.5
-
-    @property
-    def class_weights(self) -> None:
-        """There are no classes to weigh."""
+    uses_labels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise MirstError(f"temperature is {self.temperature}; it must be positive")
+
+    def at_eps_share(self, share: float) -> "SimCLR":
+        """Itself: it has no eps."""
+        return self
+
+    def with_class_weights(self, weights: tuple[float, ...]) -> "SimCLR":
+        """Itself: there are no classes to weigh."""
+        return self
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None

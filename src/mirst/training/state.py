@@ -2,27 +2,34 @@
 
 import io
 import warnings
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
+from mirst.defenses import Defense
 from mirst.errors import MirstError
 from mirst.files import atomic
-from mirst.training.epoch import Begun
+from mirst.training.extensions import Extension
+from mirst.training.settings import Training
 
-Weights = dict[str, Tensor]
 VERSION = 2
 """Of the layout of the file."""
+YOUNGER_FIELDS = ("optimizer", "weight_decay", "momentum")
+"""Fields of `Training` that came after states of this version were first written."""
 ZIP = b"PK\x03\x04"
-"""With this `torch.save` begins."""
+"""The first bytes of what `torch.save` writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """What one epoch showed."""
+    """The figures of one epoch.
+
+    >>> Epoch(number=1, loss=0.6, terms={"clean": 0.6}, eps_share=1.0, clean=0.8, attacked=None).clean
+    0.8
+    """
 
     number: int
     """From 1."""
@@ -40,78 +47,65 @@ class Epoch:
     """What it took, validation included."""
 
 
-@dataclass
-class State:
-    """The epochs so far, and the best weights among them where one is to be selected."""
+def run_identity(defense: Defense, settings: Training, seed: int, extensions: Sequence[Extension]) -> str:
+    """Text that differs between trainings of different results.
 
-    history: list[Epoch]
-    best_epoch: int | None = None
-    best_value: float = -1.0
-    best_weights: Weights | None = None
-    begun: Begun = field(default_factory=Begun)
-    """What is done of the epoch after those of the history."""
+    Without extensions and with the defaults of `YOUNGER_FIELDS` it is the text of versions without them, so their
+    states can be resumed.
+    """
+    values = [
+        f"{field.name}={getattr(settings, field.name)!r}"
+        for field in fields(settings)
+        if field.repr and not (field.name in YOUNGER_FIELDS and getattr(settings, field.name) == field.default)
+    ]
+    text = f"({defense!r}, {type(settings).__qualname__}({', '.join(values)}), {seed!r})"
+    return f"{text} with {list(extensions)!r}" if extensions else text
 
 
-def save_state(path: Path, run: str, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write everything that the next epoch depends on, and keep the state before it. `run` tells runs apart."""
-    payload = {
-        "version": VERSION,
-        "run": run,
-        "history": [asdict(epoch) for epoch in state.history],
-        "best_epoch": state.best_epoch,
-        "best_value": state.best_value,
-        "best_weights": state.best_weights,
-        "running": asdict(state.begun),
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    content = io.BytesIO()  # torch itself does not tell a full disk from a defect of its own
-    torch.save(payload, content)
-    replace_state(path, content.getbuffer())
+def write_state(path: Path, content: dict[str, Any]) -> None:
+    """Write the state of a training and keep the one before it."""
+    buffer = io.BytesIO()  # torch itself does not tell a full disk from a defect of its own
+    torch.save({"version": VERSION, **content}, buffer)
+    replace_state(path, buffer.getbuffer())
 
 
 def replace_state(path: Path, content: bytes | memoryview) -> None:
-    """Write a state as `save_state` does: the one before it stays beside it."""
+    """Write a state as `write_state` does, from its bytes."""
     with atomic(path) as partial:
         partial.write_bytes(content)
         if path.exists():
             path.replace(previous_state(path))
 
 
-def load_state(path: Path, run: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    """Restore model and optimizer in place; an empty state where there is none.
+def read_state(path: Path, run: str) -> dict[str, Any] | None:
+    """What `write_state` wrote; `None` where there is no state.
 
-    Where the last state is damaged, the one before it counts, with a warning; where that is damaged too, there is none.
+    If the last state is damaged, the one before it is read, with a warning; if that is damaged too, there is none.
+
+    Args:
+        run: the identity of the training, which the state has as `run`.
 
     Raises:
-        MirstError: the file belongs to another run or is none of ours.
+        MirstError: the file belongs to another training, or is no training state.
     """
-    payload = _read(path)
-    if payload is None:
-        return State(history=[])
-    if payload.get("version") != VERSION:
+    content = _read(path)
+    if content is None:
+        return None
+    if content.get("version") != VERSION:
         raise MirstError(f"training state {path} was written by another version of mirst; remove it to start afresh")
-    if payload["run"] != run:
+    if content["run"] != run:
         raise MirstError(f"training state {path} belongs to a run with other settings; remove it or name another file")
-    model.load_state_dict(payload["model"])
-    optimizer.load_state_dict(payload["optimizer"])
-    return State(
-        history=_epochs(payload),
-        best_epoch=payload["best_epoch"],
-        best_value=payload["best_value"],
-        best_weights=payload["best_weights"],
-        begun=Begun(**payload["running"]),
-    )
+    return content
 
 
 def read_epochs(path: Path) -> list[Epoch]:
     """The epochs in a training state; none where there is no state.
 
     Raises:
-        MirstError: the file is none of ours.
+        MirstError: the file is no training state.
     """
-    payload = _read(path)
-    return [] if payload is None else _epochs(payload)
+    content = _read(path)
+    return [] if content is None else epochs_of(content)
 
 
 def forget_state(path: Path) -> None:
@@ -125,22 +119,23 @@ def previous_state(path: Path) -> Path:
     return path.with_name(f"{path.name}.previous")
 
 
-def _epochs(payload: dict[str, Any]) -> list[Epoch]:
-    return [Epoch(**fields) for fields in payload["history"]]
+def epochs_of(content: dict[str, Any]) -> list[Epoch]:
+    """The epochs in what `read_state` returned."""
+    return [Epoch(**values) for values in content["history"]]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     files = [file for file in (path, previous_state(path)) if file.exists()]
     for file in files:
         try:
-            payload: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # noqa: BLE001 - a damaged file fails in any way
             reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
             _require_ours(file, reason)
             rest = "afresh" if file == files[-1] else "from the state before"
             warnings.warn(f"{file} is damaged ({reason}); training goes on {rest}", stacklevel=3)
         else:
-            return payload
+            return content
     return None
 
 

@@ -17,11 +17,11 @@ import numpy as np
 from mirst.data import CarriedImages
 from mirst.errors import MirstError
 from mirst.files import atomic
-from mirst.nn import find_weights, is_factory, package_of
+from mirst.nn import find_weights
 from mirst.study.engines.base import Engine, Events, Job, Kill, OnKill, Result, Round, named
 from mirst.study.engines.ray_worker import Files, Shipment, serve
 from mirst.study.identity import PACKAGES
-from mirst.study.spec import StudySpec
+from mirst.study.spec import StudySpec, packages_of
 from mirst.study.trial import Trial
 from mirst.training.state import forget_state, previous_state, replace_state
 
@@ -55,7 +55,7 @@ class Ray(Engine):
 
     @contextmanager
     def connected(self, spec: StudySpec) -> Iterator[None]:
-        """Connect to the cluster; a model factory's package travels too, unless it is installed.
+        """Connect to the cluster; the packages of the user's own classes and factories travel too, unless installed.
 
         Raises:
             MirstError: ray is not installed, or there is no cluster.
@@ -117,8 +117,8 @@ class Ray(Engine):
 
 def _code(spec: StudySpec) -> dict[str, list[str]] | None:
     """The runtime environment in which code of the user's own travels."""
-    package = package_of(spec.model.name) if is_factory(spec.model.name) else None
-    return None if package is None else {"py_modules": [str(package)]}
+    packages = packages_of(spec)
+    return {"py_modules": [str(package) for package in packages]} if packages else None
 
 
 def _require_reachable(address: str | None) -> None:
