@@ -24,9 +24,8 @@ from mirst.report.exports import Table, write_tables
 from mirst.report.figures import as_png, bar_chart, data_uri, example_figure, interval_chart
 from mirst.report.notes import notes
 from mirst.report.paper_figures import residuals_of
-from mirst.report.sections import sections
-from mirst.report.tables import corruption_grid, metric_table, paper_rows, paper_table
-from mirst.report.training import training_time
+from mirst.report.sections import SECTIONS, section_variables
+from mirst.report.tables import metric_table, paper_rows, paper_table
 from mirst.report.verdict import verdict
 from mirst.study import read_results
 
@@ -76,12 +75,11 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         charts={METRICS[name].title: data_uri(bar_chart(context, name)) for name in headline},
         residuals={title: data_uri(as_png(figure)) for title, figure in residuals.items() if figure is not None},
         examples={title: data_uri(png) for title, png in examples.items() if png is not None},
-        corruptions=corruption_grid(results, "f1"),
         study=study,
         study_uri=f"data:text/yaml;base64,{b64encode(study.encode()).decode()}",
         run=results.run,
-        training_time=training_time(results),
-        **sections(context),
+        sections=SECTIONS,
+        **section_variables(context),
     )
     return page
 

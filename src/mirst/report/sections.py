@@ -1,5 +1,7 @@
-"""The sections of a report beside its tables: curves, matrices, calibration, and the images that are flipped."""
+"""The sections of a report, in the order of the page. Adding one takes a module, its template and a line here."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mirst.report.calibration import calibrations
@@ -8,18 +10,56 @@ from mirst.report.context import ReportContext
 from mirst.report.eps_curve import eps_curve
 from mirst.report.gallery import galleries
 from mirst.report.operating_point import operating_points
-from mirst.report.training import training_curves
+from mirst.report.tables import corruption_grid
+from mirst.report.training import training_curves, training_time
+
+Variables = Mapping[str, Any]
 
 
-def sections(context: ReportContext) -> dict[str, Any]:
-    """By the name that the templates use."""
-    results = context.results
-    return {
-        "eps_curve": eps_curve(results),
-        "training": training_curves(results),
-        "galleries": galleries(context),
-        "confusions": confusions(context),
-        "calibrations": calibrations(context),
-        "operating_points": operating_points(context),
-        "threshold": results.spec.training.threshold,
-    }
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    >>> Section("audit", "Data audit").template
+    '_audit.html.j2'
+    """
+
+    name: str
+    """Of the template and of the anchor."""
+    heading: str
+    variables: Callable[[ReportContext], Variables] = lambda context: {}
+    """What the template needs beside the tables of the whole page."""
+
+    @property
+    def template(self) -> str:
+        return f"_{self.name}.html.j2"
+
+
+def _operating_point(context: ReportContext) -> Variables:
+    return {"operating_points": operating_points(context), "threshold": context.results.spec.training.threshold}
+
+
+SECTIONS = (
+    Section("verdict", "Verdict"),
+    Section("comparison", "Comparison"),
+    Section("results", "Results"),
+    Section("differences", "Differences"),
+    Section("eps_curve", "Robustness over eps", lambda context: {"eps_curve": eps_curve(context.results)}),
+    Section("training", "Training", lambda context: {"training": training_curves(context.results)}),
+    Section("gallery", "Flipped images", lambda context: {"galleries": galleries(context)}),
+    Section("confusion", "Confusion matrices", lambda context: {"confusions": confusions(context)}),
+    Section(
+        "corruptions", "Natural corruptions", lambda context: {"corruptions": corruption_grid(context.results, "f1")}
+    ),
+    Section("residuals", "Residual maps"),
+    Section("calibration", "Calibration", lambda context: {"calibrations": calibrations(context)}),
+    Section("operating_point", "Operating threshold", _operating_point),
+    Section("examples", "Examples"),
+    Section("audit", "Data audit"),
+    Section("repeat", "How to repeat the study", lambda context: {"training_time": training_time(context.results)}),
+)
+
+
+def section_variables(context: ReportContext) -> dict[str, Any]:
+    """The variables of all sections."""
+    return {name: value for section in SECTIONS for name, value in section.variables(context).items()}
