@@ -4,7 +4,7 @@ import pytest
 
 from mirst.attacks import APGD, FGSM, PGD, Transfer
 from mirst.evaluation.budget import reach, unwrapped, weak_budget
-from mirst.evaluation.masking.suite import budget
+from mirst.evaluation.masking.suite_checks import budget
 from tests.helpers import small_cnn
 
 STRONG = APGD()

@@ -14,10 +14,10 @@ from mirst.attacks import APGD, CW, FAB, FGSM, PGD, MultiTargeted, Square, Stand
 from mirst.defenses import CE, RST
 from mirst.errors import MirstError
 from mirst.evaluation.masking import check_masking
-from mirst.evaluation.masking.attacks import more_steps, noise, one_step, unbounded
+from mirst.evaluation.masking.attack_checks import more_steps, noise, one_step, unbounded
 from mirst.evaluation.masking.check import Check, overall, tolerance
-from mirst.evaluation.masking.gradients import finite_differences, gradients, repeatable
-from mirst.evaluation.masking.suite import budget, gradient_free, rising_eps, transfer
+from mirst.evaluation.masking.gradient_checks import finite_differences, gradients, repeatable
+from mirst.evaluation.masking.suite_checks import budget, gradient_free, rising_eps, transfer
 from mirst.evaluation.suites import paper
 from mirst.nn import replace_first_max_pool
 from mirst.nn.frozen import frozen

@@ -32,6 +32,11 @@ class Defense(Protocol):
     both from `mirst.defenses.BaseDefense`, or from `mirst.defenses.DefenseWrapper` if it wraps another defense.
     Two more attributes are optional: `eps`, the radius of its L-infinity ball in units of the [0, 1] pixel range, and
     `uses_labels`, which is False for an objective that ignores the labels.
+
+    >>> from mirst.defenses import CE
+    >>> defense: Defense = CE()
+    >>> defense.at_eps_share(0.5) == defense
+    True
     """
 
     def __call__(

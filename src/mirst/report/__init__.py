@@ -5,10 +5,10 @@ from mirst.report.context import ReportContext, every_row
 from mirst.report.eps_curve import f1_over_eps
 from mirst.report.evaluation import write_evaluation
 from mirst.report.html import write_report
-from mirst.report.notes import constant_predictions, notes
 from mirst.report.paper_claims import paper_comparison
 from mirst.report.paper_figures import attacks_figure, read_figure_input, residuals_figure, save_figure
 from mirst.report.robustness import verdict_lines, write_robustness
+from mirst.report.study_notes import constant_predictions, notes
 from mirst.report.tables import corruption_grid, paper_table
 from mirst.report.two_studies import write_comparison
 

@@ -22,9 +22,9 @@ from mirst.report.differences import (
 )
 from mirst.report.exports import Table, write_tables
 from mirst.report.figures import as_png, bar_chart, data_uri, example_figure, interval_chart
-from mirst.report.notes import notes
 from mirst.report.paper_figures import residuals_of
 from mirst.report.sections import SECTIONS, section_variables
+from mirst.report.study_notes import notes
 from mirst.report.tables import metric_table, paper_rows, paper_table
 from mirst.report.verdict import verdict
 from mirst.study import read_results

@@ -7,7 +7,7 @@ from mirst.evaluation import CLEAN
 from mirst.metrics import METRICS
 from mirst.report.context import PROTOCOL, ReportContext, pixels, suite_at, title
 from mirst.report.exports import markdown
-from mirst.report.notes import notes
+from mirst.report.study_notes import notes
 from mirst.study import Results
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from mirst.evaluation import CLEAN
 from mirst.report.context import ReportContext, pixels
-from mirst.report.notes import constant_f1, weights_of
+from mirst.report.study_notes import constant_f1, weights_of
 from mirst.study import Results
 
 Intervals = Mapping[str, pd.DataFrame]

@@ -32,7 +32,11 @@ class Sizes:
 
 @dataclass(frozen=True)
 class ColumnEstimate:
-    """One defense."""
+    """One defense.
+
+    >>> ColumnEstimate("ce", trials=5, trial_seconds=60.0, epoch_seconds=1.2, memory=10**9, gpu_memory=0).trials
+    5
+    """
 
     title: str
     trials: int
@@ -48,7 +52,12 @@ class ColumnEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A whole study."""
+    """A whole study.
+
+    >>> ce = ColumnEstimate("ce", trials=5, trial_seconds=60.0, epoch_seconds=1.2, memory=10**9, gpu_memory=0)
+    >>> Estimate([ce], done=0, jobs=2, seconds=180.0, memory=2 * 10**9, gpu_memory=0).trials
+    5
+    """
 
     columns: list[ColumnEstimate]
     """Of the defenses that have trials to run."""

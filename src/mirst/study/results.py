@@ -32,7 +32,11 @@ COLUMNS = {
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """A finished study, read back from its folder."""
+    """A finished study, read back from its folder.
+
+    >>> results = read_results("results/busi-small")  # doctest: +SKIP
+    >>> results.outcomes.groupby("attack").size()  # doctest: +SKIP
+    """
 
     folder: Path
     spec: StudySpec

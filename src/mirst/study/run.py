@@ -22,7 +22,11 @@ from mirst.training import Epoch
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study is about to do."""
+    """What a study is about to do.
+
+    >>> Plan({"ce-fold0-seed0": "ce"}, done=4, reused=0, epochs=40, jobs=2, weights=None).pending
+    {'ce-fold0-seed0': 'ce'}
+    """
 
     pending: dict[str, str]
     """Trials to run, each with the title of its defense."""
@@ -42,7 +46,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Step:
-    """What a running study reports: an epoch of a trial, or the end of a trial, or that a trial is retried."""
+    """What a running study reports: an epoch of a trial, or the end of a trial, or that a trial is retried.
+
+    >>> Step("ce-fold0-seed0", epoch=None, diverged="the loss is nan").killed is None
+    True
+    """
 
     trial: str
     epoch: Epoch | None

@@ -161,7 +161,11 @@ class TrialTraining(Training):
 
 
 class StudySpec(_Section):
-    """Everything that decides the numbers of a study."""
+    """Everything that decides the numbers of a study.
+
+    >>> StudySpec(seeds=(0, 1)).folds.count
+    5
+    """
 
     data: DataSpec = DataSpec()
     model: ModelSpec = ModelSpec()

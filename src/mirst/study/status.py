@@ -14,6 +14,12 @@ from mirst.study.trial import all_trials
 
 @dataclass(frozen=True)
 class TrialStatus:
+    """One trial.
+
+    >>> TrialStatus("ce-fold0-seed0", "running", epochs=12).state
+    'running'
+    """
+
     trial: str
     state: Literal["done", "diverged", "killed", "running", "waiting"]
     """`running`: it runs now, or it was interrupted and the next run resumes it."""
@@ -25,6 +31,12 @@ class TrialStatus:
 
 @dataclass(frozen=True)
 class Status:
+    """A study.
+
+    >>> Status(None, 40, [TrialStatus("ce-fold0-seed0", "done", 40)]).trials[0].epochs
+    40
+    """
+
     holder: Holder | None
     """Who runs it now."""
     epochs: int

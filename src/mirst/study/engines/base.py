@@ -92,7 +92,12 @@ Round = Callable[[Sequence[Trial], bool, OnKill], None]
 
 
 class Engine(ABC):
-    """Runs any work on any trials. Every worker has the study's number of threads, so no engine changes a number."""
+    """Runs any work on any trials. Every worker has the study's number of threads, so no engine changes a number.
+
+    >>> from mirst.study import ENGINES
+    >>> sorted(ENGINES)
+    ['local', 'ray']
+    """
 
     @contextmanager
     def connected(self, spec: StudySpec) -> Iterator[None]:
