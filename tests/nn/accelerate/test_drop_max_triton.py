@@ -20,7 +20,7 @@ KINDS = ["all different", "ties", "not finite"]
 def test_values_and_gradient_equal_the_plain_ones():
     """In a process of its own, since triton reads the variable while it is imported."""
     command = [sys.executable, "-m", "tests.nn.accelerate.test_drop_max_triton"]
-    root, variables = Path(__file__).parents[2], {**os.environ, "TRITON_INTERPRET": "1"}
+    root, variables = Path(__file__).parents[3], {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "60 cases", done.stderr
 
