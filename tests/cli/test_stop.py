@@ -14,7 +14,7 @@ from mirst.errors import MirstError
 
 MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import mirst.cli; mirst.cli.main()"
 """SIGINT is ignored in a background job, and so it would be here."""
-SENTENCES = {"Stopped.", "Stopped; the same command goes on from here."}
+SENTENCES = {"Stopped.", "Stopped; run the same command again to resume."}
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -90,7 +90,7 @@ def test_a_signal_while_workers_start(start, small_yaml, phantoms, tmp_path, sen
     wait_until(lambda: workers(process), process)
     (os.killpg if group else os.kill)(process.pid, sent)
     _, err = process.communicate(timeout=120)
-    assert err.strip() == "Stopped; the same command goes on from here."
+    assert err.strip() == "Stopped; run the same command again to resume."
     assert process.returncode == CODES[sent]
 
 
@@ -102,7 +102,7 @@ def test_a_second_signal_kills_workers_that_start(start, small_yaml, phantoms, t
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.3)
     _, err = process.communicate(timeout=60)
-    assert err.strip() == "Stopped; the same command goes on from here."
+    assert err.strip() == "Stopped; run the same command again to resume."
     assert process.returncode == 130
     assert not any(Path(f"/proc/{pid}/cmdline").exists() for pid in started)
 

@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_is_one_line_of_the_status(finished, tmp_path):
     (trial / "state.pt").touch()
     command = [sys.executable, "-m", "mirst.cli", "status", tmp_path / "out"]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert told.stderr == f"mirst: {trial}/state.pt is damaged (EOFError); training goes on afresh\n"
+    assert told.stderr == f"mirst: {trial}/state.pt is damaged (EOFError); training resumes from the start\n"
     assert "1 running" in told.stdout
 
 

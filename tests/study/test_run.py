@@ -146,7 +146,7 @@ def test_a_signal_ends_it_with_its_code_and_one_sentence(small_yaml, phantoms, t
     os.killpg(process.pid, sent) if sent == signal.SIGINT else process.send_signal(sent)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert err.strip() == "Stopped; the same command goes on from here."
+    assert err.strip() == "Stopped; run the same command again to resume."
     assert gone(workers)
 
 

@@ -202,7 +202,7 @@ def test_where_every_state_is_damaged_training_starts_afresh_and_says_so(tmp_pat
     fit(whole, loader(), RST(steps=2), settings=Training(epochs=1), checkpoint=path)
     path.write_bytes(path.read_bytes()[:left])
     resumed = small_cnn()
-    with pytest.warns(UserWarning, match=r"state\.pt is damaged .* goes on afresh"):
+    with pytest.warns(UserWarning, match=r"state\.pt is damaged .* resumes from the start"):
         fit(resumed, loader(), RST(steps=2), settings=Training(epochs=1), checkpoint=path)
     assert equal(weights(resumed), weights(whole))
 
@@ -212,7 +212,7 @@ def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(tmp_path):
     fit(whole, loader(), RST(steps=2), settings=Training(epochs=3), checkpoint=path)
     path.write_bytes(path.read_bytes()[:100])
     resumed, numbers = small_cnn(seed=9), []
-    with pytest.warns(UserWarning, match=r"state\.pt is damaged .* goes on from the state before"):
+    with pytest.warns(UserWarning, match=r"state\.pt is damaged .* resumes from the state before"):
         fit(
             resumed,
             loader(),

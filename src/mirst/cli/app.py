@@ -13,9 +13,9 @@ def explorer(
     checkpoints: Annotated[
         list[Path] | None, typer.Argument(metavar="[CHECKPOINT] [CHECKPOINT2]", help="One or two model.safetensors.")
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Images to pick from.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Images to choose from.")] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="A small pair of models and phantoms, made on the spot.")
+        bool, typer.Option("--demo", help="Use two small models that are trained on phantoms first.")
     ] = False,
     host: Annotated[str, typer.Option("--host", help="Address to serve on; 0.0.0.0 is every network.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535)] = None,

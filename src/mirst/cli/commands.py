@@ -1,4 +1,4 @@
-"""The commands: each parses, calls one public function, and says where the result is."""
+"""The commands: each parses its arguments, calls one public function, and prints where the result is."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +25,7 @@ from mirst.cli.outputs import require_no_input, require_output
 from mirst.cli.predict import predict
 from mirst.cli.pretrain import pretrain_app, probe
 from mirst.cli.run import engine_of, run_and_report
-from mirst.cli.stop import GOES_ON, stops_in_order
+from mirst.cli.stop import RESUMES, stops_in_order
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _DEMO = """\
-Demo: draws 240 breast phantoms, trains plain (ce), robust (rst) and multi-instance robust (mirst)
-classifiers on them, the last one also with a drop-max layer (+dm), attacks each with FGSM, PGD and CW
-at eps 5/255, three-fold cross-validated. It takes about five minutes on two cores and writes to {out}."""
+Demo: generates 240 breast phantoms and trains classifiers on them: plain (ce), robust (rst) and multi-instance
+robust (mirst), the last one also with a drop-max layer (+dm). It attacks each with FGSM, PGD and CW at eps 5/255,
+with three-fold cross-validation. It takes about five minutes on two cores and writes to {out}."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,7 +65,7 @@ app.add_typer(pretrain_app, name="pretrain")
 
 
 @app.command()
-@stops_in_order(GOES_ON)
+@stops_in_order(RESUMES)
 def run(
     study: Annotated[Path, typer.Argument(help="The study, a YAML file.")],
     data: DataOption = None,
@@ -98,7 +98,7 @@ def run(
 
 
 @app.command()
-@stops_in_order(GOES_ON)
+@stops_in_order(RESUMES)
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for phantoms and results.")] = Path("demo"),
     jobs: JobsOption = None,
@@ -106,7 +106,7 @@ def demo(
     json_lines: JsonOption = False,
     track: TrackOption = None,
 ) -> None:
-    """The whole road on breast phantoms, made on the spot: about five minutes on two cores."""
+    """Run a complete study on generated breast phantoms: about five minutes on two cores."""
     from mirst.study import demo_spec
 
     if not (quiet or json_lines):
@@ -116,7 +116,7 @@ def demo(
 
 
 @app.command()
-@stops_in_order(GOES_ON)
+@stops_in_order(RESUMES)
 def train(
     out: Annotated[Path, typer.Option("--out", help="Checkpoint to write.")],
     data: DataOption = None,
@@ -151,7 +151,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="File to write; for monai-bundle a new folder.")],
     trust: TrustOption = None,
 ) -> None:
-    """Write a trained model in the format of other programs."""
+    """Write a trained model in the format of another program."""
     from mirst.export import SUFFIXES, export_model
 
     if to in SUFFIXES:
@@ -167,8 +167,8 @@ def report(
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Where to write the comparison of two studies.")] = None,
 ) -> None:
-    """Write the tables and report.html anew from the outcome rows; of two studies, a page that compares them, and print
-    what differs between the studies."""
+    """Write the tables and report.html again from the outcome rows. For two studies, write a page that
+    compares them and print how the studies differ."""
     from mirst.report import write_comparison, write_report
 
     if len(folders) > 2 or (out is not None and len(folders) != 2):
@@ -184,16 +184,16 @@ def compare(
     folders: Annotated[
         list[Path], typer.Argument(metavar="RESULTS...", help="Studies of the paper's Tables 1, 2 and 3, in order.")
     ],
-    paper: Annotated[bool, typer.Option("--paper", help="Judge the claims of MIRST-DM by them.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Markdown file to write instead.")] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Check the claims of MIRST-DM with them.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Markdown file to write instead of printing.")] = None,
 ) -> None:
-    """Print the paper's numbers beside measured ones, and a verdict on each of its claims."""
+    """Print the paper's numbers beside the measured ones, and whether each of its claims holds."""
     from mirst.files import write_text
     from mirst.report import paper_comparison
     from mirst.study import read_results
 
     if not paper or len(folders) > 3:
-        raise MirstError("compare judges the paper's three tables: add --paper and give at most three results folders")
+        raise MirstError("compare checks the paper's three tables: add --paper and give at most three results folders")
     if out is not None:
         require_output(out, (".md",), folders)
     text = paper_comparison({number: read_results(folder) for number, folder in enumerate(folders, start=1)})
@@ -206,7 +206,7 @@ def compare(
 
 @app.command()
 def status(
-    folder: Annotated[Path, typer.Argument(help="Results folder, of a running study or any other.")],
+    folder: Annotated[Path, typer.Argument(help="Results folder; the study may be running.")],
     json_lines: JsonOption = False,
 ) -> None:
     """Show which trials of a study are done, running, diverged, killed and waiting, and which process runs it."""
@@ -227,7 +227,7 @@ app.command()(probe)
 
 
 def _inputs(spec: "StudySpec", study: Path | None) -> list[Path]:
-    """What a study reads."""
+    """The files and folders that a study reads."""
     read = [study, spec.data.path, Path(spec.model.weights), *(source.path for source in spec.data.sources)]
     return [path for path in read if path is not None]
 

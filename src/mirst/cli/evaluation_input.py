@@ -1,4 +1,4 @@
-"""What `mirst evaluate` refuses before it evaluates anything."""
+"""Checks of the arguments of `mirst evaluate`, before it evaluates anything."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ OF_A_FACTORY = frozenset({"data.size", "data.channels", "data.classes", "data.po
 
 
 def require_folder(out: Path, inputs: Sequence[Path]) -> None:
-    """The rows of a model overwrite no input and no study, and can be written.
+    """Require that the rows of a model can be written, and overwrite no input and no study.
 
     Raises:
         MirstError: they would, or cannot.
@@ -26,7 +26,7 @@ def require_folder(out: Path, inputs: Sequence[Path]) -> None:
 
 
 def require_effect(override: Sequence[str], models: Sequence[str]) -> None:
-    """Every `--set` changes something in the evaluation of the models, the first of which may be a study.
+    """Require that every `--set` changes something in the evaluation of the models. The first may be a study.
 
     Raises:
         MirstError: a setting without effect, or one that cannot be read.

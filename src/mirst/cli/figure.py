@@ -12,7 +12,7 @@ figure_app = typer.Typer(no_args_is_help=True, help="Draw the figures of the pap
 
 CheckpointArgument = Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")]
 ImageArgument = Annotated[Path, typer.Argument(help="An image file.")]
-LabelOption = Annotated[str | None, typer.Option("--label", help="Its class; what the model answers by default.")]
+LabelOption = Annotated[str | None, typer.Option("--label", help="Its class; by default the predicted class.")]
 FigureOption = Annotated[Path, typer.Option("--out", help="File to write, .png or .svg.")]
 
 FIGURES = (".png", ".svg")
@@ -43,7 +43,7 @@ def figure_residuals(
     label: LabelOption = None,
     trust: TrustOption = None,
 ) -> None:
-    """What max-pool and drop-max pass on of the model's own PGD attack (Figure 2)."""
+    """What max-pool and drop-max let through of a PGD attack on the model (Figure 2)."""
     from mirst.attacks import PGD
     from mirst.report import read_figure_input, residuals_figure, save_figure
 

@@ -21,17 +21,18 @@ RayAddressOption = Annotated[
 ]
 GpusOption = Annotated[
     float | None,
-    typer.Option("--gpus-per-trial", help="Of a Ray cluster, also a part of one; 1 by default where it has any."),
+    typer.Option(
+        "--gpus-per-trial",
+        help="GPUs per trial on Ray, such as 0.5; by default 1 if the cluster has any.",
+    ),
 ]
 
 TrustOption = Annotated[
     str | None,
     typer.Option(
-        "--trust", metavar="PACKAGE.MODULE:FACTORY", help="Run the code of this factory where a checkpoint asks for it."
+        "--trust", metavar="PACKAGE.MODULE:FACTORY", help="Run the code of this factory if a checkpoint names it."
     ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="Nothing but where the results are.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
-TrackOption = Annotated[
-    str | None, typer.Option("--track", help="Send the numbers of every epoch elsewhere too: tensorboard.")
-]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print only the path of the results.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+TrackOption = Annotated[str | None, typer.Option("--track", help="Also log the numbers of every epoch: tensorboard.")]

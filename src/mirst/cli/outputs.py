@@ -1,4 +1,4 @@
-"""Whether a command may write what it is asked to write, looked at before it works."""
+"""Checks of the files that a command will write, before it does anything."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -9,7 +9,7 @@ from mirst.files import require_target
 
 
 def require_output(out: Path, suffixes: Iterable[str], inputs: Iterable[Path]) -> None:
-    """A file that the command writes is none of its inputs, and replaces only a file of its own kind.
+    """Require that the file to write is no input of the command, and replaces only a file of the same kind.
 
     Args:
         suffixes: of the kind that the command writes, such as `.csv`.
@@ -26,7 +26,7 @@ def require_output(out: Path, suffixes: Iterable[str], inputs: Iterable[Path]) -
 
 
 def require_no_input(out: Path, inputs: Iterable[Path]) -> None:
-    """Raises `MirstError` where `out` is one of the files and folders that the command reads."""
+    """Raise `MirstError` if `out` is one of the files and folders that the command reads."""
     for one in inputs:
         with suppress(OSError):  # what does not exist is not overwritten
             if out.samefile(one):

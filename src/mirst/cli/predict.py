@@ -18,10 +18,12 @@ def predict(
         list[Path], typer.Argument(metavar="PATH", help="Image files, and folders, which are searched to any depth.")
     ],
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write the answers as CSV; - is the standard output.")
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write predictions as CSV; - is the standard output."),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the answers as JSON; - is the standard output.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write predictions as JSON; - is the standard output."),
     ] = None,
     trust: TrustOption = None,
 ) -> None:
@@ -73,4 +75,4 @@ def _require_no_image(file: Path) -> None:
 
     inputs = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
     if file.suffix.lower() in {*inputs, ".safetensors"}:
-        raise MirstError(f"{file} is named as the file to write the answers to; name a .csv or .json file there")
+        raise MirstError(f"{file} is named as the file to write the predictions to; name a .csv or .json file there")

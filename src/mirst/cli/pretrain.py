@@ -7,7 +7,7 @@ import typer
 
 from mirst.cli.options import DataOption, SetOption
 from mirst.cli.outputs import require_output
-from mirst.cli.stop import GOES_ON, stops_in_order
+from mirst.cli.stop import RESUMES, stops_in_order
 
 if TYPE_CHECKING:
     from mirst.study import Method
@@ -44,7 +44,7 @@ def probe(
     typer.echo(means.to_string(float_format=lambda value: f"{value:.4f}"))
 
 
-@stops_in_order(GOES_ON)
+@stops_in_order(RESUMES)
 def _pretrain(method: "Method", data: list[Path], out: Path, overrides: list[str]) -> None:
     from mirst.study import load_spec, pretrain
 

@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C) and SIGTERM end every command with one sentence, at whatever moment they arrive."""
+"""SIGINT (Ctrl-C) and SIGTERM end every command with one sentence, whenever they arrive."""
 
 import signal
 import sys
@@ -11,9 +11,9 @@ from mirst.errors import MirstError
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = 128 + signal.SIGINT
 """The exit code that typer makes of a KeyboardInterrupt."""
-MOMENT = 0.01
-"""Seconds."""
-GOES_ON = "the same command goes on from here"
+DELAY = 0.01
+"""Seconds until an interrupt that Python lost is raised again."""
+RESUMES = "run the same command again to resume"
 
 Handler = Callable[[int, Any], Any] | int | None
 
@@ -70,14 +70,14 @@ def _raised_again(stop: Callable[[int, Any], Any]) -> Iterator[None]:
     """In the block a KeyboardInterrupt that Python cannot raise where it arises calls `stop` again a moment later."""
     unraisable = sys.unraisablehook
 
-    def again(told: Any) -> None:
-        if isinstance(told.exc_value, KeyboardInterrupt):
-            signal.setitimer(signal.ITIMER_REAL, MOMENT)
+    def hook(lost: Any) -> None:
+        if isinstance(lost.exc_value, KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, DELAY)
         else:
-            unraisable(told)
+            unraisable(lost)
 
     before = signal.signal(signal.SIGALRM, stop)
-    sys.unraisablehook = again
+    sys.unraisablehook = hook
     try:
         yield
     finally:

@@ -53,7 +53,7 @@ class NamedExtension:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class NotImported:
-    """Stands for an object of a class that must not be imported, because somebody else may have named it.
+    """Replaces an object of a class that must not be imported, because somebody else may have named it.
 
     Its numbers can be read, as `eps`; it cannot be called.
 

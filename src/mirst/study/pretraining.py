@@ -32,7 +32,7 @@ def pretrain(
 ) -> FitResult:
     """Train the backbone of `spec.model` on all images of the data sets and write it to `out`, without its head.
 
-    A training that was killed goes on from `out` with `.state` added.
+    A training that was killed resumes from `out` with `.state` added.
 
     Args:
         method: `simclr` ignores the labels; `supervised` is plain training on them, the classes of

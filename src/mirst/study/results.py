@@ -53,7 +53,7 @@ class Results:
     checks: dict[str, pd.DataFrame]
     """Of masking: `defense, drop_max, fold, seed, name, verdict, figures`, by the suite's name."""
     distances: pd.DataFrame | None
-    """The smallest eps that breaks each image, as `named_distances`, where it was searched."""
+    """The smallest eps at which each image is misclassified, as `named_distances`, if it was searched."""
 
     @property
     def files(self) -> StudyFolder:

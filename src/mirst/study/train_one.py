@@ -28,7 +28,7 @@ def train(
     and `MODEL_CARD.md` beside it.
 
     The first seed of the study counts; its folds do not, apart from their kind. A training that was
-    killed goes on from `out` with `.state` added.
+    killed resumes from `out` with `.state` added.
 
     Args:
         on_remark: gets what one should know of the data, in sentences, before the training.

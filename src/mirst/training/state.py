@@ -132,8 +132,8 @@ def _read(path: Path) -> dict[str, Any] | None:
         except Exception as error:  # noqa: BLE001 - a damaged file fails in any way
             reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
             _require_ours(file, reason)
-            rest = "afresh" if file == files[-1] else "from the state before"
-            warnings.warn(f"{file} is damaged ({reason}); training goes on {rest}", stacklevel=3)
+            rest = "from the start" if file == files[-1] else "from the state before"
+            warnings.warn(f"{file} is damaged ({reason}); training resumes {rest}", stacklevel=3)
         else:
             return content
     return None

@@ -94,7 +94,7 @@ def test_a_killed_worker_and_a_damaged_checkpoint(cluster, small_yaml, phantoms,
             for pid in workers():
                 os.kill(pid, signal.SIGKILL)
 
-    words = r"trial ce-fold0-seed0: .*state\.pt is damaged .* goes on (from the state before|afresh)"
+    words = r"trial ce-fold0-seed0: .*state\.pt is damaged .* resumes (from the state before|from the start)"
     with pytest.warns(UserWarning, match=words):
         run_study(spec, out, engine=Ray(jobs=1, address=cluster.address), on_step=on_step)
     (kill,) = [step for step in steps if step.retry]

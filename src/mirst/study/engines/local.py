@@ -225,7 +225,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose study was killed must not go on writing beside the resumed one."""
+    """A worker whose study was killed must not write beside the resumed study."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait_for([parent.sentinel])

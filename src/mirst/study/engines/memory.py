@@ -64,5 +64,5 @@ def out_of_memory(error: BaseException) -> str | None:
     refused = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     if not refused and not isinstance(error, MemoryError | torch.OutOfMemoryError):
         return None
-    told = re.search(r"(tried|unable) to allocate [\d.]+ ?\w+", str(error), re.IGNORECASE)
-    return f"out of memory ({told[0][0].lower()}{told[0][1:]})" if told else "out of memory"
+    amount = re.search(r"(tried|unable) to allocate [\d.]+ ?\w+", str(error), re.IGNORECASE)
+    return f"out of memory ({amount[0][0].lower()}{amount[0][1:]})" if amount else "out of memory"

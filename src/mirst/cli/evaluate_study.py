@@ -1,0 +1,60 @@
+"""`mirst evaluate` on a study: all of its models, each on its own test fold."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import typer
+
+from mirst.cli.stop import stops_in_order
+from mirst.cli.suite_option import SuiteOption, print_warnings, rounded
+from mirst.errors import MirstError
+
+if TYPE_CHECKING:
+    from mirst.evaluation import SuiteName
+    from mirst.study import Engine
+
+
+@stops_in_order("run the same command again to run the remaining trials")
+def evaluate_study(folder: Path, data: Path | None, suite: SuiteOption, eps: list[float], engine: "Engine") -> None:
+    from rich.console import Console
+
+    from mirst.display import EvaluationDisplay
+    from mirst.report import constant_predictions, every_row, write_report
+    from mirst.study import attack_study, corrupt_study, locked, measure_distances, read_results
+
+    if suite is SuiteOption.paper:
+        raise MirstError(
+            f"{folder} is a study, which has its attacks already; add --suite standard, adaptive, distances "
+            "or corruptions"
+        )
+    with locked(folder), EvaluationDisplay(Console(stderr=True)) as display:
+        analyse: Callable[..., Path] = {
+            SuiteOption.corruptions: corrupt_study,
+            SuiteOption.distances: measure_distances,
+        }.get(suite, partial(attack_study, suite=cast("SuiteName", suite.value), eps=eps))
+        rows = analyse(folder, data=data, engine=engine, on_trial=display.end, on_progress=display.progress)
+    results = read_results(folder)
+    page = write_report(folder, trusted=results.spec.model.name)
+    _print_study(folder, suite)
+    print_warnings(constant_predictions(every_row(results), results.classes, results.positive))
+    typer.echo(f"Rows: {rows}\nReport: {page}")
+
+
+def _print_study(folder: Path, suite: SuiteOption) -> None:
+    from rich.console import Console
+
+    from mirst.display import show_table
+    from mirst.report import corruption_grid, f1_over_eps
+    from mirst.study import read_results
+
+    if suite is SuiteOption.corruptions:
+        grid = corruption_grid(read_results(folder), "f1")
+        assert grid is not None
+        typer.echo("F1, mean over folds and seeds:\n" + grid.to_string(float_format=rounded))
+    elif suite is SuiteOption.distances:
+        curves = f1_over_eps(read_results(folder))
+        typer.echo("F1, pooled over folds and seeds, at eps:\n" + curves.to_string(float_format=rounded))
+    else:
+        show_table(Console(), folder)
