@@ -1,5 +1,6 @@
 """Real, small models, and ways to see whether one was touched, and what it was asked."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -63,13 +64,19 @@ def on_the_fence(model: nn.Module, x: Tensor) -> nn.Module:
     return model
 
 
+def digest(tensor: Tensor) -> str:
+    """Of the bytes: lists of the numbers of a ResNet-50 would take gigabytes."""
+    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return hashlib.sha256(content.tobytes() + str((tensor.dtype, tensor.shape)).encode()).hexdigest()
+
+
 def snapshot(model: nn.Module) -> dict[str, object]:
     """Everything of a model that an attack might leave changed, comparable with `==`."""
     return {
-        "state": {key: value.tolist() for key, value in model.state_dict().items()},
+        "state": {key: digest(value) for key, value in model.state_dict().items()},
         "modes": [module.training for module in model.modules()],
         "requires_grad": [p.requires_grad for p in model.parameters()],
-        "grad": [None if p.grad is None else p.grad.tolist() for p in model.parameters()],
+        "grad": [None if p.grad is None else digest(p.grad) for p in model.parameters()],
         "hooks": [len(module._forward_hooks) for module in model.modules()],
     }
 
