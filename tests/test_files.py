@@ -95,6 +95,6 @@ def test_a_second_time_changes_nothing(text):
     assert harmless("\ra") == "'\ra"
 
 
-def test_what_steers_a_terminal_is_shown_not_sent():
+def test_control_characters_are_escaped_on_a_terminal():
     assert str(MirstError("a\x1b[2Jb\udcff\u202e\nc")) == r"a\x1b[2Jb\udcff\u202e c"
     assert plain("é 漢 \u200d") == "é 漢 \u200d"

@@ -144,7 +144,7 @@ def test_every_suffix_in_a_class_folder(folder):
     assert all(decode(record.file).size == (40, 40) for record in records)
 
 
-def test_a_git_lfs_pointer_is_named_with_the_mend(folder):
+def test_a_git_lfs_pointer_gives_an_error_with_the_fix(folder):
     (folder / "benign" / "image.png").write_bytes(POINTER)
     found = audit_records(read_dataset(folder))
     assert list(found.found.unreadable.values()) == [

@@ -66,7 +66,7 @@ def test_other_buffers_are_still_needed(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_a_git_lfs_pointer_is_named_with_the_mend(tmp_path, suffix):
+def test_a_git_lfs_pointer_gives_an_error_with_the_fix(tmp_path, suffix):
     (tmp_path / f"w{suffix}").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(MirstError, match="run git lfs pull"):
         load_backbone(build_model("resnet_tiny", 1, 2), tmp_path / f"w{suffix}")

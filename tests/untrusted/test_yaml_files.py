@@ -93,7 +93,7 @@ PIECES = st.sampled_from([
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(PIECES, max_size=40).map("".join))
-def test_any_text_is_a_study_or_a_sentence(text):
+def test_any_text_gives_a_study_or_an_error(text):
     for parse in (lambda one: load_spec(None, [f"data={one}", f"training={one}"]), parse_defense):
         with suppress(MirstError):
             parse(text)
