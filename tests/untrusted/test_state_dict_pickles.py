@@ -56,8 +56,11 @@ def nested_tuples(levels):
         (b"\x80\x02ctorch\nFloatTensor\n\x8a\x05\x00\x00\x00\x00\x10\x85R.", "names torch FloatTensor"),
         (b"\x80\x02ctorch._utils\n_rebuild_sparse_tensor\n.", "names torch._utils _rebuild_sparse_tensor"),
         (b"\x80\x02ctorch._utils\n_rebuild_qtensor\n.", "names torch._utils _rebuild_qtensor"),
-        (b"\x80\x02ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n.", "which a plain state dict does not"),
-        (b"\x80\x02}" + nested_tuples(40) + b"K\x01s.", f"more than {MAX_REPEATS} tuples again"),
+        (
+            b"\x80\x02ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n.",
+            "which a plain state dict does not contain",
+        ),
+        (b"\x80\x02}" + nested_tuples(40) + b"K\x01s.", f"more than {MAX_REPEATS} tuples repeatedly"),
         (b"\x80\x02" + b"]0" * 2**20 + b".", "steps"),
         (b"\x80\x02}X\xff\xff\xff\x7f", ""),
         (b"", ""),
