@@ -145,7 +145,7 @@ def test_a_prepared_folder_keeps_the_range_and_refuses_another(phantoms, tmp_pat
     assert np.array_equal(pixels_of(found), expected)
     assert found.summary()[-1].startswith("Values shown as black and white: 24 images do not define a range")
     model = build_model("resnet_tiny", 1, 2)
-    with pytest.raises(MirstError, match=r"prepared with the values 0 to 4095 .* trained on 0 to 65535"):
+    with pytest.raises(MirstError, match=r"prepared with 0 to 4095 as black and white, .* trained with 0 to 65535"):
         evaluate_on(model, replace(CARD, value_range=(0.0, 65535.0)), folder, {})
     assert len(evaluate_on(model.eval(), replace(CARD, value_range=(0.0, 4095.0)), folder, {})) == 24
 
@@ -180,6 +180,6 @@ def test_images_that_do_not_fit_the_models_range_are_remarked(tmp_path):
     Image.fromarray((np.arange(64 * 64).reshape(64, 64) % 256).astype(np.uint8)).save(tmp_path / "eight.png")
     card = replace(CARD, value_range=None)
     assert "does not define a range" in range_remark(ImageFile(path), card)
-    assert "beyond the 0 to 1000" in range_remark(ImageFile(path), replace(CARD, value_range=(0, 1000)))
+    assert "outside the range 0 to 1000" in range_remark(ImageFile(path), replace(CARD, value_range=(0, 1000)))
     assert range_remark(ImageFile(path), replace(CARD, value_range=(0, 4095))) is None
     assert range_remark(ImageFile(tmp_path / "eight.png"), card) is None
