@@ -107,7 +107,7 @@ def test_a_study_finds_its_data_from_any_folder(mirst, phantoms, tmp_path, monke
     (tmp_path / "moved").mkdir()
     (tmp_path / "images").rename(tmp_path / "moved" / "images")
     words = refused(mirst("run", "studies/s.yaml", "--out", "out"))
-    assert f"{tmp_path / 'images'} does not exist; name the data set with data.path or --data PATH" in words
+    assert f"{tmp_path / 'images'} does not exist; give the path of the data set with data.path or --data PATH" in words
     assert mirst("run", "studies/s.yaml", "--data", "moved/images", "--out", "out", "--quiet")[0] == 0
 
 
@@ -125,7 +125,7 @@ def test_folds_that_would_miss_a_class_are_refused_before_training(mirst, small_
         assert not (tmp_path / "out").exists()
     gone = "data.relabel={" + ", ".join(f"malignant/phantom-{n:03}.png: null" for n in range(1, 9)) + "}"
     assert "leave no image of class malignant" in refused(mirst(*run, "--set", gone))
-    assert "mirst run would refuse data with 5 folds" in mirst("data", "audit", tmp_path / "data" / "list.csv")[1]
+    assert "mirst run would reject data with 5 folds" in mirst("data", "audit", tmp_path / "data" / "list.csv")[1]
 
 
 @pytest.mark.parametrize("extra", [["--quiet"], ["--json"], ["--track", "tensorboard"]])
@@ -254,7 +254,7 @@ def test_predict_tells_of_pages_on_the_error_stream(mirst, checkpoint, phantoms,
         page.save(tmp_path / "x.tif", save_all=True, append_images=[page.rotate(90)])
     code, text, err = mirst("predict", checkpoint, tmp_path / "x.tif")
     assert (code, len(text.splitlines())) == (0, 1)
-    assert err == f"mirst: {tmp_path / 'x.tif'} holds 2 pages or frames; only the first is read\n"
+    assert err == f"mirst: {tmp_path / 'x.tif'} contains 2 pages or frames; only the first is read\n"
 
 
 def test_predict_writes_csv_and_json(mirst, checkpoint, phantoms, tmp_path, monkeypatch):
@@ -296,7 +296,7 @@ def test_predict_writes_nothing_where_an_image_is_broken_or_the_output_makes_no_
     Path("picture.png").write_bytes(image.read_bytes())
     assert "would mix" in refused(mirst("predict", checkpoint, image, "--csv", "-", "--json", "-"))
     assert "cannot write taken.csv" in refused(mirst("predict", checkpoint, image, "--csv", "taken.csv"))
-    assert "name a file" in refused(mirst("predict", checkpoint, image, "--csv", ""))
+    assert "give the path of a file" in refused(mirst("predict", checkpoint, image, "--csv", ""))
     assert "picture.png is named" in refused(mirst("predict", checkpoint, "--csv", "picture.png", image))
     assert Path("picture.png").read_bytes() == image.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "picture.png", "taken.csv"]
@@ -350,7 +350,7 @@ def test_a_strangers_checkpoint_runs_its_factory_only_when_told_to(mirst, strang
         ("figure", "residuals", path, image, "--out", "figure.png"),
     ]
     for command in (*commands, ("app", path), ("app", checkpoint, path)):
-        assert "--trust net_of_a_stranger:make runs that code" in refused(mirst(*command))
+        assert "if you trust that code, add --trust net_of_a_stranger:make" in refused(mirst(*command))
         assert "--trust" in refused(mirst(*command, "--trust", "os:system"))
         assert not ran.exists()
     for command in commands:
@@ -366,7 +366,7 @@ def test_bad_data_get_one_sentence(mirst, small_yaml, phantoms, tmp_path):
     write_phantoms(tmp_path / "data", 4)
     assert "fewer than the 5 folds" in run(tmp_path / "data", "--set", "folds.count=5")
     (tmp_path / "data" / "cyst").mkdir()
-    assert "holds no images" in run(tmp_path / "data")
+    assert "contains no images" in run(tmp_path / "data")
     Image.new("L", (4, 4)).save(tmp_path / "data" / "cyst" / "x.png")
     (tmp_path / "data" / "benign" / "broken.png").write_bytes(b"\x89PNG broken")
     assert "broken.png" in run(tmp_path / "data")

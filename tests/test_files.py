@@ -45,7 +45,7 @@ def test_a_new_folder_is_whole_or_not_there(tmp_path):
     with new_folder(path) as partial:
         (partial / "a.txt").write_text("whole")
     assert [file.read_text() for file in path.iterdir()] == ["whole"]
-    with pytest.raises(MirstError, match="exists; name a new folder"):
+    with pytest.raises(MirstError, match="exists; give a new folder"):
         half_filled(path)
     with pytest.raises(MirstError, match="cannot write"):
         half_filled(path / "a.txt" / "folder")

@@ -91,11 +91,11 @@ def require_labels(y: Tensor, classes: int) -> None:
     y = y.long()  # torch cannot compare the unsigned types above 8 bits
     low, high = int(y.min()), int(y.max())
     if low < 0:
-        _refuse_negative(y, low, high)
+        _reject_negative(y, low, high)
     if high >= classes:
-        mend = "subtract 1 from the labels" if low > 0 and high == classes else "give it data with its own classes"
+        fix = "subtract 1 from the labels" if low > 0 and high == classes else "give it data with its own classes"
         raise MirstError(
-            f"the labels run from {low} to {high}, but the model has {classes} classes, 0 to {classes - 1}; {mend}"
+            f"the labels run from {low} to {high}, but the model has {classes} classes, 0 to {classes - 1}; {fix}"
         )
 
 
@@ -116,15 +116,15 @@ def _tensor(value: object, what: str) -> Tensor:
         return (value.clone() if value.is_inference() else value).as_subclass(Tensor)
     package = type(value).__module__.partition(".")[0]
     if package == "numpy":
-        mend = "convert them with torch.from_numpy"
+        fix = "convert them with torch.from_numpy"
     elif package == "PIL":
-        mend = "convert them to tensors (C, H, W) in [0, 1] and join these with torch.stack"
+        fix = "convert them to tensors (C, H, W) in [0, 1] and join these with torch.stack"
     elif isinstance(value, list | tuple):
-        mend = "join tensors with torch.stack, convert numbers with torch.tensor"
+        fix = "join tensors with torch.stack, convert numbers with torch.tensor"
     else:
-        mend = "give a batch of tensors; a DataLoader makes batches of a data set"
+        fix = "give a batch of tensors; a DataLoader makes batches of a data set"
     kind = "None" if value is None else f"of type {type(value).__name__}"
-    raise MirstError(f"{what} must be a tensor, but are {kind}; {mend}")
+    raise MirstError(f"{what} must be a tensor, but are {kind}; {fix}")
 
 
 def _checked_images(x: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ def _checked_images(x: Tensor) -> Tensor:
     if not x.isfinite().all():
         bad = int((~x.isfinite()).flatten(1).any(1).sum())
         raise MirstError(
-            f"images must lie in [0, 1], but {bad} of {len(x)} hold NaN or infinity; check their "
+            f"images must lie in [0, 1], but {bad} of {len(x)} contain NaN or infinity; check their "
             "preparation for a division by 0"
         )
     raise MirstError(f"images must lie in [0, 1], but run from {low:.7g} to {high:.7g}; {_into_range(low, high)}")
@@ -205,7 +205,7 @@ def _checked_labels(y: Tensor, count: int) -> Tensor:
         raise MirstError("labels must be class indices, but some are 2**63 or more")
     low = int(y.min())
     if low < 0:
-        _refuse_negative(y, low, int(y.max()))
+        _reject_negative(y, low, int(y.max()))
     return y
 
 
@@ -235,7 +235,7 @@ def _from_rows(rows: Tensor) -> str:
     return "give one class per image, not several labels"
 
 
-def _refuse_negative(y: Tensor, low: int, high: int) -> None:
+def _reject_negative(y: Tensor, low: int, high: int) -> None:
     if bool((y == IGNORED).any()):
         raise MirstError(
             f"{int((y == IGNORED).sum())} of {len(y)} labels are {IGNORED}, PyTorch's ignore index; remove "

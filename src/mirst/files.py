@@ -27,7 +27,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path)
     if not target.name:
-        raise MirstError(f"cannot write {target}; name a file")
+        raise MirstError(f"cannot write {target}; give the path of a file")
     partial = _partial(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -48,12 +48,12 @@ def require_target(path: str | Path) -> None:
     """
     target = Path(path)
     if target.is_dir():
-        raise MirstError(f"cannot write {target}, because it is a folder; name a file")
+        raise MirstError(f"cannot write {target}, because it is a folder; give the path of a file")
     place = next((folder for folder in target.absolute().parents if folder.exists()), None)
     if place is None or not place.is_dir():
-        raise MirstError(f"cannot write {target}, because {place} is not a folder; name another file")
+        raise MirstError(f"cannot write {target}, because {place} is not a folder; give another path")
     if not os.access(place, os.W_OK):
-        raise MirstError(f"cannot write {target}, because {place} is write-protected; name another file")
+        raise MirstError(f"cannot write {target}, because {place} is write-protected; give another path")
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 def require_new(path: Path) -> None:
     """Raise `MirstError` if there is a file or folder at `path`."""
     if path.exists():
-        raise MirstError(f"{path} exists; name a new folder with --out or remove it")
+        raise MirstError(f"{path} exists; give a new folder with --out, or remove {path}")
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def test_failures_become_a_sentence_and_leave_the_page(error, monkeypatch):
         raise error
 
     assert with_message(fail) == gradio.skip()
-    assert told[0] in ("&lt;b&gt;no&lt;/b&gt; picture", "That did not work; try another picture or another attack.")
+    assert told[0] in ("&lt;b&gt;no&lt;/b&gt; picture", "The computation failed; try another image or another attack.")
 
 
 def test_the_page_says_what_is_wrong_and_the_smallest_eps_that_was_seen(explorer):
@@ -65,11 +65,11 @@ def test_the_page_says_what_is_wrong_and_the_smallest_eps_that_was_seen(explorer
     turned = [replace(seen, predictions=("benign", "malignant"), distance=7.001 / 255) for seen in views]
     html = render(chosen, turned)
     assert "&lt;b&gt;a&lt;/b&gt;, labelled malignant" in html
-    assert html.count("Wrong before any attack") == 2
+    assert html.count("The prediction is wrong without any attack") == 2
     assert re.findall(r"at most [\d.]+/255", html) == ["at most 7.01/255", "at most 0.01/255"]
     stays = [replace(seen, predictions=("malignant", "malignant")) for seen in views]
     html = render(chosen, stays)
-    assert "Wrong before" not in html
+    assert "wrong without any attack" not in html
     assert "none found up to 16/255" in html
 
 
@@ -82,4 +82,4 @@ def test_a_port_in_use_gets_a_sentence(finished):
         command = [sys.executable, "-m", "mirst.cli", "app", checkpoint, "--port", str(port)]
         ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2
-    assert re.fullmatch(rf"mirst: cannot serve on 127.0.0.1:{port}; name another --port or --host\n", ended.stderr)
+    assert re.fullmatch(rf"mirst: cannot serve on 127.0.0.1:{port}; give another --port or --host\n", ended.stderr)

@@ -150,13 +150,13 @@ def test_what_is_no_picture_gets_a_sentence_and_leaves_nothing(served):
 
 def test_files_that_were_not_uploaded_are_neither_read_nor_deleted(served):
     thumbnail = next(iter(served.files()))
-    assert Visitor(served, "thief").names(str(thumbnail)) == ["The upload failed; send the file again."]
+    assert Visitor(served, "thief").names(str(thumbnail)) == ["The upload failed; upload the file again."]
     assert thumbnail.exists()
 
 
 def test_nonsense_gets_a_sentence(served):
     visitor = Visitor(served, "odd")
-    assert visitor.picks(10**6) == ["there is no picture 1000000 in the gallery"]
+    assert visitor.picks(10**6) == ["there is no image 1000000 in the gallery"]
     visitor.picks(0)
     for settings in (["bfg", 5, 3], ["PGD", 99, 3], ["PGD", -1, 3], ["PGD", 5, 10**9], ["PGD", "five", None]):
         (sentence,) = visitor.does("change", [None, *settings])
@@ -165,7 +165,7 @@ def test_nonsense_gets_a_sentence(served):
 
 def test_a_visitor_without_a_picture_is_told(served):
     assert Visitor(served, "new").does("change", [None, *SETTINGS]) == [
-        "The picture was lost with the connection; pick it again."
+        "The connection was interrupted and the image is no longer available; select it again."
     ]
 
 
@@ -181,4 +181,4 @@ def test_who_leaves_is_forgotten_and_holds_nobody_up(served):
         if isinstance(told, list):
             break
         time.sleep(0.2)
-    assert told == ["The picture was lost with the connection; pick it again."]
+    assert told == ["The connection was interrupted and the image is no longer available; select it again."]

@@ -49,7 +49,7 @@ def dicom(path, frames, shape=(8, 9)):
 
 def test_a_dicom_image_is_read_and_a_volume_refused(tmp_path):
     assert take(dicom(tmp_path / "one.dcm", 1)).size == (9, 8)
-    with pytest.raises(MirstError, match="the file holds 4 frames"):
+    with pytest.raises(MirstError, match="the file contains 4 frames"):
         take(dicom(tmp_path / "volume.dcm", 4))
 
 

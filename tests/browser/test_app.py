@@ -79,7 +79,7 @@ def test_a_bad_upload_gets_a_sentence_and_the_next_one_works(explorer, tmp_path,
     explorer.locator("input[type=file]").first.set_input_files(bad)
     explorer.get_by_text("cannot read the file as an image").wait_for()
     explorer.locator("input[type=file]").first.set_input_files(phantoms / "benign" / "phantom-001.png")
-    explorer.get_by_role("heading", name="The picture you sent").wait_for()
+    explorer.get_by_role("heading", name="Your image").wait_for()
 
 
 def test_a_visitor_who_leaves_while_it_computes_harms_nobody(explorer, browser, address):

@@ -74,12 +74,13 @@ def test_pages_that_are_not_read_are_warned_of(phantoms, tmp_path):
     several = audit_records(read_dataset(paged_set(phantoms, tmp_path / "a", ["tif", "gif", "png", "webp"])))
     (warning,) = several.remarks()
     assert warning.startswith(
-        "WARNING: 4 files hold several pages or frames, of which only the first is read: benign/phantom-001.tif (3), "
+        "WARNING: 4 files contain several pages or frames, of which only the first is read: "
+        "benign/phantom-001.tif (3), "
     )
     assert "and 1 more. Save every page" in warning
     assert warning in several.summary()
     (warning,) = audit_records(read_dataset(paged_set(phantoms, tmp_path / "b", ["tif"]))).remarks()
-    assert "1 file holds several pages or frames" in warning
+    assert "1 file contains several pages or frames" in warning
     assert audit_records(read_dataset(phantoms)).remarks() == []
 
 

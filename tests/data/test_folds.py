@@ -252,7 +252,7 @@ def test_the_audit_warns_of_classes_that_are_too_small(tmp_path):
     write_phantoms(tmp_path / "small", 3, seed=0)
     write_phantoms(tmp_path / "large", 6, seed=1)
     (warning,) = warn_of_folds(audit_records(read_dataset(tmp_path / "small"))).remarks()
-    assert warning.startswith("WARNING: mirst run would refuse small with 5 folds: class benign has 3 groups")
+    assert warning.startswith("WARNING: mirst run would reject small with 5 folds: class benign has 3 groups")
     assert warn_of_folds(audit_records(read_dataset(tmp_path / "large"))).remarks() == []
     both = read_dataset(tmp_path / "small") + read_dataset(tmp_path / "large")
     assert warn_of_folds(audit_records(both)).remarks() == [warning]

@@ -30,7 +30,7 @@ def test_files_are_taken_as_named_each_once(folder):
 
 
 def test_what_is_not_there_is_named(folder):
-    with pytest.raises(MirstError, match=r"empty holds no images \(PNG"):
+    with pytest.raises(MirstError, match=r"empty contains no images \(PNG"):
         find_images([folder, folder / "empty"])
     with pytest.raises(MirstError, match=r"gone does not exist"):
         find_images([folder / "gone"])

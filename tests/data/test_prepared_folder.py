@@ -34,7 +34,7 @@ def test_a_study_elsewhere_finds_the_same_pixels_groups_and_folds(original, tmp_
 
 def test_what_it_refuses(original, tmp_path):
     records = read_dataset(original)
-    with pytest.raises(MirstError, match="exists; name a new folder"):
+    with pytest.raises(MirstError, match="exists; give a new folder"):
         write_prepared(records, original, 32)
     (original / "benign" / "copy.png").write_bytes(b"broken")
     with pytest.raises(MirstError, match=r"copy\.png"):

@@ -116,7 +116,7 @@ def test_what_is_no_data_set_gets_a_sentence(tmp_path):
     with pytest.raises(MirstError, match="one class only"):
         read_dataset(tmp_path)
     (tmp_path / "b").mkdir()
-    with pytest.raises(MirstError, match="holds no images"):
+    with pytest.raises(MirstError, match="contains no images"):
         read_dataset(tmp_path)
 
 

@@ -44,11 +44,12 @@ def test_twelve_bits_in_sixteen_are_the_eight_bit_images_again(phantoms, tmp_pat
     assert {record.value_range for record in deep.records} == {(0, 4095)}
     assert deep.range_warnings() == []
     assert (
-        "Values from black to white: 24 images state none, hold 0 to 4080 and are shown in 0 to 4095." in deep.summary()
+        "Values shown as black and white: 24 images do not define a range, contain values from 0 to 4080 and are "
+        "scaled with 0 to 4095." in deep.summary()
     )
     shallow = audit_records(read_dataset(phantoms))
     assert shallow.found.value_range is None
-    assert shallow.summary()[-1] == "Values from black to white: 0 to 255 for 24 images (8 bits)."
+    assert shallow.summary()[-1] == "Values shown as black and white: 0 to 255 for 24 images (8 bits)."
     assert np.abs(pixels_of(deep).astype(int) - pixels_of(shallow)).max() <= 1
 
 
@@ -67,13 +68,15 @@ def test_a_dark_image_stays_dark_beside_the_others(phantoms, tmp_path):
 def test_sets_of_two_depths_are_warned_of(phantoms, tmp_path):
     eight = audit_records(read_dataset(deep_set(phantoms, tmp_path / "a", keep=lambda number: number % 3 == 0)))
     (sentence,) = eight.range_warnings()
-    assert sentence.startswith("SEVERAL RANGES: 8 of 24 images are shown in other values than the 16 in 0 to 4095")
+    assert sentence.startswith(
+        "SEVERAL RANGES: 8 of 24 images are scaled with another range than the 16 images that use 0 to 4095"
+    )
     root = deep_set(phantoms, tmp_path / "b")
     for path in sorted((root / "benign").iterdir())[:2]:
         Image.fromarray(np.asarray(Image.open(path)) * 16).save(path)
     few, narrow = audit_records(read_dataset(root)).range_warnings()
-    assert few.startswith("FEW GRAY LEVELS: 22 of 24 images keep fewer than 32 of 256 gray levels")
-    assert "22 images that state no range use a quarter or less of 0 to 65535" in narrow
+    assert few.startswith("FEW GRAY LEVELS: 22 of 24 images have fewer than 32 of 256 gray levels after scaling")
+    assert "22 images without a defined range use a quarter or less of 0 to 65535" in narrow
     assert set(audit_records(read_dataset(root)).summary()) > {f"WARNING: {few}", f"WARNING: {narrow}"}
 
 
@@ -84,7 +87,8 @@ def test_windows_that_differ_are_warned_of(tmp_path):
         write_dicom(folder / f"{number}.dcm", pixels, bits=12, WindowCenter=1000, WindowWidth=width)
     found = audit_records(read_dataset(tmp_path / "set"))
     (sentence,) = found.range_warnings()
-    assert "1 of 4 images are shown in other values than the 3 in 800 to 1199 (window), benign/3.dcm in 960" in sentence
+    common = "1 of 4 images are scaled with another range than the 3 images that use 800 to 1199 (window)"
+    assert f"{common}; for example, benign/3.dcm uses 960" in sentence
     assert "2 ranges within 800 to 1199 for 4 images (window)" in found.summary()[-1]
 
 
@@ -139,9 +143,9 @@ def test_a_prepared_folder_keeps_the_range_and_refuses_another(phantoms, tmp_pat
     found = audit_records(read_dataset(folder))
     assert found.found.value_range == (0, 4095)
     assert np.array_equal(pixels_of(found), expected)
-    assert found.summary()[-1].startswith("Values from black to white: 24 images state none")
+    assert found.summary()[-1].startswith("Values shown as black and white: 24 images do not define a range")
     model = build_model("resnet_tiny", 1, 2)
-    with pytest.raises(MirstError, match=r"prepared with the values 0 to 4095 .* trained on 0 to 65535"):
+    with pytest.raises(MirstError, match=r"prepared with 0 to 4095 as black and white, .* trained with 0 to 65535"):
         evaluate_on(model, replace(CARD, value_range=(0.0, 65535.0)), folder, {})
     assert len(evaluate_on(model.eval(), replace(CARD, value_range=(0.0, 4095.0)), folder, {})) == 24
 
@@ -175,7 +179,7 @@ def test_images_that_do_not_fit_the_models_range_are_remarked(tmp_path):
     Image.fromarray((np.arange(64 * 64).reshape(64, 64) % 3000).astype(np.uint16)).save(path)
     Image.fromarray((np.arange(64 * 64).reshape(64, 64) % 256).astype(np.uint8)).save(tmp_path / "eight.png")
     card = replace(CARD, value_range=None)
-    assert "states no range" in range_remark(ImageFile(path), card)
-    assert "beyond the 0 to 1000" in range_remark(ImageFile(path), replace(CARD, value_range=(0, 1000)))
+    assert "does not define a range" in range_remark(ImageFile(path), card)
+    assert "outside the range 0 to 1000" in range_remark(ImageFile(path), replace(CARD, value_range=(0, 1000)))
     assert range_remark(ImageFile(path), replace(CARD, value_range=(0, 4095))) is None
     assert range_remark(ImageFile(tmp_path / "eight.png"), card) is None

@@ -95,8 +95,8 @@ class Cheat:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda x: (x + 0.2).clamp(0, 1), "left its ball"),
-        (lambda x: x * 0 - 0.01, "left the pixel range"),
+        (lambda x: (x + 0.2).clamp(0, 1), "returned an image outside its ball"),
+        (lambda x: x * 0 - 0.01, r"returned pixels outside \[0, 1\]"),
         (lambda x: x + torch.nan, "not finite"),
         (lambda x: x[:, :, :8], "returned shape"),
     ],

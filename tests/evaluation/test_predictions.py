@@ -92,11 +92,11 @@ def test_pages_and_few_gray_levels_are_remarked(checkpoint, phantoms, tmp_path):
     card, (few, pages, whole) = predict(
         checkpoint[0], [tmp_path / name for name in ("few.png", "pages.tif", "whole.png")]
     )
-    levels = f"keeps only {few.few_levels} of 256 gray levels"
+    levels = f"has only {few.few_levels} of 256 gray levels after scaling"
     assert few.few_levels <= 4
     assert few.remarks(replace(card, value_range=None)) == [f"{levels}; check that it was saved with all of them"]
     assert few.remarks(replace(card, value_range=(0.0, 4095.0))) == [
         f"{levels}; compare its values with 0 to 4095, the range in the model's card"
     ]
-    assert pages.remarks(card) == ["holds 2 pages or frames; only the first is read"]
+    assert pages.remarks(card) == ["contains 2 pages or frames; only the first is read"]
     assert whole.remarks(card) == []

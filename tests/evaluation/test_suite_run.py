@@ -46,7 +46,9 @@ def test_the_checks_are_made_at_one_eps(found):
     }  # fmt: skip
     (curve,) = (check.figures for check in found.checks if check.name == "rising eps")
     assert curve.endswith("0 at 0, 12 at 0.3, 12 at 0.6")
-    assert found.left_out == ("APGD on DLR: the loss needs three classes; with two classes the margin replaces it.",)
+    assert found.left_out == (
+        "APGD on DLR: the loss needs at least three classes; with two classes the margin loss is used.",
+    )
 
 
 def test_checks_can_be_left_out(model, data):
@@ -55,7 +57,7 @@ def test_checks_can_be_left_out(model, data):
 
 @pytest.mark.parametrize("eps", [(), (0.1, 0.1), (0.0,), (2.0,), (float("nan"),)])
 def test_radii_that_make_no_sense_get_a_sentence(model, data, eps):
-    with pytest.raises(MirstError, match="name each radius once, above 0 and at most 1"):
+    with pytest.raises(MirstError, match="give each radius once, above 0 and at most 1"):
         robustness(model, data, "standard", eps)
 
 

@@ -20,7 +20,7 @@ def test_the_papers_attacks_are_as_published():
 @pytest.mark.parametrize(
     ("classes", "names", "left_out"),
     [
-        (2, ["apgd-ce", "apgd-margin", "fab", "square"], "APGD on DLR: the loss needs three classes"),
+        (2, ["apgd-ce", "apgd-margin", "fab", "square"], "APGD on DLR: the loss needs at least three classes"),
         (3, ["apgd-ce", "apgd-margin", "apgd-dlr", "fab", "square"], "APGD on targeted DLR"),
         (4, ["apgd-ce", "apgd-margin", "apgd-t", "fab", "square"], None),
     ],

@@ -116,7 +116,7 @@ def test_a_cheat_is_caught_and_no_images_get_a_sentence(model):
         def __call__(self, model, x, y, *, generator=None):
             return (x + 0.2).clamp(0, 1)
 
-    with pytest.raises(RuntimeError, match="left its ball"):
+    with pytest.raises(RuntimeError, match="returned an image outside its ball"):
         worst_case(model, loader(), {"all": {"cheat": Cheat()}})
     with pytest.raises(MirstError, match="no images"):
         worst_case(model, [], {"all": ATTACKS})

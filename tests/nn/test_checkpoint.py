@@ -149,7 +149,9 @@ def test_a_checkpoint_runs_no_code_unless_it_is_trusted_by_name(tmp_path, factor
     name, ran = factory
     path = rewritten(tmp_path / "m.safetensors", model=name)
     for trusted in (None, "", "os:system", "strangers_net:other"):
-        with pytest.raises(MirstError, match=r"asks for the model of strangers_net:make, .*--trust strangers_net:make"):
+        with pytest.raises(
+            MirstError, match=r"needs a model built by strangers_net:make, .*--trust strangers_net:make"
+        ):
             load_model(path, trusted)
     assert not ran.exists()
     model, card = load_model(path, name)

@@ -193,13 +193,15 @@ def test_label_conflicts_and_their_fate_are_named(results, rule, fate):
 
 
 def test_the_page_holds_the_audit(results):
-    assert "24 images form 24 groups; 0 pairs show the same" in write_report(results.folder).read_text()
+    assert "24 images form 24 groups. 0 pairs are near-duplicates" in write_report(results.folder).read_text()
 
 
 def test_an_attack_that_cannot_reach_its_edge_is_called_weak(results):
     """The small study's PGD makes 3 steps of 0.001 in a ball of 5/255."""
-    weak = [note for note in notes(results) if "weak by its settings" in note]
-    assert weak == ["pgd is weak by its settings: 3 steps of 0.001 reach 0.003, inside its ball of 0.01961."]
+    weak = [note for note in notes(results) if "has weak settings" in note]
+    assert weak == [
+        "pgd has weak settings: 3 steps of 0.001 change a pixel by at most 0.003, less than its eps of 0.01961."
+    ]
 
 
 def test_without_examples_the_report_is_written(results):

@@ -189,7 +189,7 @@ def test_a_frame_larger_than_the_header_is_refused_before_it_is_decoded(name, tm
     dataset = pydicom.dcmread(shipped(name))
     dataset.Rows = dataset.Rows // 2
     dataset.save_as(tmp_path / "x.dcm")
-    with pytest.raises(MirstError, match=r"a compressed frame is \(\d+, \d+, \d\), the file declares"):
+    with pytest.raises(MirstError, match=r"a compressed frame has \(\d+, \d+, \d\), but the file declares"):
         gray(tmp_path / "x.dcm")
 
 

@@ -33,7 +33,11 @@ def npz(path, images, labels):
         ([header((2**40, 0))], [header((2**40, 1), "|S0")], "not numbers"),  # nothing, 2**40 times
         ([header((2**40, 1), "|V0")], [header((2**40, 1), "|V0")], "not numbers"),
         ([header((1,), "|O")], [header((1,), "|O")], "not numbers"),
-        ([header((3, 2**10, 2**10)), b"\0" * 3 * 2**20], [header((3, 1)), b"\0" * 3], "at most 1048576 are read of it"),
+        (
+            [header((3, 2**10, 2**10)), b"\0" * 3 * 2**20],
+            [header((3, 1)), b"\0" * 3],
+            "at most 1048576 bytes are accepted",
+        ),
         (
             [header((2**21, 1, 1)), b"\0" * 2**21],
             [header((2**21, 1)), b"\0" * 2**21],

@@ -72,7 +72,7 @@ BOMBS = {
     "a colour profile": (png(chunk(b"iCCP", b"a\0\0" + packed_zeros(16))), "Decompressed data too large"),
     "sides of a PNG": (b"\x89PNG\r\n\x1a\n" + HEADER + chunk(b"IDAT", b""), "exceeds limit"),
     "sides of a GIF": (saved("gif")[:6] + b"\xff" * 4 + saved("gif")[10:], "exceeds limit"),
-    "a jump of a BMP": (bmp(80_000_000, 1, b"\0\2\0\xff" * 3), "80000000 x 1; sides of at most 16384"),
+    "a jump of a BMP": (bmp(80_000_000, 1, b"\0\2\0\xff" * 3), "80000000 x 1; images with sides of at most 16384"),
     "pixels that are not there": (b"P6\n9000 9000\n255\n\0", "truncated"),
     "another format": (saved("ico"), "not a valid file of"),
     "a document": (saved("pdf"), "not a valid file of"),
@@ -143,5 +143,5 @@ def test_what_is_no_file_does_not_hang(tmp_path):
 
 def test_sides_are_judged_by_the_header(tmp_path):
     Image.new("1", (MAX_SIDE + 1, 1)).save(tmp_path / "x.png")
-    with pytest.raises(MirstError, match="sides of at most"), open_picture(tmp_path / "x.png"):
+    with pytest.raises(MirstError, match="images with sides of at most"), open_picture(tmp_path / "x.png"):
         pytest.fail("opened")

@@ -44,20 +44,23 @@ def nested_tuples(levels):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R.", "names os system"),
+        (b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R.", "refers to os system"),
         (b"\x80\x02ccollections\nOrderedDict\n" + ENDLESS + b"\x85R.", "builds a mapping from another object"),
         (b"\x80\x02ccollections\nOrderedDict\n)R" + ENDLESS + b"b.", "a state that is not a mapping"),
         (
             b"\x80\x02ccollections\nOrderedDict\nq\x00)Rh\x00" + ENDLESS + b"\x85R.",
             "builds a mapping from another object",
         ),
-        (b"\x80\x02cbuiltins\nset\n" + ENDLESS + b"\x85R.", "names builtins set"),
-        (b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x00\x10\x85R.", "names builtins bytearray"),
-        (b"\x80\x02ctorch\nFloatTensor\n\x8a\x05\x00\x00\x00\x00\x10\x85R.", "names torch FloatTensor"),
-        (b"\x80\x02ctorch._utils\n_rebuild_sparse_tensor\n.", "names torch._utils _rebuild_sparse_tensor"),
-        (b"\x80\x02ctorch._utils\n_rebuild_qtensor\n.", "names torch._utils _rebuild_qtensor"),
-        (b"\x80\x02ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n.", "which a plain state dict does not"),
-        (b"\x80\x02}" + nested_tuples(40) + b"K\x01s.", f"more than {MAX_REPEATS} tuples again"),
+        (b"\x80\x02cbuiltins\nset\n" + ENDLESS + b"\x85R.", "refers to builtins set"),
+        (b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x00\x10\x85R.", "refers to builtins bytearray"),
+        (b"\x80\x02ctorch\nFloatTensor\n\x8a\x05\x00\x00\x00\x00\x10\x85R.", "refers to torch FloatTensor"),
+        (b"\x80\x02ctorch._utils\n_rebuild_sparse_tensor\n.", "refers to torch._utils _rebuild_sparse_tensor"),
+        (b"\x80\x02ctorch._utils\n_rebuild_qtensor\n.", "refers to torch._utils _rebuild_qtensor"),
+        (
+            b"\x80\x02ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n.",
+            "which a plain state dict does not contain",
+        ),
+        (b"\x80\x02}" + nested_tuples(40) + b"K\x01s.", f"more than {MAX_REPEATS} tuples repeatedly"),
         (b"\x80\x02" + b"]0" * 2**20 + b".", "steps"),
         (b"\x80\x02}X\xff\xff\xff\x7f", ""),
         (b"", ""),
@@ -96,7 +99,7 @@ def test_the_format_before_zip_is_judged_too(tmp_path):
     assert (tmp_path / "huge.pth").read_bytes() != sound
     refusal(tmp_path / "huge.pth")
     (tmp_path / "evil.pth").write_bytes(sound.replace(b"ctorch\nFloatStorage\n", b"ctorch\nFloatTensor\n"))
-    assert "names torch FloatTensor" in refusal(tmp_path / "evil.pth")
+    assert "refers to torch FloatTensor" in refusal(tmp_path / "evil.pth")
     (tmp_path / "cut.pth").write_bytes(sound[:-8])
     refusal(tmp_path / "cut.pth")
 

@@ -15,7 +15,7 @@ from mirst.errors import MirstError
 GALLERY = 24
 """Images in the gallery, equally many of each class if possible."""
 SESSIONS = 100
-"""Visitors whose pictures are kept in memory. The session that has been idle longest is dropped first."""
+"""Visitors whose images are kept in memory. The session that has been idle longest is dropped first."""
 STYLE = Path(__file__).with_name("templates") / "explorer.css"
 
 __all__ = ["launch"]
@@ -74,7 +74,7 @@ def launch(
                 css_paths=STYLE,
             )
         except OSError as error:
-            raise MirstError(f"cannot serve on {host}:{port or 7860}; name another --port or --host") from error
+            raise MirstError(f"cannot serve on {host}:{port or 7860}; give another --port or --host") from error
         tell(f"Explorer: {address} (Ctrl-C ends it)")
         try:
             page.block_thread()

@@ -29,14 +29,14 @@ Picture = NDArray[np.uint8]
 """`(H, W)` or `(H, W, 3)`, 0 to 255."""
 
 SHOWN = 256
-"""Pictures are enlarged to at least this many pixels a side, without interpolation."""
+"""Images are enlarged to at least this many pixels a side, without interpolation."""
 LARGEST, LEVELS, STEPS, MOST_STEPS = 16 / 255, 16, 20, 100
 
 ATTACKS: dict[str, Callable[[float, int], Attack]] = {
     "PGD": lambda eps, steps: PGD(eps=eps, steps=steps, step_size=_step_size(eps, steps)),
     "FGSM (one step)": lambda eps, _: FGSM(eps=eps),
     "CW (PGD on the margin)": lambda eps, steps: CW(eps=eps, steps=steps, step_size=_step_size(eps, steps)),
-    "APGD (adapts its steps)": lambda eps, steps: APGD(eps=eps, steps=steps),
+    "APGD (adapts its step size)": lambda eps, steps: APGD(eps=eps, steps=steps),
     "Square (no gradients; five queries a step)": lambda eps, steps: Square(eps=eps, queries=5 * steps),
 }
 """Constructors from eps and steps, by the name on the page."""

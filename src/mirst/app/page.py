@@ -32,13 +32,14 @@ from mirst.errors import MirstError
 IDLE = 3600
 """Seconds after which the data of a visitor are deleted."""
 NOTICE = (
-    "**This is not a medical device.** It shows how image classifiers behave under attack; nothing here says anything "
-    "about a patient."
+    "**This is not a medical device.** It shows how image classifiers behave under attack and must not be used "
+    "to draw conclusions about a patient."
 )
 HOW = (
-    "Each model is attacked separately, away from its own prediction for the picture. An attack may change every pixel "
-    "by at most eps of 255 gray levels. The smallest eps that flips a prediction is the smallest that PGD found; the "
-    "true one may be smaller. Changes are magnified: red is brighter, blue is darker, full colour is eps."
+    "Each model is attacked separately. The attack tries to change the model's own prediction for the image. "
+    "An attack may change every pixel by at most eps gray levels (out of 255). The smallest eps that flips a "
+    "prediction is the smallest that PGD found; the true one may be smaller. Changes are magnified: red is brighter, "
+    "blue is darker, full colour is eps."
 )
 
 
@@ -77,13 +78,13 @@ class Explorer:
     def pick(self, number: int) -> Selection:
         """An image of the gallery."""
         if number not in range(len(self.records)):
-            raise MirstError(f"there is no picture {number} in the gallery")
+            raise MirstError(f"there is no image {number} in the gallery")
         record = self.records[number]
         return self._chosen(decode(record.file, 3), record.name, record.label)
 
     def upload(self, sent: Path) -> Selection:
-        """An uploaded picture."""
-        return self._chosen(take(sent, self.value_range), "The picture you sent", None)
+        """An uploaded image."""
+        return self._chosen(take(sent, self.value_range), "Your image", None)
 
     def attack(self, chosen: Selection, attack: str, levels: float, steps: float) -> list[View]:
         """The attack on every model."""
@@ -99,24 +100,26 @@ def build(explorer: Explorer) -> Any:
     """The page, a `gradio.Blocks`. Uploads are stored in the session of their visitor only."""
     opening = explorer.opening()
     with gr.Blocks(title="mirst explorer", analytics_enabled=False, delete_cache=(600, IDLE)) as page:
-        gr.Markdown(f"# Why a high F1 is not enough\n{NOTICE}")
+        gr.Markdown(f"# mirst explorer: attacks on single images\n{NOTICE}")
         chosen = gr.State(None, time_to_live=IDLE)
         with gr.Row():
             with gr.Column(scale=2, min_width=340):
                 gallery = _gallery(explorer)
-                sent = gr.File(label="Or send a PNG, JPEG or DICOM file", file_types=list(SUFFIXES), height=150)
+                sent = gr.File(label="Upload a PNG, JPEG or DICOM file", file_types=list(SUFFIXES), height=150)
                 attack = gr.Dropdown(list(ATTACKS), value="PGD", label="Attack")
-                levels = gr.Slider(0, 16, value=5, step=0.5, label="eps, in gray levels of 255")
+                levels = gr.Slider(0, 16, value=5, step=0.5, label="eps, in gray levels (255 = full range)")
                 steps = gr.Slider(1, MOST_STEPS, value=20, step=1, label="Steps")
                 gr.Markdown(HOW)
             with gr.Column(scale=5, min_width=320):
-                shown = gr.HTML("<h2>Pick a picture</h2>", elem_id="shown")
+                shown = gr.HTML("<h2>Select an image</h2>", elem_id="shown")
         settings: list[Any] = [attack, levels, steps]
         outputs = [chosen, shown]
 
         def show(selection: Selection | None, *settings: Any) -> str:
             if selection is None:
-                raise MirstError("The picture was lost with the connection; pick it again.")
+                raise MirstError(
+                    "The connection was interrupted and the image is no longer available; select it again."
+                )
             return render(selection, explorer.attack(selection, *settings))
 
         def first(selection: Selection | None, *settings: Any) -> list[Any]:
@@ -156,7 +159,7 @@ def build(explorer: Explorer) -> Any:
 
 
 def render(selection: Selection, views: Sequence[View]) -> str:
-    """The result of the attack as HTML, with its pictures inside."""
+    """The result of the attack as HTML, with its images inside."""
     environment = Environment(loader=PackageLoader("mirst.app"), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"uri": _uri, "levels": _levels}
     smallest = [_smaller(eps, view) for eps, view in zip(selection.smallest, views, strict=True)]
@@ -185,10 +188,10 @@ def _arrived(sent: dict[str, Any], page: gr.Blocks) -> Path:
     """The path under which Gradio has stored an upload.
 
     Raises:
-        MirstError: the client names another file.
+        MirstError: the client gives the path of another file.
     """
     if sent["path"] not in page.upload_file_set:
-        raise MirstError("The upload failed; send the file again.")
+        raise MirstError("The upload failed; upload the file again.")
     return Path(sent["path"])
 
 
@@ -198,7 +201,7 @@ def _gallery(explorer: Explorer) -> gr.Gallery | None:
     thumbnails = [(_thumbnail(record.file), record.label) for record in explorer.records]
     return gr.Gallery(
         thumbnails,
-        label="Pictures",
+        label="Images",
         columns=3,
         height=260,
         format="png",
@@ -221,5 +224,5 @@ def with_message(work: Callable[[], Any]) -> Any:
     except MirstError as error:
         gr.Warning(escape(str(error)))
     except Exception:  # noqa: BLE001 - visitors get a message, whatever failed
-        gr.Warning("That did not work; try another picture or another attack.")
+        gr.Warning("The computation failed; try another image or another attack.")
     return gr.skip()

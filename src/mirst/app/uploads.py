@@ -16,11 +16,11 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 BEGINNINGS = {".png": (0, b"\x89PNG\r\n\x1a\n"), ".jpg": (0, b"\xff\xd8\xff"), ".dcm": (128, b"DICM")}
 MAX_SIDE = 8192
 LONGEST = 2048
-"""Larger pictures are reduced to this side: models use far fewer pixels."""
+"""Larger images are reduced to this side: models use far fewer pixels."""
 
 
 def take(path: Path, value_range: tuple[float, float] | None = None) -> Image.Image:
-    """The uploaded picture, in RGB. The file is deleted in any case.
+    """The uploaded image, in RGB. The file is deleted in any case.
 
     Args:
         value_range: of the model's card.
@@ -31,10 +31,10 @@ def take(path: Path, value_range: tuple[float, float] | None = None) -> Image.Im
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise MirstError(f"The file is larger than {MAX_BYTES // 2**20} MB; send a smaller one.")
+            raise MirstError(f"The file is larger than {MAX_BYTES // 2**20} MB; upload a smaller one.")
         content = path.read_bytes()
     except OSError as error:
-        raise MirstError("The upload is incomplete; send the file again.") from error
+        raise MirstError("The upload is incomplete; upload the file again.") from error
     finally:
         path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="mirst-sent-") as folder:
@@ -44,7 +44,7 @@ def take(path: Path, value_range: tuple[float, float] | None = None) -> Image.Im
 def _decoded(folder: Path, content: bytes, value_range: tuple[float, float] | None) -> Image.Image:
     suffix = next((s for s, (at, begin) in BEGINNINGS.items() if content[at : at + len(begin)] == begin), None)
     if suffix is None:
-        raise MirstError("Only PNG, JPEG and DICOM files are read; of a volume send one slice.")
+        raise MirstError("Only PNG, JPEG and DICOM files are accepted; for a volume, upload one slice.")
     path = folder / f"sent{suffix}"
     path.write_bytes(content)
     try:

@@ -61,12 +61,12 @@ class ConfigurableAttack(Attack, Protocol):
 
     @property
     def targeted(self) -> bool:
-        """Whether `y` is the class to reach, not the one to leave."""
+        """Whether `y` is the class that the attack tries to reach, not the true class."""
         ...
 
     @property
     def restarts(self) -> int:
-        """Runs, the best per image kept."""
+        """Number of runs; the best result for each image is kept."""
         ...
 
 

@@ -13,7 +13,7 @@ class Best:
 
     Args:
         x: clean images, `(N, C, H, W)`.
-        y: `(N,)`; the classes to leave, or, if `targeted`, to reach.
+        y: `(N,)`; the true classes or, if `targeted`, the classes to reach.
     """
 
     def __init__(self, x: Tensor, y: Tensor, *, targeted: bool = False) -> None:

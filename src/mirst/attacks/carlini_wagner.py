@@ -46,7 +46,7 @@ class CarliniWagner:
     """Steps of Adam for one tau and c."""
     learning_rate: float = 5e-3
     targeted: bool = False
-    """`y` is the class to reach, not the one to leave."""
+    """If true, `y` is the class that the attack tries to reach; otherwise the true class."""
 
     def __post_init__(self) -> None:
         require_fields(eps=0.0, steps=self.steps)

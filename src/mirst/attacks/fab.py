@@ -45,11 +45,11 @@ class FAB:
     """Radius of the L-infinity ball, in units of the [0, 1] pixel range."""
     steps: int = 100
     targeted: bool = False
-    """`y` is the class to reach, not the one to leave."""
+    """If true, `y` is the class that the attack tries to reach; otherwise the true class."""
     random_start: bool = False
     """Start uniformly inside the ball instead of at `x`."""
     restarts: int = 1
-    """Runs, the nearest point kept; every run after the first starts at random."""
+    """Number of runs; the nearest misclassified image is kept. Every run after the first starts at a random point."""
 
     def __post_init__(self) -> None:
         require_fields(eps=self.eps, steps=self.steps, restarts=self.restarts)

@@ -28,11 +28,11 @@ class FGSM:
     eps: float = PAPER_EPS
     """Radius of the L-infinity ball, in units of the [0, 1] pixel range."""
     targeted: bool = False
-    """`y` is the class to reach, not the one to leave."""
+    """If true, `y` is the class that the attack tries to reach; otherwise the true class."""
     random_start: bool = False
     """Start uniformly inside the ball instead of at `x`."""
     restarts: int = 1
-    """Runs, the best per image kept; every run after the first starts at random."""
+    """Number of runs; the best result for each image is kept. Every run after the first starts at a random point."""
 
     def __post_init__(self) -> None:
         require_fields(eps=self.eps, restarts=self.restarts)

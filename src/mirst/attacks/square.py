@@ -40,9 +40,9 @@ class Square:
     patch: float = 0.8
     """Area of the first squares, as a share of the image."""
     targeted: bool = False
-    """`y` is the class to reach, not the one to leave."""
+    """If true, `y` is the class that the attack tries to reach; otherwise the true class."""
     restarts: int = 1
-    """Runs, the best per image kept."""
+    """Number of runs; the best result for each image is kept."""
 
     def __post_init__(self) -> None:
         require_fields(eps=self.eps, restarts=self.restarts)

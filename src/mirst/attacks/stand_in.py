@@ -127,7 +127,7 @@ def standing_in(model: nn.Module, stand_ins: StandIns) -> Iterator[None]:
         if idle := {_name(key) for key in stand_ins} - used:
             raise MirstError(
                 f"the stand-in for {', '.join(sorted(idle))} was never used, since the model does not call that layer; "
-                "name a layer that it calls"
+                "give a layer that it calls"
             )
 
 

@@ -31,9 +31,9 @@ class Audit:
     records: list[Record]
     found: Inspection
     groups: list[str]
-    """Of each record. Records of one named group and look-alikes are joined."""
+    """Of each record. Records of one named group and near-duplicates are joined."""
     conflicts: list[list[int]]
-    """Sets of look-alikes with more than one label."""
+    """Sets of near-duplicates with more than one label."""
     notes: tuple[str, ...] = ()
     """Further sentences about the data sets, such as which files are not images."""
 
@@ -44,7 +44,7 @@ class Audit:
 
     @property
     def across_groups(self) -> list[Pair]:
-        """Pairs across groups that the data set names, such as patients."""
+        """Pairs across groups that the data set defines, such as patients."""
         named = [p for p in self.found.pairs if self.records[p.first].group and self.records[p.second].group]
         return [pair for pair in named if self._differ(pair, "group")]
 
@@ -86,10 +86,10 @@ class Audit:
         names = [f"{self.records[number].name} ({count})" for number, count in self.found.pictures.items()]
         if not names:
             return []
-        holds = "1 file holds" if len(names) == 1 else f"{len(names)} files hold"
+        files = "1 file contains" if len(names) == 1 else f"{len(names)} files contain"
         return [
-            f"{holds} several pages or frames, of which only the first is read: {listed(names)}. Save every "
-            "page that is an image of its own as a file."
+            f"{files} several pages or frames, of which only the first is read: {listed(names)}. Save every "
+            "page that is a separate image as its own file."
         ]
 
     def summary(self) -> list[str]:
@@ -102,10 +102,11 @@ class Audit:
         return [
             *sentences,
             *self.remarks(),
-            f"{len(self.records)} images form {len(set(self.groups))} groups; {len(found.pairs)} pairs show the same, "
-            f"{copies} exact copies among them.",
-            f"{len(self.conflicts)} groups of look-alikes have more than one label.",
-            f"{len(self.overlaps)} pairs lie across data sets, {len(self.across_groups)} across named groups.",
+            f"{len(self.records)} images form {len(set(self.groups))} groups. {len(found.pairs)} pairs are "
+            f"near-duplicates, including {copies} exact copies.",
+            f"{len(self.conflicts)} groups of near-duplicates have more than one label.",
+            f"In {len(self.overlaps)} pairs the images come from different data sets, and in {len(self.across_groups)} "
+            "pairs from different named groups (patients or cases).",
             f"{len(found.unreadable)} files are unreadable, {len(found.blank)} images blank, {len(found.tiny)} tiny.",
             range_sentence(found),
         ]
@@ -126,7 +127,7 @@ class Audit:
 def audit_records(records: Sequence[Record], notes: Sequence[str] = ()) -> Audit:
     """Find copies, near-copies, label conflicts, and unreadable, blank or tiny images.
 
-    The records of the result have a `value_range`: the one in which images that state none are shown.
+    The records of the result have a `value_range`: the one with which images that define none are scaled.
 
     Args:
         notes: remarks of `read_dataset`, to be added to the findings.
@@ -147,7 +148,7 @@ def read_for_audit(paths: Sequence[str | Path], on_remark: Callable[[str], objec
         on_remark: as for `read_dataset`.
 
     Raises:
-        MirstError: a path that `read_dataset` refuses.
+        MirstError: a path that `read_dataset` rejects.
     """
     records: list[Record] = []
     for number, path in enumerate(paths, start=1):

@@ -56,7 +56,7 @@ class CarriedImages:
 
 
 def prepare_images(files: Sequence[ImageFile], size: int, channels: int = 1) -> PreparedImages:
-    """Decode and letterbox the images, unless the cache holds them.
+    """Decode and letterbox the images, unless the cache contains them.
 
     The cache is keyed by the content of the files and by the settings, never by name or date.
 

@@ -1,4 +1,4 @@
-"""Pictures of more than 8 bits per channel, as numbers. Pillow alone would truncate or clip their values."""
+"""Images of more than 8 bits per channel, as numbers. Pillow alone would truncate or clip their values."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ COLOUR = ("RGB;16", "RGBA;16", "RGBX;16", "RGBa;16")
 
 
 def deep_values(path: Path) -> Values | None:
-    """The values of a picture of more than 8 bits per channel, upright; `None` for a picture that Pillow reads exactly.
+    """The values of an image of more than 8 bits per channel, upright; `None` for an image that Pillow reads exactly.
 
     Pillow inverts WhiteIsZero for 8 bits alone, and mistakes the sign of unsigned 32 and signed 8 bits.
 

@@ -44,9 +44,9 @@ def require_one_slice(path: Path, max_side: int) -> None:
         frames = int(getattr(dataset, "NumberOfFrames", 1) or 1)
         height, width = int(dataset.Rows), int(dataset.Columns)
     if frames > 1:
-        raise MirstError(f"{path} holds {frames} frames; send one slice of a volume or a loop")
+        raise MirstError(f"{path} contains {frames} frames; upload one slice of a volume, or one frame of a loop")
     if max(height, width) > max_side:
-        raise MirstError(f"{path} is {width} x {height}; sides of at most {max_side} pixels are read")
+        raise MirstError(f"{path} is {width} x {height}; images with sides of at most {max_side} pixels are accepted")
 
 
 def forget() -> None:
@@ -63,10 +63,13 @@ def dicom_values(path: Path, frame: str | None) -> Values:
     """
     frames = _frames(path)
     if frame is None and len(frames) > 1:
-        raise MirstError(f"{path} holds {len(frames)} frames; a data set uses each as an image")
+        raise MirstError(
+            f"{path} contains {len(frames)} frames, and one is needed here; give a file with one frame, or put the "
+            "file into a data set, in which each frame is an image"
+        )
     number = int(frame or 0)
     if not 0 <= number < len(frames):
-        raise MirstError(f"{path} has no frame {number}; it holds {len(frames)}")
+        raise MirstError(f"{path} has no frame {number}; it contains {len(frames)}")
     dataset = _dataset(path)
     with _reading(path), np.errstate(all="ignore"):  # damaged slopes may overflow
         return display(dataset, number, _cropped(dataset, frames[number]))
@@ -118,7 +121,7 @@ def _read_dataset(path: Path, _stamp: Stamp) -> Any:
                 f"{path} has no DICM prefix and file meta information; write it as a DICOM file or remove it"
             )
         if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
-            raise ValueError("it is deflated, so that no header bounds its size")
+            raise ValueError("it is deflated, so its size cannot be checked before it is unpacked")
         dataset = pydicom.dcmread(path)
         if "Rows" not in dataset:
             raise MirstError(f"{path} is a DICOM file without an image; remove it")

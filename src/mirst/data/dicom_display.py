@@ -144,7 +144,7 @@ def _descriptor(item: Any, name: str) -> tuple[int, int, int]:
     """Number of entries, first value mapped, and bits of an entry."""
     described = np.atleast_1d(item.get(name) or [])
     if len(described) != 3:
-        raise ValueError(f"its look-up table has no {name} of three numbers")
+        raise ValueError(f"the {name} of its look-up table is missing or does not consist of three numbers")
     count, first, bits = (int(value) for value in described)
     return count or 2**16, first, bits
 

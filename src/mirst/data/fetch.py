@@ -30,7 +30,7 @@ class Source:
 SOURCES = {
     "busi": Source(
         url="https://scholar.cu.edu.eg/Dataset_BUSI.zip",
-        licence="free for research, citation asked for; its MedMNIST derivative is CC BY 4.0",
+        licence="free for research; please cite the source; its MedMNIST derivative is CC BY 4.0",
         citation="Al-Dhabyani et al., Dataset of breast ultrasound images, Data in Brief 28 (2020)",
         checksum=None,
     ),

@@ -40,7 +40,7 @@ _PICTURE = re.compile(
     re.DOTALL,
 )
 _DICOM_FOLDER = b"\x02\0\x02\0UI\x14\x001.2.840.10008.1.3.10"
-"""The SOP class of a DICOMDIR, which lists files and holds no image."""
+"""The SOP class of a DICOMDIR, which lists files and contains no image."""
 
 
 def file_kind(path: Path) -> Kind:
@@ -64,5 +64,5 @@ def file_kind(path: Path) -> Kind:
 
 
 def is_image(path: Path) -> bool:
-    """Whether the file is a picture or a DICOM file by its content or suffix."""
+    """Whether the file is an image of another format or a DICOM file by its content or suffix."""
     return not {file_kind(path), _CLAIMS.get(path.suffix.lower())}.isdisjoint((Kind.PICTURE, Kind.DICOM))

@@ -73,7 +73,7 @@ def make_folds(
                 return folds
     raise MirstError(
         f"none of {DRAWS} draws of {count} folds has every class in every training, validation and test part, since "
-        "groups hold images of several classes; lower folds.count or add images"
+        "groups contain images of several classes; lower folds.count or add images"
     )
 
 
@@ -82,7 +82,7 @@ def split_validation(
 ) -> Fold:
     """Split the records at `indices` into training (`.train`) and validation (`.test`) indices.
 
-    The validation part is stratified and, for "group", holds whole groups. Both parts hold every class.
+    The validation part is stratified and, for "group", contains whole groups. Both parts contain every class.
 
     Raises:
         MirstError: a class has fewer than two groups (images), or no such split is found.
@@ -107,7 +107,7 @@ def warn_of_folds(audited: Audit, count: int = FOLDS, val_fraction: float = VAL_
         try:
             make_folds(records, count, val_fraction=val_fraction)
         except MirstError as error:
-            warnings.append(f"WARNING: mirst run would refuse {source} with {count} folds: {error}.")
+            warnings.append(f"WARNING: mirst run would reject {source} with {count} folds: {error}.")
     return replace(audited, notes=(*warnings, *audited.notes))
 
 

@@ -26,13 +26,13 @@ def find_images(paths: Sequence[Path]) -> tuple[list[ImageFile], list[Path]]:
     for path in paths:
         if not path.is_dir():
             if not path.exists():
-                raise MirstError(f"{path} does not exist; name image files, or folders that hold some")
+                raise MirstError(f"{path} does not exist; give image files, or folders that contain some")
             files.append(path)
             continue
         inside = list(_files_below(path))
         images = [file for file in inside if is_image(file) and not is_mask(file)]
         if not images:
-            raise MirstError(f"{path} holds no images (PNG, JPEG, BMP, TIFF, GIF, WebP, PNM or DICOM)")
+            raise MirstError(f"{path} contains no images (PNG, JPEG, BMP, TIFF, GIF, WebP, PNM or DICOM)")
         files += images
         seen += inside
     return [image for file in dict.fromkeys(files) for image in _frames(file)], _without(seen, files)
@@ -44,12 +44,12 @@ def _without(paths: list[Path], taken: list[Path]) -> list[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    for at, folders, names in os.walk(folder, onerror=_refuse):
+    for at, folders, names in os.walk(folder, onerror=_reject):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(at) / name for name in sorted(names) if not name.startswith("."))
 
 
-def _refuse(error: OSError) -> None:
+def _reject(error: OSError) -> None:
     raise MirstError(f"cannot read {error.filename} ({error.strerror})") from error
 
 

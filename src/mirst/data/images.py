@@ -33,7 +33,10 @@ def decode(file: ImageFile, channels: int = 1) -> Image.Image:
     values = _values(file)
     image = _decode_eight_bit(file) if values is None else Image.fromarray(values.eight_bit(file.value_range))
     if max(image.size) > MAX_SIDE:
-        raise MirstError(f"{file.path} is {image.width} x {image.height}; sides of at most {MAX_SIDE} pixels are read")
+        raise MirstError(
+            f"{file.path} is {image.width} x {image.height}; images with sides of at most {MAX_SIDE} pixels are "
+            "accepted"
+        )
     return image.convert("L" if channels == 1 else "RGB")
 
 
@@ -48,7 +51,7 @@ def intensity(file: ImageFile) -> Intensity:
 
 
 def picture_count(file: ImageFile) -> int:
-    """How many pages or frames a picture file holds, of which only the first is read; 1 for all other files.
+    """How many pages or frames an image file contains, of which only the first is read; 1 for all other files.
 
     Pages after a damaged one are not counted.
     """
@@ -78,7 +81,7 @@ def shared_range(intensities: Iterable[Intensity]) -> ValueRange | None:
 
 
 def _values(file: ImageFile) -> Values | None:
-    """The numbers of the image; `None` for an 8-bit picture."""
+    """The numbers of the image; `None` for an 8-bit image."""
     if not file.path.is_file():
         raise MirstError(f"{file.path} is not a file; correct its path or remove it")
     require_content(file.path)
@@ -115,7 +118,9 @@ def _decode_npz(file: ImageFile) -> Image.Image:
     split, _, number = (file.item or "").partition("/")
     images = npz_array(file.path, f"{split}_images")
     if images.dtype != np.uint8 or images.shape[3:] not in ((), (1,), (3,)):
-        raise MirstError(f"{file.path} holds {images.dtype} images {images.shape}; 8-bit gray or RGB ones are read")
+        raise MirstError(
+            f"{file.path} contains {images.dtype} images {images.shape}; only 8-bit gray or RGB images are accepted"
+        )
     return Image.fromarray(images[int(number)].squeeze())
 
 
@@ -123,7 +128,9 @@ def _decode_npy(file: ImageFile) -> Image.Image:
     try:
         pixels = np.load(file.path, mmap_mode="r", allow_pickle=False)
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
-            raise MirstError(f"{file.path} holds {pixels.dtype} {pixels.shape}; 8-bit (N, 1 or 3, H, W) is read")
+            raise MirstError(
+                f"{file.path} contains {pixels.dtype} {pixels.shape}; only 8-bit (N, 1 or 3, H, W) is accepted"
+            )
         return Image.fromarray(np.asarray(pixels[int(file.item or 0)]).transpose(1, 2, 0).squeeze())
     except MirstError:
         raise

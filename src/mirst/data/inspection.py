@@ -46,7 +46,7 @@ class Inspection:
     exact: list[list[int]]
     """Sets of images with the same pixels."""
     pairs: list[Pair]
-    """Look-alikes, including exact copies."""
+    """Near-duplicates, including exact copies."""
     intensities: dict[int, Intensity]
     """Of each readable image: the range that it states, else that of its values."""
     value_range: ValueRange | None
@@ -101,8 +101,8 @@ def _require_same_range(folder: Path, found: Inspection, files: Sequence[ImageFi
     asked = {file.value_range for file in files if file.value_range not in (None, found.value_range)}
     if asked and found.value_range is not None:
         raise MirstError(
-            f"{folder} was prepared with the values {found.value_range} from black to white, the model was trained on "
-            f"{ValueRange(*asked.pop())}; name the original files"
+            f"{folder} was prepared with {found.value_range} as black and white, but the model was trained with "
+            f"{ValueRange(*asked.pop())}; pass the original files instead"
         )
 
 

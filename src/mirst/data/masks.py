@@ -8,7 +8,7 @@ _IMAGES = re.compile(r"image|img", re.IGNORECASE)
 
 
 def is_mask(path: PurePath) -> bool:
-    """Whether the name of the file holds the word mask, in any letter case, or its folder is called `masks`.
+    """Whether the name of the file contains the word mask, in any letter case, or its folder is called `masks`.
 
     >>> is_mask(PurePath("Benign/benign (1)_MASK_1.jpg")), is_mask(PurePath("benign/unmasked.png"))
     (True, False)
@@ -17,5 +17,5 @@ def is_mask(path: PurePath) -> bool:
 
 
 def is_mask_folder(name: str) -> bool:
-    """Whether a folder of this name holds masks alone: `masks`, `Benign_mask`, but not `images_and_masks`."""
+    """Whether a folder of this name contains masks alone: `masks`, `Benign_mask`, but not `images_and_masks`."""
     return _WORD.search(name) is not None and not _IMAGES.search(name)

@@ -17,7 +17,7 @@ class ImageFile(NamedTuple):
 
     path: Path
     item: str | None = None
-    """Which image of a file that holds several: the frame of a DICOM file, `train/17` of an npz."""
+    """Which image of a file that contains several: the frame of a DICOM file, `train/17` of an npz."""
     value_range: tuple[float, float] | None = None
     """The values shown as black and white, where the file states none."""
 
@@ -47,15 +47,15 @@ class Record:
     label: str
     """Name of the class."""
     group: str | None
-    """Images of one group, such as a patient, are never split between training and test; `None`: not named."""
+    """Images of one group, such as a patient, are never split between training and test; `None`: unknown."""
     source: str
     """The data set that the image comes from."""
     name: str = ""
     """Its name in all outputs, unique within its source."""
     item: str | None = None
-    """Which image of a file that holds several."""
+    """Which image of a file that contains several."""
     scanner: str | None = None
-    """The device, where the data name it."""
+    """The device, if the data set specifies it."""
     value_range: tuple[float, float] | None = None
     """The values shown as black and white, where the file states none."""
 
@@ -75,5 +75,5 @@ def positive_class(classes: Sequence[str], named: str | None = None) -> str:
         known = ", ".join(classes)
         if named:
             raise MirstError(f"data.positive: {named} is not a class; the classes are {known}")
-        raise MirstError(f"no class is named malignant; name the positive one with data.positive ({known})")
+        raise MirstError(f"no class is called malignant; give the positive class with data.positive ({known})")
     return positive

@@ -50,7 +50,7 @@ BOXES = _boxes()
 
 @dataclass(frozen=True)
 class Pair:
-    """Two look-alikes, `first < second`."""
+    """Two near-duplicates, `first < second`."""
 
     first: int
     second: int
@@ -72,7 +72,7 @@ def describe_all(images: Sequence[Image.Image]) -> NDArray[np.float32]:
 
 
 def find_pairs(images: Sequence[Image.Image], descriptors: NDArray[np.float32]) -> list[Pair]:
-    """All pairs of look-alikes among gray `images`.
+    """All pairs of near-duplicates among gray `images`.
 
     Args:
         descriptors: `(N, len(BOXES), SIDE * SIDE)`, from `describe`.

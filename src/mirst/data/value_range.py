@@ -75,9 +75,9 @@ class Values:
 
 
 def covering(extents: Sequence[ValueRange]) -> ValueRange:
-    """The range in which images that state none are shown, alike for all of them.
+    """The one range with which all images that define none are scaled.
 
-    It is 0 to 1, else 0 to the smallest `2**k - 1` of at least 8 bits, where that holds all values and
+    It is 0 to 1, else 0 to the smallest `2**k - 1` of at least 8 bits, where that contains all values and
     they take a quarter of it or more; else the smallest to the largest value.
 
     Args:
@@ -99,5 +99,5 @@ def covering(extents: Sequence[ValueRange]) -> ValueRange:
 
 
 def hull(ranges: Sequence[ValueRange]) -> ValueRange:
-    """The smallest range that holds all of `ranges`, of which there is at least one."""
+    """The smallest range that contains all of `ranges`, of which there is at least one."""
     return ValueRange(min(one.low for one in ranges), max(one.high for one in ranges))

@@ -25,7 +25,7 @@ class CE:
     """
 
     class_weights: tuple[float, ...] | None = None
-    """Weight of each class; `None` weighs all alike."""
+    """Weight of each class; with `None` all classes have the same weight."""
 
     def at_eps_share(self, share: float) -> "CE":
         """Itself: it has no eps."""

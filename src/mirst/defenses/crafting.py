@@ -34,9 +34,9 @@ class Crafting(BaseDefense):
     step_size: float | None = None
     """Length of one step; `None` is `2 * eps / steps`, which reaches the edge with half the steps."""
     craft_mode: Literal["eval", "train"] = "eval"
-    """Mode of the model while crafting: eval, or as the training loop has it ("train")."""
+    """Mode of the model while crafting: "eval", or "train" for the mode that the training loop has set."""
     class_weights: tuple[float, ...] | None = None
-    """Weight of each class in every cross-entropy; `None` weighs all alike."""
+    """Weight of each class in every cross-entropy; with `None` all classes have the same weight."""
 
     def __post_init__(self) -> None:
         require_fields(eps=self.eps, steps=self.steps, step_size=1.0 if self.step_size is None else self.step_size)

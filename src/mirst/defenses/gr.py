@@ -28,9 +28,9 @@ class GR(BaseDefense):
     """
 
     weight: float = 1.0
-    """Of the squared length of the gradient with respect to the [0, 1] pixels."""
+    """Weight of the squared length of the gradient with respect to the [0, 1] pixels."""
     class_weights: tuple[float, ...] | None = None
-    """Weight of each class in the cross-entropy that is trained on; `None` weighs all alike."""
+    """Weight of each class in the cross-entropy that is trained on; with `None` all classes have the same weight."""
 
     def __post_init__(self) -> None:
         require_weight("weight", self.weight)

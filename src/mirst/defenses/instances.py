@@ -33,7 +33,7 @@ class InstanceTraining(Crafting):
     subclass names (MIRST-DM, Eq. 1 and 2), crafted from the clean image (Eq. 3).
 
     With `joint_batch=False` only one graph is alive at a time; with `craft_mode="train"` on top, the
-    passes that craft are also those that train, and no batch passes the model twice.
+    passes that craft are also those that train, and no batch is passed through the model twice.
 
     Raises:
         MirstError: a field out of range, on construction; images outside [0, 1], on call.
@@ -46,7 +46,7 @@ class InstanceTraining(Crafting):
     alpha: float = 1.0
     """Weight of the adversarial part."""
     joint_batch: bool = True
-    """Clean and adversarial images pass the model as one batch and so share batch-norm statistics."""
+    """Clean and adversarial images are passed through the model as one batch, so they share batch-norm statistics."""
     random_start: bool = False
     """Craft from a random point of the ball instead."""
 

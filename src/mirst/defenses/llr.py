@@ -32,11 +32,11 @@ class LLR(Crafting):
     """
 
     linearity_weight: float = 3.0
-    """lambda in the source."""
+    """Weight of the nonlinearity, lambda in the source."""
     gradient_weight: float = 4.0
-    """mu in the source."""
+    """Weight of the slope, mu in the source."""
     joint_batch: bool = True
-    """Clean and moved images pass the model as one batch and so share batch-norm statistics."""
+    """Clean and moved images are passed through the model as one batch, so they share batch-norm statistics."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,8 +10,8 @@ from mirst.errors import MirstError
 class MIRST(InstanceTraining):
     """`CE(f(x), y) + alpha * sum_j weights_j * CE(f(x_j), y)` over several iterates (MIRST-DM, Eq. 2).
 
-    Which iterates the paper takes, and in which order its weights meet them, is lost; the default
-    is the last four, the most aggressive first.
+    The paper does not say which iterates it takes, nor the order of its weights. The default is the last four, the
+    most aggressive first.
 
     >>> import torch
     >>> from torch import nn
@@ -26,7 +26,7 @@ class MIRST(InstanceTraining):
     instances: tuple[int, ...] = (10, 9, 8, 7)
     """Numbers of the iterates to train on, from 1 to `steps`."""
     weights: tuple[float, ...] = (0.34, 0.28, 0.22, 0.16)
-    """Weight of each, beta in the paper."""
+    """Weight of each instance, beta in the paper."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,7 +38,7 @@ class MIRST(InstanceTraining):
         if not all(1 <= number <= self.steps for number in self.instances):
             raise MirstError(f"instances is {self.instances}; iterates are numbered from 1 to steps = {self.steps}")
         if len(set(self.instances)) != len(self.instances):
-            raise MirstError(f"instances is {self.instances}; name each iterate once")
+            raise MirstError(f"instances is {self.instances}; give each iterate once")
         if not all(weight >= 0 for weight in self.weights):
             raise MirstError(f"weights is {self.weights}; none may be negative")
 

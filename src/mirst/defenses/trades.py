@@ -34,9 +34,9 @@ class TRADES(Crafting):
     """
 
     weight: float = 1.0
-    """Of the divergence, beta in the source."""
+    """Weight of the divergence, beta in the source."""
     joint_batch: bool = True
-    """Clean and adversarial images pass the model as one batch and so share batch-norm statistics."""
+    """Clean and adversarial images are passed through the model as one batch, so they share batch-norm statistics."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,15 +28,15 @@ def weak_budget(name: str, attack: Attack) -> str | None:
 
     >>> from mirst.attacks import CW
     >>> weak_budget("cw", CW(eps=5 / 255, steps=10, step_size=0.001))
-    'cw is weak by its settings: 10 steps of 0.001 reach 0.01, inside its ball of 0.01961.'
+    'cw has weak settings: 10 steps of 0.001 change a pixel by at most 0.01, less than its eps of 0.01961.'
     """
     share = reach(attack)
     if share is None or share >= 1:
         return None
     steps, step_size = attack.steps, attack.step_size  # type: ignore[attr-defined]
     return (
-        f"{name} is weak by its settings: {steps} steps of {step_size:g} reach {steps * step_size:.4g}, "
-        f"inside its ball of {attack.eps:.4g}."
+        f"{name} has weak settings: {steps} steps of {step_size:g} change a pixel by at most "
+        f"{steps * step_size:.4g}, less than its eps of {attack.eps:.4g}."
     )
 
 

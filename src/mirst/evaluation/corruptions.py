@@ -77,7 +77,7 @@ def evaluate_corruptions(
     if not batches:
         raise MirstError("there are no images to evaluate on")
     if positive not in classes:
-        raise MirstError(f"positive is {positive}; name one of the classes {', '.join(classes)}")
+        raise MirstError(f"positive is {positive}; give one of the classes {', '.join(classes)}")
     require_classes(model, batches[0][0][:2], len(classes))
     names = np.array(classes)
     rows = []

@@ -67,8 +67,8 @@ def interval(
     Args:
         rows: outcome rows with `group, label, prediction, score`.
         metric: a name in `METRICS`.
-        of_model: the columns whose values together name the model, if the rows come from several models. A metric of
-            scores, such as AUC, compares only scores of one model.
+        of_model: the columns whose values together identify the model, if the rows come from several models. A metric
+            of scores, such as AUC, compares only scores of one model.
 
     Raises:
         MirstError: an unknown metric.
@@ -105,7 +105,7 @@ def paired_difference(
             their values.
 
     Raises:
-        MirstError: the two do not hold the same images with the same labels, or the metric is unknown.
+        MirstError: the two do not contain the same images with the same labels, or the metric is unknown.
 
     >>> first = pd.DataFrame({"image": range(20), "group": range(20), "label": "b", "prediction": "a", "score": 0.0})
     >>> paired_difference(first, first.assign(prediction="b"), ("a", "b"), "b", "accuracy", pair_by=["image"]).value

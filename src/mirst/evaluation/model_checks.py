@@ -211,13 +211,14 @@ def _changing(model: nn.Module, x: Tensor) -> Iterator[str]:
     near = tolerance_of(model, first)
     if differ(first, second, near):
         yield (
-            "two calls on the same images give different outputs, so it draws at random in eval mode and each number "
-            "is that of one draw; disable the draws, or attack it with the adaptive suite and 20 draws (--draws 20)"
+            "two calls on the same images give different outputs, so the model is random in eval mode and every "
+            "result depends on a single random draw; disable the draws, or attack it with the adaptive suite and 20 "
+            "draws (--draws 20)"
         )
     elif differ(first, _with_gradients(model, x)[1].detach(), near):
         yield (
-            "its outputs differ with gradients on and off, so attacks see another model than the one that is "
-            "evaluated; its forward must not depend on torch.is_grad_enabled() or requires_grad"
+            "its outputs differ with gradients on and off, so attacks use a different model than the "
+            "evaluation; its forward must not depend on torch.is_grad_enabled() or requires_grad"
         )
     elif differ(first[:1], _alone(model, x[:1]), near):
         yield (
@@ -244,8 +245,8 @@ def _no_gradient(model: nn.Module, x: Tensor, y: Tensor, *, saturated: bool) -> 
     if not outputs.requires_grad or (not saturated and not input_gradient(margin(outputs, y), images).any()):
         yield (
             "no gradient flows from its outputs to the images (no_grad, detach, rounding, a vote), so gradient attacks "
-            "say nothing about it; remove what stops the gradient, or attack it with the adaptive suite and a stand-in "
-            "for that layer (--stand-in LAYER=identity)"
+            "give no evidence about its robustness; remove what stops the gradient, or attack it with the adaptive "
+            "suite and a stand-in for that layer (--stand-in LAYER=identity)"
         )
 
 

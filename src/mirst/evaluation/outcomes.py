@@ -130,8 +130,10 @@ def checked_distance(name: str, clean: Tensor, attacked: Tensor, eps: float) -> 
     if not attacked.isfinite().all():
         raise RuntimeError(f"attack {name} returned an image that is not finite")
     if attacked.min() < 0 or attacked.max() > 1:
-        raise RuntimeError(f"attack {name} left the pixel range [0, 1]")
+        raise RuntimeError(f"attack {name} returned pixels outside [0, 1]")
     linf = (attacked - clean).abs().flatten(1).amax(1)
     if linf.max() > eps + TOLERANCE:
-        raise RuntimeError(f"attack {name} left its ball: distance {linf.max().item():.6g} > eps {eps:.6g}")
+        raise RuntimeError(
+            f"attack {name} returned an image outside its ball: distance {linf.max().item():.6g} > eps {eps:.6g}"
+        )
     return linf

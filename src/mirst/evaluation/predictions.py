@@ -28,7 +28,7 @@ class Prediction:
 
     image: Path
     frame: str | None
-    """Number of the frame, from 0, of a DICOM file that holds several."""
+    """Number of the frame, from 0, of a DICOM file that contains several."""
     predicted_class: str
     """The class at the model's operating threshold."""
     probabilities: tuple[float, ...]
@@ -38,7 +38,7 @@ class Prediction:
     few_levels: int | None = None
     """Number of gray levels, if it is so small that some may have been lost."""
     pictures: int = 1
-    """Number of pages or frames of a picture file, of which only the first is read."""
+    """Number of pages or frames of an image file, of which only the first is read."""
     range_remark: str | None = None
     """Why its values do not fit the range in the model card, if they do not."""
 
@@ -50,14 +50,14 @@ class Prediction:
         """Warnings about the image, each the rest of a sentence after its name; often none."""
         remarks = []
         if self.pictures > 1:
-            remarks.append(f"holds {self.pictures} pages or frames; only the first is read")
+            remarks.append(f"contains {self.pictures} pages or frames; only the first is read")
         if self.range_remark is not None:
             remarks.append(self.range_remark)
         if self.few_levels is not None:
             check = "check that it was saved with all of them"
             if card.value_range is not None:
                 check = f"compare its values with {ValueRange(*card.value_range)}, the range in the model's card"
-            remarks.append(f"keeps only {self.few_levels} of 256 gray levels; {check}")
+            remarks.append(f"has only {self.few_levels} of 256 gray levels after scaling; {check}")
         return remarks
 
 

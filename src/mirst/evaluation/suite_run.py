@@ -115,7 +115,7 @@ def _require_eps(eps: Sequence[float]) -> None:
         raise MirstError(f"eps is {eps}; give a sequence of radii, such as (5 / 255,)")
     if not eps or len(set(eps)) < len(eps) or not all(0 < radius <= 1 for radius in eps):
         given = ", ".join(f"{radius:g}" for radius in eps) or "none"
-        raise MirstError(f"eps is {given}; name each radius once, above 0 and at most 1 (5/255 = 0.0196)")
+        raise MirstError(f"eps is {given}; give each radius once, above 0 and at most 1 (5/255 = 0.0196)")
 
 
 def _suite(

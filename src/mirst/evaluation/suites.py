@@ -72,10 +72,10 @@ def standard(eps: float, classes: int) -> AttackSuite:
     }
     left_out: tuple[str, ...] = ()
     if classes == 2:
-        left_out = ("APGD on DLR: the loss needs three classes; with two classes the margin replaces it.",)
+        left_out = ("APGD on DLR: the loss needs at least three classes; with two classes the margin loss is used.",)
     elif classes == 3:
         attacks["apgd-dlr"] = APGD(eps=eps, loss="dlr")
-        left_out = ("APGD on targeted DLR: the loss needs four classes.",)
+        left_out = ("APGD on targeted DLR: the loss needs at least four classes.",)
     else:
         attacks["apgd-t"] = MultiTargeted(attack=APGD(eps=eps, loss="dlr", targeted=True))
     attacks["fab"] = FAB(eps=eps) if classes < 4 else MultiTargeted(attack=FAB(eps=eps, targeted=True))

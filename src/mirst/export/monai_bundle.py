@@ -47,8 +47,9 @@ def _metadata(card: ModelCard, name: str) -> dict[str, Any]:
         "required_packages_version": RUNNERS | {"pillow": version("pillow")},
         "task": f"Classification of images: {', '.join(card.classes)}",
         "description": f"{_network(card)}, trained with the defense {card.defense}",
-        "authors": f"not named; trained and exported with mirst {version('mirst')}",
-        "copyright": "scripts and configs: Apache License 2.0, see LICENSE; the weights are of those who trained them",
+        "authors": f"not specified; trained and exported with mirst {version('mirst')}",
+        "copyright": "scripts and configs: Apache License 2.0, see LICENSE; "
+        "the weights belong to those who trained them",
         "intended_use": "Research. Not a medical device.",
         "image_classes": f"{_colour(card)}, letterboxed, values in [0, 1]",
         "pred_classes": f"logits of {', '.join(card.classes)}",

@@ -45,7 +45,7 @@ class LoadedBackbone:
     """Of the file."""
     matched: int
     of: int
-    """Tensors of the network without its head, and without batch norm counters that are missing in the file."""
+    """Tensors of the network without its last layer, and without batch norm counters that are missing in the file."""
     unused: tuple[str, ...]
     """Tensors of the file that do not fit the network."""
 
@@ -53,7 +53,10 @@ class LoadedBackbone:
         rest = (
             f"; not used: {', '.join(self.unused[:4])}{' ...' if len(self.unused) > 4 else ''}" if self.unused else ""
         )
-        return f"{self.matched} of {self.of} tensors from {self.source} (sha256 {self.sha256[:8]}), a new head{rest}"
+        return (
+            f"{self.matched} of {self.of} tensors from {self.source} (sha256 {self.sha256[:8]}); the last layer is "
+            f"initialised randomly{rest}"
+        )
 
 
 def load_backbone(model: nn.Module, weights: str | Path, name: str = "") -> LoadedBackbone:
@@ -115,19 +118,19 @@ def find_weights(weights: str, name: str) -> Path:
     """
     if weights == "imagenet":
         if name not in IMAGENET:
-            raise MirstError(f"model.weights: imagenet exists for {', '.join(IMAGENET)}, not for {name}; name a file")
+            raise MirstError(f"model.weights: imagenet exists for {', '.join(IMAGENET)}, not for {name}; give a file")
         return _imagenet(IMAGENET[name])
     if weights == "simclr-imagenet":
         path = cache_folder() / "weights" / "simclr-imagenet.safetensors"
         if not path.is_file():
             raise MirstError(
                 f"model.weights: {weights} has no public download in this layout; put a converted state dict at "
-                f"{path}, or name another source with --set model.weights=PATH"
+                f"{path}, or give another source with --set model.weights=PATH"
             )
         return path
     if not Path(weights).is_file():
         raise MirstError(
-            f"model.weights: {weights} does not exist; name a state-dict file of torchvision's layout, imagenet, or "
+            f"model.weights: {weights} does not exist; give a state-dict file of torchvision's layout, imagenet, or "
             "random"
         )
     return Path(weights)
@@ -141,7 +144,7 @@ def _imagenet(url: str) -> Path:
     try:
         return download(url, path, f"sha256:{file.stem.rpartition('-')[2]}")
     except MirstError as error:
-        raise MirstError(f"model.weights: {error}; or name another source with --set model.weights=PATH") from error
+        raise MirstError(f"model.weights: {error}; or give another source with --set model.weights=PATH") from error
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

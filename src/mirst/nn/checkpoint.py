@@ -49,7 +49,7 @@ class ModelCard:
     defense: Annotated[str, Field(max_length=2000)]
     """How it was trained."""
     value_range: tuple[Finite, Finite] | None = None
-    """The values of its training images that were shown as black and white, if the files state none."""
+    """The values of its training images that were shown as black and white, if the files define none."""
 
 
 _CARD = TypeAdapter(ModelCard)
@@ -66,7 +66,7 @@ def load_model(path: str | Path, trusted: str | None = None) -> tuple[nn.Module,
     """The model in eval mode, and its card. No pickle is loaded.
 
     Args:
-        trusted: the `package.module:factory` whose code may run. A checkpoint that names another factory is an
+        trusted: the `package.module:factory` whose code may run. A checkpoint that needs another factory is an
             error, and nothing is imported.
 
     Raises:
@@ -76,8 +76,8 @@ def load_model(path: str | Path, trusted: str | None = None) -> tuple[nn.Module,
     card = read_card(path)
     if ":" in card.model and card.model != trusted:
         raise MirstError(
-            f"{path} asks for the model of {card.model}, code that is not in the file; --trust {card.model} runs that "
-            "code, if you trust it"
+            f"{path} needs a model built by {card.model}, whose code is not in the file; if you trust that code, "
+            f"add --trust {card.model}"
         )
     try:
         model = build_model(card.model, card.channels, len(card.classes), card.drop_max)
@@ -114,11 +114,11 @@ def _require_sound(card: ModelCard) -> None:
     if card.channels not in (1, 3):
         raise ValueError(f"its channels are {card.channels}")
     if card.value_range is not None and not card.value_range[0] <= card.value_range[1]:
-        raise ValueError("its value range has no length")
+        raise ValueError("its value range ends below its start")
     if len(set(card.classes)) < len(card.classes) or card.positive not in card.classes:
         raise ValueError("its classes are not distinct, or the positive one is not among them")
     if any(plain(text) != text for text in (card.model, card.defense, *card.classes)):
-        raise ValueError("its card holds control characters")
+        raise ValueError("its card contains control characters")
 
 
 def _require_fitting(file: Any, model: nn.Module) -> None:

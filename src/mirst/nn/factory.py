@@ -31,7 +31,7 @@ def load_factory(name: str, **arguments: int) -> nn.Module:
     if isinstance(factory, nn.Module):
         return factory
     if not callable(factory):
-        raise MirstError(f"{name} is {described(factory)}; name a function that returns the model, or an nn.Module")
+        raise MirstError(f"{name} is {described(factory)}; give a function that returns the model, or an nn.Module")
     try:
         model = factory(**arguments)
     except (Exception, SystemExit) as error:
@@ -92,12 +92,12 @@ def _import(name: str) -> ModuleType:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and f"{name}.".startswith(f"{missing}."):
             raise MirstError(
-                f"there is no module {missing}; install it, set PYTHONPATH, or run mirst from the folder that holds it "
-                f"(this is {here})"
+                f"there is no module {missing}; install it, set PYTHONPATH, or run mirst from the folder that contains "
+                f"it (this is {here})"
             ) from error
         raise MirstError(
-            f"importing {name} failed with {in_words(error)}; fix it or install what it needs, until "
-            f"python -c 'import {name}' works"
+            f"importing {name} failed with {in_words(error)}; fix the module or install what it "
+            f"needs, and check with python -c 'import {name}'"
         ) from error
 
 

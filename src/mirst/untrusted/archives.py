@@ -41,14 +41,16 @@ def unpack(archive: Path, target: Path) -> None:
 
 def _require_safe(archive: Path, members: list[zipfile.ZipInfo]) -> None:
     if len(members) > MAX_FILES or sum(member.file_size for member in members) > MAX_BYTES:
-        raise MirstError(f"{archive} holds more than {MAX_FILES} files or {MAX_BYTES} bytes; it is not unpacked")
+        raise MirstError(f"{archive} contains more than {MAX_FILES} files or {MAX_BYTES} bytes; it is not unpacked")
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
         is_link = stat.S_ISLNK(member.external_attr >> 16)
         if path.is_absolute() or ".." in path.parts or ":" in member.filename or is_link:
-            raise MirstError(f"{archive} holds {member.filename}, which leaves the folder; it is not unpacked")
+            raise MirstError(
+                f"{archive} contains {member.filename}, a path outside the target folder; it is not unpacked"
+            )
         if len(path.parts) > MAX_DEPTH:
-            raise MirstError(f"{archive} holds folders more than {MAX_DEPTH} deep; it is not unpacked")
+            raise MirstError(f"{archive} contains folders more than {MAX_DEPTH} deep; it is not unpacked")
 
 
 def _copy_at_most(packed: IO[bytes], unpacked: IO[bytes], size: int, archive: Path) -> None:

@@ -29,7 +29,7 @@ def require_bounded(dataset: Any, size: int) -> int:
     if values > most or height * width > MAX_FRAME or max(height, width) > MAX_SIDE:
         raise ValueError(
             f"it declares {frames} frames of {width} x {height}, {values} values; at most {most} "
-            f"are read, {MAX_FRAME} pixels a frame, {MAX_SIDE} a side"
+            f"are accepted, {MAX_FRAME} pixels a frame, {MAX_SIDE} a side"
         )
     return frames
 

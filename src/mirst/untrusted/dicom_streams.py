@@ -85,7 +85,9 @@ def require_declared_sizes(dataset: Any, frames: int) -> None:
     for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
         found = frame_size(frame)
         if found not in (None, declared):
-            raise ValueError(f"a compressed frame is {found}, the file declares {declared} (columns, rows, samples)")
+            raise ValueError(
+                f"a compressed frame has {found}, but the file declares {declared} (columns, rows, samples)"
+            )
 
 
 def frame_size(frame: bytes) -> tuple[int, int, int] | None:

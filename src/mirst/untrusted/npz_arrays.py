@@ -27,7 +27,9 @@ def read_npz_array(path: Path, key: str) -> NDArray[Any]:
             declared = _declared_bytes(member)
         most = min(MAX_BYTES, max(SMALL, MAX_RATIO * packed))
         if max(size, declared) > most or declared > size:
-            raise MirstError(f"{path}: {key} declares {declared} bytes and holds {size}; at most {most} are read of it")
+            raise MirstError(
+                f"{path}: {key} declares {declared} bytes and contains {size}; at most {most} bytes are accepted"
+            )
         with np.load(path, allow_pickle=False) as file:
             return np.asarray(file[key])
     except KeyError as error:
@@ -44,5 +46,5 @@ def _declared_bytes(member: IO[bytes]) -> int:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(member)
     if dtype.kind not in "biuf" or 0 in shape:
-        raise ValueError(f"it holds {dtype} {shape}, which are not numbers")
+        raise ValueError(f"it contains {dtype} {shape}, which are not numbers")
     return math.prod(shape) * dtype.itemsize

@@ -1,4 +1,4 @@
-"""Picture files: allowed formats, bounded sides and bounded metadata, checked before pixels are decoded."""
+"""Image files: allowed formats, bounded sides and bounded metadata, checked before pixels are decoded."""
 
 import io
 import struct
@@ -36,12 +36,12 @@ UNREADABLE = (
 
 @contextmanager
 def open_picture(path: Path, max_side: int = MAX_SIDE) -> Iterator[Image.Image]:
-    """The picture with its header read and its pixels not decoded; the first one if the file has several.
+    """The image with its header read and its pixels not decoded; the first one if the file has several.
 
     Errors of Pillow inside the block become a `MirstError` too.
 
     Raises:
-        MirstError: no file, not a picture of `FORMATS`, a TIFF of another layout, a damaged picture, or one too large
+        MirstError: no file, not an image of `FORMATS`, a TIFF of another layout, a damaged image, or one too large
             to be safe.
     """
     try:
@@ -93,7 +93,9 @@ def _unidentified(path: Path) -> MirstError:
 
 def _require_sides(path: Path, image: Image.Image, max_side: int) -> None:
     if max(image.size) > max_side:
-        raise MirstError(f"{path} is {image.width} x {image.height}; sides of at most {max_side} pixels are read")
+        raise MirstError(
+            f"{path} is {image.width} x {image.height}; images with sides of at most {max_side} pixels are accepted"
+        )
 
 
 def _drop_large_exif(image: Image.Image) -> None:

@@ -39,6 +39,6 @@ def open_tensors(path: str | Path) -> Iterator[Any]:
     require_content(path)
     length = int.from_bytes(first_bytes(path, 8), "little")
     if length > MAX_HEADER:
-        raise ValueError(f"its header declares {length} bytes, more than the {MAX_HEADER} that are read")
+        raise ValueError(f"its header declares {length} bytes, more than the {MAX_HEADER} that are accepted")
     with safe_open(path, "pt") as tensors:
         yield tensors

@@ -56,7 +56,7 @@ def _open_pickle(archive: zipfile.ZipFile, path: Path) -> IO[bytes]:
     if packed or sum(member.file_size for member in members) > path.stat().st_size:
         raise ValueError("its members are compressed or overlap, which torch.save does not do")
     if len({member.filename for member in members}) < len(members) or len(pickles) != 1:
-        raise ValueError("it does not hold one data.pkl, and each member once")
+        raise ValueError("it must contain exactly one data.pkl, and no member twice")
     return archive.open(pickles[0])
 
 
@@ -74,7 +74,7 @@ def _require_plain_steps(pickle: IO[bytes]) -> None:
             raise ValueError("it builds a mapping from another object")
         if step.name == "GLOBAL":
             if argument not in PLAIN:
-                raise ValueError(f"it names {argument}, which a plain state dict does not")
+                raise ValueError(f"it refers to {argument}, which a plain state dict does not contain")
             before = str(argument)
         elif step.name == "BUILD" and before not in ("SETITEM", "SETITEMS"):
             raise ValueError("it gives an object a state that is not a mapping")
@@ -86,4 +86,4 @@ def _require_plain_steps(pickle: IO[bytes]) -> None:
         else:
             before = "TUPLE" if step.name.startswith("TUPLE") else step.name
         if repeats > MAX_REPEATS:
-            raise ValueError(f"it uses more than {MAX_REPEATS} tuples again")
+            raise ValueError(f"it refers to more than {MAX_REPEATS} tuples repeatedly")

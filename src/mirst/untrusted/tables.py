@@ -40,7 +40,7 @@ def _read_csv(path: Path) -> list[Row]:
         for cells in _bounded(reader, len(names)):
             if any(cell.strip() for cell in cells[len(names) :]):
                 raise ValueError(
-                    f"line {reader.line_num} has more cells than the header; quote a cell that holds a comma"
+                    f"line {reader.line_num} has more cells than the header; quote a cell that contains a comma"
                 )
             if cells:
                 rows.append(

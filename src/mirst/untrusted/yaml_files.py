@@ -97,7 +97,7 @@ class _Loader(yaml.SafeLoader):
         else:
             self.nodes += self.sizes[node]
         if self.nodes > MAX_NODES:
-            raise yaml.YAMLError(f"it holds more than {MAX_NODES} values, with aliases expanded")
+            raise yaml.YAMLError(f"it contains more than {MAX_NODES} values, with aliases expanded")
         return node
 
 

@@ -63,7 +63,7 @@ def test_links_are_named_and_linked_classes_are_read(folder, tmp_path):
 def test_a_manifest_beside_the_classes_is_pointed_to(folder):
     (folder / "list.csv").write_text("path,label,group\na/1.png,a,p1\nb/1.png,b,p2\n")
     assert told(folder) == [
-        "list.csv lists images with labels; name it as the data set to read them and their groups.",
+        "list.csv lists images with labels; pass it as the data set to read them and their groups.",
         "1 file was ignored: list.csv.",
     ]
     assert told(folder / "list.csv") == []

@@ -129,5 +129,5 @@ def test_the_twin_with_the_other_pool_is_the_source(finished, small_spec, tmp_pa
 def test_no_study_and_bad_radii_get_a_sentence(study, tmp_path):
     with pytest.raises(MirstError, match="no finished study"):
         attack_study(tmp_path, "standard", EPS)
-    with pytest.raises(MirstError, match="name each radius once"):
+    with pytest.raises(MirstError, match="give each radius once"):
         attack_study(study, "adaptive", (2.0,))

@@ -61,8 +61,8 @@ def read_dataset(
     Raises:
         MirstError: not a data set, a class without images, fewer than two classes, two
             classes that differ in letter case only, a class of `classes` or `labels` that is not there, a
-            label that `labels` forgets, a listed image that is missing, a class whose name no output can
-            hold, two images of one name.
+            label that `labels` does not contain, a listed image that is missing, a class whose name no output can
+            contain, two images of one name.
     """
     root = Path(path)
     _require_readable(root)
@@ -85,14 +85,16 @@ def read_dataset(
 
 def _require_readable(root: Path) -> None:
     if not root.exists():
-        raise MirstError(f"{root.resolve()} does not exist; name the data set with data.path or --data PATH")
+        raise MirstError(
+            f"{root.resolve()} does not exist; give the path of the data set with data.path or --data PATH"
+        )
     require_content(root)
 
 
 def _unknown(root: Path) -> str:
     if root.is_file():
         return (
-            f"{root} is neither a .csv nor a .npz file; name a folder with a folder per class, a CSV or a MedMNIST file"
+            f"{root} is neither a .csv nor a .npz file; give a folder with a folder per class, a CSV or a MedMNIST file"
         )
     return (
         f"{root} has no class folders and is not a known data set; put the images of each class into a folder "
@@ -110,7 +112,9 @@ def read_datasets(sources: Sequence[list[Record]], classes: Sequence[str] | None
     for number, own in enumerate(names):
         twice = own & set().union(*names[:number])
         if twice:
-            raise MirstError(f"two data sets are named {', '.join(twice)}; give one another name with source")
+            raise MirstError(
+                f"two data sets have the name {', '.join(twice)}; give one of them another name with source"
+            )
     merged = [record for records in sources for record in records]
     return select_classes(merged, classes, Path("the merged data"))
 
@@ -118,7 +122,9 @@ def read_datasets(sources: Sequence[list[Record]], classes: Sequence[str] | None
 def _relabelled(records: list[Record], labels: Mapping[str, str | None], root: Path) -> list[Record]:
     found = {record.label for record in records}
     for label in found - labels.keys():
-        raise MirstError(f"data.labels forgets {label} of {root}; map it to a class, or to null to leave it out")
+        raise MirstError(
+            f"data.labels does not contain {label} of {root}; map it to a class, or to null to leave it out"
+        )
     for label in labels.keys() - found:
         raise MirstError(f"data.labels: {root} has no class {label}; it has {', '.join(sorted(found))}")
     mapped = [(record, labels[record.label]) for record in records]
@@ -143,7 +149,7 @@ def select_classes(records: list[Record], classes: Sequence[str] | None, root: P
         records = [record for record in records if record.label in classes]
         found = set(classes)
     if len(found) < 2:
-        raise MirstError(f"{root} holds one class only ({', '.join(found)}); a classifier needs at least two")
+        raise MirstError(f"{root} contains one class only ({', '.join(found)}); a classifier needs at least two")
     return sorted(records, key=lambda record: (record.source, record.label, _natural(record.name)))
 
 

@@ -12,7 +12,7 @@ from mirst.errors import MirstError
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """Folders of a published split, each with class folders."""
 IMAGE_FOLDERS = frozenset({"image", "images", "img", "imgs"})
-"""Folders in a class folder that may hold its images."""
+"""Folders in a class folder that may contain its images."""
 
 
 def recognises(root: Path) -> bool:
@@ -58,6 +58,6 @@ def _images(folder: Path) -> list[Path]:
         if images:
             return images
     raise MirstError(
-        f"class folder {folder} holds no images (PNG, JPEG, BMP, TIFF, GIF, WebP, PNM or DICOM) directly or in a "
-        "folder named images; move them there, or remove the folder"
+        f"class folder {folder} contains no images (PNG, JPEG, BMP, TIFF, GIF, WebP, PNM or DICOM) directly or in a "
+        "folder called images; move them there, or remove the folder"
     )

@@ -33,9 +33,11 @@ def read(path: Path) -> list[Record]:
         if images.ndim not in (3, 4) or labels.reshape(len(labels), -1).shape != (len(images), 1):
             raise MirstError(f"{path}: {split} has images {images.shape} but labels {labels.shape}; each needs one")
         if len(images) > MAX_IMAGES:
-            raise MirstError(f"{path}: {split} holds {len(images)} images; at most {MAX_IMAGES} are read")
+            raise MirstError(f"{path}: {split} contains {len(images)} images; at most {MAX_IMAGES} are accepted")
         if not np.isfinite(labels).all() or not np.array_equal(labels, np.trunc(labels)):
-            raise MirstError(f"{path}: {split}_labels holds numbers that are not whole; each label is a class number")
+            raise MirstError(
+                f"{path}: {split}_labels contains numbers that are not whole; each label is a class number"
+            )
         for number, label in enumerate(labels.reshape(-1)):
             item, name = f"{split}/{number}", str(int(label))
             records.append(Record(path, names.get(name, name), None, source, item, item))

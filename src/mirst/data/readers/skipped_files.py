@@ -45,7 +45,7 @@ def left_out(root: Path, contents: Iterable[Path], records: Sequence[Record]) ->
     tables = [path for path in sorted(root.glob("*.[cC][sS][vV]")) if path.name in names["file"]]
     return [
         *(
-            f"{plain(path.name)} lists images with labels; name it as the data set to read them and their groups."
+            f"{plain(path.name)} lists images with labels; pass it as the data set to read them and their groups."
             for path in tables
             if has_columns(path, ("path", "label"))
         ),

@@ -8,7 +8,7 @@ from mirst.errors import MirstError
 from mirst.untrusted.tables import Row, read_rows
 
 MISSING = frozenset({"", "nan", "NaN", "None", "<NA>"})
-"""Cells that hold no value; the words are those of pandas."""
+"""Cells that contain no value; the words are those of pandas."""
 
 
 def read_table(path: Path, columns: Iterable[str]) -> list[Row]:

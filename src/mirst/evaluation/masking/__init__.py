@@ -64,7 +64,7 @@ def check_masking(
     x, y = x.to(device), y.to(device)
     require_batch(x, y, eps)
     if unknown := misclassified_by.keys() - {CLEAN, *attacks}:
-        raise MirstError(f"misclassified_by names {', '.join(sorted(unknown))}, which is not among the attacks")
+        raise MirstError(f"misclassified_by contains {', '.join(sorted(unknown))}, which is not among the attacks")
     generator = torch.Generator().manual_seed(seed)
     with reference_mode(), seeded(seed, device):
         with standing_in(model, stand_ins or {}):

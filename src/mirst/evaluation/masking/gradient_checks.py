@@ -37,7 +37,7 @@ def gradients(model: nn.Module, x: Tensor, y: Tensor) -> Check:
     zero, wild = int((slope == 0).all(1).sum()), int((~slope.isfinite()).any(1).sum())
     figures = f"of {len(x)} images, {zero} have a zero gradient and {wild} have one that is not finite"
     if zero == len(x):
-        figures += "; attacks that follow the gradient say nothing about this model"
+        figures += "; gradient attacks give no evidence about the robustness of this model"
     return failing("gradients", zero + wild > tolerance(len(x)), figures)
 
 

@@ -17,7 +17,7 @@ def budget(attacks: Mapping[str, Attack]) -> Check:
 
     >>> from mirst.attacks import APGD, PGD
     >>> budget({"apgd": APGD(), "pgd": PGD(eps=0.02, steps=10, step_size=0.001)}).figures
-    'pgd reaches 50% of its eps'
+    'the steps of pgd add up to 50% of its eps'
     """
     shares: dict[str, float] = {}
     fixed = []
@@ -28,7 +28,7 @@ def budget(attacks: Mapping[str, Attack]) -> Check:
                 shares[name] = share
             if isinstance(part, FGSM) or getattr(part, "step_size", None) is not None:
                 fixed.append(name)
-    weak = [f"{name} reaches {share:.0%} of its eps" for name, share in shares.items() if share < 1]
+    weak = [f"the steps of {name} add up to {share:.0%} of its eps" for name, share in shares.items() if share < 1]
     if fixed and len(fixed) == len(attacks):
         weak.append(f"all attacks have fixed steps ({', '.join(fixed)}), so surviving them proves nothing")
     if weak:
@@ -54,7 +54,7 @@ def rising_eps(wrong: Mapping[float, int], images: int) -> Check:
     'fail'
     """
     if len(wrong) < 2:
-        raise MirstError("a curve needs counts at two eps or more")
+        raise MirstError("a curve needs the number of misclassified images at two or more eps")
     counts = [wrong[eps] for eps in sorted(wrong)]
     for count in counts:
         require_count(count, images)

@@ -129,7 +129,7 @@ def _warn(model: nn.Module, what: str) -> None:
     if model not in _warned:
         _warned.add(model)
         warnings.warn(
-            f"{what} ({type(model).__name__}) has other outputs than the model, or those change from call to call; the "
-            "model itself is used, which is slower",
+            f"{what} ({type(model).__name__}) gives different outputs than the model, or the outputs change from call "
+            "to call; attacks use the model itself, which is slower",
             stacklevel=2,
         )

@@ -24,7 +24,7 @@ def drop_max2d(x: Tensor, kernel_size: Size, stride: Size | None = None, padding
         `(..., H', W')`, the shape that max-pooling gives.
 
     Raises:
-        MirstError: some window holds fewer than two pixels of `x`.
+        MirstError: some window contains fewer than two pixels of `x`.
 
     Source: MIRST-DM (MICCAI 2022), Section 3.2.
 

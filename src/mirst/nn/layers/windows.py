@@ -40,14 +40,14 @@ class Windows(NamedTuple):
         return rows[:, None] * (width + 2 * self.padding[1]) + columns
 
     def require_two_pixels(self, height: int, width: int) -> None:
-        """Raise `MirstError` unless every window holds two pixels that are no padding."""
+        """Raise `MirstError` unless every window contains two pixels that are no padding."""
         if min(self.counts(height, width)) < 1:
             raise MirstError(f"drop-max: a window of {self.kernel} does not fit into an image of {(height, width)}")
         rows, columns = (_fewest_pixels(*axis) for axis in zip((height, width), *self, strict=True))
         if rows * columns < 2:
             raise MirstError(
                 f"drop-max with kernel {self.kernel}, stride {self.stride}, padding {self.padding} on "
-                f"{(height, width)} meets a window with fewer than two pixels; use a larger kernel or less padding"
+                f"{(height, width)} has a window with fewer than two pixels; use a larger kernel or less padding"
             )
 
 

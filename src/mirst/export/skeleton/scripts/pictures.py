@@ -1,4 +1,4 @@
-"""Pictures, prepared as in training."""
+"""Images, prepared as in training."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
 
 def picture_files(folder: str) -> list[str]:
-    """The pictures directly in `folder`, by name.
+    """The image files directly in `folder`, by name.
 
     Raises:
         FileNotFoundError: there is none.
@@ -23,20 +23,20 @@ def picture_files(folder: str) -> list[str]:
     files = [str(path) for path in sorted(Path(folder).absolute().glob("*")) if path.suffix.lower() in SUFFIXES]
     if not files:
         raise FileNotFoundError(
-            f"{folder} holds no {', '.join(sorted(SUFFIXES))} file; name the folder by --dataset_dir"
+            f"{folder} contains no {', '.join(sorted(SUFFIXES))} file; give the folder with --dataset_dir"
         )
     return files
 
 
 class Letterbox:
-    """A converter for MONAI's `PILReader`: the picture upright, padded with zeros to a centred square and resized.
+    """A converter for MONAI's `PILReader`: the image upright, padded with zeros to a centred square and resized.
 
     Transparent pixels are black.
 
     Args:
         size: side of the result.
         channels: 1 for gray, 3 for RGB.
-        value_range: the values of black and white in pictures of more than 8 bits; by default those of each picture.
+        value_range: the values of black and white in images of more than 8 bits; by default those of each image.
     """
 
     def __init__(self, size: int, channels: int, value_range: Sequence[float] | None = None) -> None:
