@@ -38,4 +38,4 @@ def plain(text: str) -> str:
 def suggestion(key: str, known: Sequence[str]) -> str:
     """The end of a message about an unknown key: the most similar known key, else all known keys."""
     close = difflib.get_close_matches(key, known, 1)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+    return f"; did you mean {close[0]}?" if close else f"; known values are {', '.join(known)}"

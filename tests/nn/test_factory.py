@@ -105,7 +105,7 @@ def test_a_factory_in_a_package(tmp_path, monkeypatch, modules):
         ("./sub/foreign_nets.py:make", "did you mean sub.foreign_nets:make?"),
         ("no_such_nets:make", "there is no module no_such_nets; install it, set PYTHONPATH, or run mirst from"),
         ("foreign_nets:mke", "foreign_nets has no mke; did you mean make?"),
-        ("foreign_nets:zzz", "foreign_nets has no zzz; known are INSTANCE, make, needs"),
+        ("foreign_nets:zzz", "foreign_nets has no zzz; known values are INSTANCE, make, needs"),
         ("empty:make", "empty has no make; it defines no function"),
         ("foreign_nets:NUMBER", "foreign_nets:NUMBER is an int; name a function that returns the model"),
         (
