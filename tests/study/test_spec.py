@@ -92,7 +92,7 @@ def test_overrides(small_yaml):
         ("defenses=[{name: rst, steps: 1.5}]", "defenses.0.steps: "),
         ("defenses=[nothing]", "defenses.0: unknown defense nothing; choose ce, gr, at, llr, trades, rst, mirst"),
         ("defenses=[ce, ce]", "defenses lists ce twice"),
-        ("defenses=[{name: ce, label: a/b}]", "label a/b must be letters"),
+        ("defenses=[{name: ce, label: a/b}]", "label a/b may contain only letters"),
         ("defenses=[]", "defenses: "),
         ("defenses=ce", "defenses: "),
         ("attacks=[pgd, {name: pgd, steps: 50}]", "attacks lists pgd twice"),
