@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mirst.cli import main
-from mirst.data import write_phantoms
+from mirst.data import load_images, read_dataset, write_phantoms
 from mirst.data.fetch import SOURCES, Source
 from mirst.errors import plain
 from mirst.files import harmless
@@ -131,7 +131,7 @@ def test_folds_that_would_miss_a_class_are_refused_before_training(mirst, small_
 @pytest.mark.parametrize("extra", [["--quiet"], ["--json"], ["--track", "tensorboard"]])
 def test_a_dry_run_has_nothing_to_be_told_of(mirst, small_yaml, phantoms, tmp_path, extra):
     told = mirst("run", small_yaml, "--data", phantoms, "--out", tmp_path / "out", "--dry-run", *extra)
-    assert "leave out --engine, --quiet, --json and --track" in refused(told)
+    assert "there is no progress to show; leave out --quiet, --json and --track" in refused(told)
     assert not (tmp_path / "out").exists()
 
 
@@ -140,13 +140,13 @@ def test_a_dry_run_says_what_the_study_takes_and_writes_nothing(mirst, small_yam
     code, text, _ = mirst(*dry, tmp_path / "out")
     assert code == 0
     assert [line.split()[:2] for line in text.splitlines()[1:3]] == [["ce", "4"], ["mirst+dm", "4"]]
-    sentence = r"About [\d.]+ (s|min|h .*) for 8 trials, 2 at a time; about \d\.\d GB of memory\."
+    sentence = r"About [\d.]+ (s|min|h .*) for 8 trials, 2 in parallel; about \d\.\d GB of memory\."
     assert re.fullmatch(sentence, text.splitlines()[-1])
-    assert mirst(*dry, finished)[1] == "Nothing left to run: all 8 trials are done already.\n"
+    assert mirst(*dry, finished)[1] == "Nothing left to run: all 8 trials are done.\n"
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").write_text("precious")
-    assert "no results folder" in refused(mirst(*dry, tmp_path / "taken"))
-    assert "its training differ" in refused(mirst(*dry, finished, "--set", "training.epochs=4"))
+    assert "is not a results folder" in refused(mirst(*dry, tmp_path / "taken"))
+    assert "the settings of training differ" in refused(mirst(*dry, finished, "--set", "training.epochs=4"))
     assert "does not exist" in refused(mirst(*dry, tmp_path / "out", "--data", tmp_path / "missing"))
     assert "--jobs is 0" in refused(mirst(*dry, tmp_path / "out", "--jobs", 0))
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
@@ -220,7 +220,7 @@ def test_evaluate_warns_of_a_model_with_one_answer(mirst, phantoms, suite, attac
     assert code == 0
     (warning,) = [line for line in text.splitlines() if line.startswith("WARNING")]
     assert warning == (
-        f"WARNING: the model predicts malignant for every test image under {attacks}: these numbers say nothing about "
+        f"WARNING: the model predicts malignant for every test image under {attacks}: these numbers are no evidence of "
         "robustness; a model that always predicts malignant has F1 0.667 on these images."
     )
 
@@ -294,7 +294,9 @@ def test_predict_writes_nothing_where_an_image_is_broken_or_the_output_makes_no_
     image = next(phantoms.glob("*/*.png"))
     Path("taken.csv").mkdir()
     Path("picture.png").write_bytes(image.read_bytes())
-    assert "would mix" in refused(mirst("predict", checkpoint, image, "--csv", "-", "--json", "-"))
+    assert "would both write to standard output" in refused(
+        mirst("predict", checkpoint, image, "--csv", "-", "--json", "-")
+    )
     assert "cannot write taken.csv" in refused(mirst("predict", checkpoint, image, "--csv", "taken.csv"))
     assert "give the path of a file" in refused(mirst("predict", checkpoint, image, "--csv", ""))
     assert "picture.png is named" in refused(mirst("predict", checkpoint, "--csv", "picture.png", image))
@@ -321,7 +323,7 @@ def test_report_of_two_studies_says_what_differs(mirst, finished, tmp_path):
     study.write_text(study.read_text().replace("epochs: 3", "epochs: 7"))
     code, text, _ = mirst("report", finished, tmp_path / "other", "--out", tmp_path / "page.html")
     assert code == 0
-    assert text == f"training.epochs: 3 in the first, 7 in the second.\nReport: {tmp_path / 'page.html'}\n"
+    assert text == f"training.epochs: 3 in the first study, 7 in the second.\nReport: {tmp_path / 'page.html'}\n"
 
 
 @pytest.fixture
@@ -468,6 +470,21 @@ def test_audit_exits_with_1_when_labels_conflict(mirst, phantoms, tmp_path):
     assert (tmp_path / "out" / "groups.csv").read_text().startswith("image,group,source\nbenign/phantom-001.png,")
     assert "different classes" in (tmp_path / "out" / "audit.html").read_text()
     refused(mirst("data", "audit", tmp_path / "missing"))
+
+
+@pytest.mark.parametrize("channels", [0, 2, 4])
+def test_prepare_refuses_images_that_are_neither_gray_nor_colour(mirst, phantoms, tmp_path, channels):
+    told = refused(mirst("data", "prepare", phantoms, "--out", tmp_path / "out", "--channels", channels))
+    assert told == f"mirst: --channels is {channels}; choose 1 (gray) or 3 (colour)\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_prepare_writes_gray_or_colour_images(mirst, phantoms, tmp_path, channels):
+    code, _, err = mirst("data", "prepare", phantoms, "--out", tmp_path / "out", "--size", 16, "--channels", channels)
+    assert (code, err) == (0, "")
+    (record, *_) = read_dataset(tmp_path / "out")
+    assert load_images([record], 16, channels).shape == (1, channels, 16, 16)
 
 
 def test_fetch_shows_the_licence_and_names_what_is_wrong(mirst, tmp_path, monkeypatch):

@@ -105,5 +105,5 @@ def test_two_studies_side_by_side(page, folder, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(folder, other)
     page.goto(write_comparison(folder, other).as_uri())
-    assert "inside the noise" in page.locator("main table").inner_text()
+    assert "not significant" in page.locator("main table").inner_text()
     assert serious(page) == []

@@ -24,10 +24,10 @@ def estimate(seconds, **changes):
 
 def test_an_estimate_in_plain_words():
     table, sentence = estimate_text(estimate(41 * 60)).rsplit("\n", 1)
-    assert sentence == "About 41 min for 60 trials, 2 at a time; about 1.9 GB of memory."
+    assert sentence == "About 41 min for 60 trials, 2 in parallel; about 1.9 GB of memory."
     assert table.splitlines()[1].split() == ["rst+dm", "60", "82", "s", "9", "s", "0.6", "GB"]
     text = estimate_text(estimate(60, done=3, gpu_memory=4_000_000_000, jobs=99))
-    assert text.endswith("60 at a time; about 1.9 GB of memory and 4.0 GB of the GPU's; 3 trials are done already.")
+    assert text.endswith("60 in parallel; about 1.9 GB of memory and 4.0 GB of the GPU's; 3 trials are done.")
 
 
 def test_remarks_on_the_data_come_first():
@@ -162,7 +162,7 @@ def test_dumb_terminals_and_pipes_get_whole_plain_lines(terminal, monkeypatch):
     monkeypatch.delenv("FORCE_COLOR")
     show(Console(file=(stream := io.StringIO()), width=40))
     lines = stream.getvalue().strip().splitlines()
-    assert lines[0] == "4 trials of 4 epochs, 1 done before; 2 at a time"
+    assert lines[0] == "4 trials of 4 epochs, 1 already done; 2 in parallel"
     assert lines[2].endswith("killed by SIGKILL; it is retried alone, after all others finish")
     assert "training diverged in epoch 1: the loss is nan [0]; lower training.lr" in lines[3]
     monkeypatch.setenv("TERM", "dumb")

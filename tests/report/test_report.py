@@ -174,7 +174,8 @@ def test_random_folds_are_called_leaking(results):
     siblings = results.run | {"data": results.run["data"] | {"groups": 20}}
     leaking = replace(results, spec=spec, run=siblings)
     assert any(
-        "RANDOM FOLDS LEAK: images were split one by one, although 24 images form 20" in n for n in notes(leaking)
+        "RANDOM FOLDS LEAK: images were assigned to folds individually, although 24 images form 20" in n
+        for n in notes(leaking)
     )
     lonely = replace(results, spec=spec)
     assert not any("LEAK" in note for note in notes(results) + notes(lonely))
@@ -210,7 +211,7 @@ def test_without_examples_the_report_is_written(results):
     for path in paths:
         path.unlink()
     assert example_figure(results, "ce", False) is None
-    assert "kept no examples" in write_report(results.folder).read_text()
+    assert "No examples were saved" in write_report(results.folder).read_text()
 
 
 def test_names_are_escaped(results):
@@ -219,7 +220,7 @@ def test_names_are_escaped(results):
 
 
 def test_a_folder_without_results_gets_a_sentence(tmp_path):
-    with pytest.raises(MirstError, match="no finished study"):
+    with pytest.raises(MirstError, match="not the folder of a finished study"):
         write_report(tmp_path)
 
 

@@ -8,7 +8,7 @@ import yaml
 from mirst.errors import MirstError
 from mirst.metrics import METRICS
 from mirst.report import write_comparison
-from mirst.report.differences import NOISE
+from mirst.report.differences import NOT_SIGNIFICANT
 from mirst.report.two_studies import side_by_side, unlike
 from mirst.study import read_results
 
@@ -34,12 +34,12 @@ def test_a_study_beside_itself_differs_in_nothing(pair):
     for difference in rows["difference"]:
         value, low, high = (float(number.strip("[],")) for number in difference.split())
         assert low < value == 0 < high  # equal answers on a sample are not known to be equal on all images
-    assert set(rows["reading"]) == {NOISE}
+    assert set(rows["reading"]) == {NOT_SIGNIFICANT}
     assert (rows["first"] == rows["second"]).all()
     assert unlike(one, other) == []
     page = write_comparison(*pair)
     assert page == pair[0] / "comparison-with-other.html"
-    assert "Nothing but the defenses" in page.read_text()
+    assert "The studies differ only in their defenses." in page.read_text()
 
 
 def test_a_study_that_is_always_right_is_better(pair):
@@ -55,7 +55,7 @@ def test_between_other_images_there_is_no_difference(pair):
     other = altered(pair[1], lambda rows: rows.assign(image="x" + rows["image"]))
     rows = side_by_side(read_results(pair[0]), other)
     assert set(rows["difference"]) == {"-"}
-    assert set(rows["reading"]) == {"other images or seeds"}
+    assert set(rows["reading"]) == {"not computed: different images or seeds"}
 
 
 def test_what_differs_is_said(pair):
@@ -64,7 +64,7 @@ def test_what_differs_is_said(pair):
     study["defenses"][1]["steps"] = 4
     (pair[1] / "study.yaml").write_text(yaml.safe_dump(study))
     found = unlike(*map(read_results, pair))
-    assert found[0] == "training.epochs: 3 in the first, 7 in the second."
+    assert found[0] == "training.epochs: 3 in the first study, 7 in the second."
     assert [sentence.split(":")[0] for sentence in found] == ["training.epochs", "mirst+dm"]
 
 
@@ -94,9 +94,14 @@ A, B, C = 5 / 255, 8 / 255, 2 / 255
             False,
         ),
         ([], [A], "standard: not run on {one}, so it is not compared (mirst evaluate {one} --suite standard).", False),
-        ([A, B], [B], "standard: eps 5/255, 8/255 in the first, eps 8/255 in the second; the comparison uses", True),
-        ([B, C], [C, A], "standard: eps 2/255, 8/255 in the first, eps 2/255, 5/255 in the second; ", True),
-        ([A], [B], "standard: eps 5/255 in the first, eps 8/255 in the second; the comparison uses", False),
+        (
+            [A, B],
+            [B],
+            "standard: eps 5/255, 8/255 in the first study, eps 8/255 in the second; the comparison uses",
+            True,
+        ),
+        ([B, C], [C, A], "standard: eps 2/255, 8/255 in the first study, eps 2/255, 5/255 in the second; ", True),
+        ([A], [B], "standard: eps 5/255 in the first study, eps 8/255 in the second; the comparison uses", False),
     ],
 )
 def test_suites_that_differ_are_said_and_compared_at_the_same_eps(pair, first, second, sentence, compared):
@@ -128,7 +133,7 @@ def test_other_attacks_give_no_difference(pair):
     one, other = map(read_results, pair)
     assert [sentence.split(":")[0] for sentence in unlike(one, other)] == ["attack pgd"]
     readings = side_by_side(one, other).groupby("attack")["reading"].unique().map(list).to_dict()
-    assert readings == {"no attack": ["inside the noise"], "paper protocol": ["other attacks"]}
+    assert readings == {"no attack": ["not significant"], "paper protocol": ["not computed: different attacks"]}
 
 
 def test_another_positive_class_gives_no_difference(pair):
@@ -136,8 +141,8 @@ def test_another_positive_class_gives_no_difference(pair):
     run["data"]["positive"] = "benign"
     (pair[1] / "run.json").write_text(json.dumps(run))
     one, other = map(read_results, pair)
-    assert unlike(one, other) == ["positive: malignant in the first, benign in the second."]
-    assert set(side_by_side(one, other)["reading"]) == {"other positive class"}
+    assert unlike(one, other) == ["positive: malignant in the first study, benign in the second."]
+    assert set(side_by_side(one, other)["reading"]) == {"not computed: different positive class"}
 
 
 def test_nothing_to_compare_gets_a_sentence(pair):

@@ -27,7 +27,7 @@ def whole(results):
 def test_three_sentences_with_the_numbers_of_the_rows(results, whole):
     training, numbers, reliability = verdict(ReportContext(results), whole)
     assert training.startswith(
-        "On 24 images (12 benign, 12 malignant; 24 groups of look-alikes or patients), resnet_tiny"
+        "On 24 images (12 benign, 12 malignant; 24 groups of near-duplicates or patients), resnet_tiny"
     )
     assert training.endswith("by ce and mirst+dm, each on 2 group folds with 2 seeds.")
     best = best_under_attack(whole["f1"])
@@ -35,9 +35,9 @@ def test_three_sentences_with_the_numbers_of_the_rows(results, whole):
         (results.outcomes["defense"] == best.split("+")[0]) & (results.outcomes["attack"] == "none")
     ]
     clean = classification_metrics(rows["label"], rows["prediction"], rows["score"], results.classes, results.positive)
-    assert numbers.startswith(f"{best}, the best under attack, goes from F1 {clean['f1']:.3f} [")
+    assert numbers.startswith(f"{best}, the best defense under attack, has F1 {clean['f1']:.3f} [")
     assert f"and sensitivity {clean['sensitivity']:.3f} [" in numbers
-    assert "under the strongest attacks run (paper protocol, eps 5/255)" in numbers
+    assert "under the strongest attacks that were run (paper protocol, eps 5/255)" in numbers
     assert numbers.endswith("predicting malignant for every image would give F1 0.667 under any attack.")
     assert "without checks for gradient masking" in reliability
     assert "--suite standard" in reliability
@@ -54,7 +54,7 @@ def test_checks_that_were_run_are_reported(results, whole, verdicts, said):
     assert ("may be too high" in reliability) == ("fail" in verdicts)
 
 
-def test_the_comparison_has_every_defense_and_marks_what_is_beyond_the_noise(results, whole):
+def test_the_comparison_has_every_defense_and_marks_significant_differences(results, whole):
     judged = differences(ReportContext(results))
     lines = comparison(whole, judged)
     assert list(lines) == ["ce", "mirst+dm"]
@@ -63,6 +63,6 @@ def test_the_comparison_has_every_defense_and_marks_what_is_beyond_the_noise(res
     assert (f"{cell.value} {cell.detail}", cell.key) == (str(one), one.value)
     assert lines["ce"]["F1 minus ce's, no attack"].value == "-"
     shown = comparison(whole, judged.assign(reading="mirst+dm is better"))["mirst+dm"]["F1 minus ce's, no attack"]
-    assert shown.beyond_noise
-    assert shown.detail.endswith("beyond the noise")
-    assert lines["mirst+dm"]["F1 minus ce's, no attack"].detail.endswith("inside the noise")
+    assert shown.significant
+    assert shown.detail.endswith("] significant")
+    assert lines["mirst+dm"]["F1 minus ce's, no attack"].detail.endswith("] not significant")

@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_is_one_line_of_the_status(finished, tmp_path):
     (trial / "state.pt").touch()
     command = [sys.executable, "-m", "mirst.cli", "status", tmp_path / "out"]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert told.stderr == f"mirst: {trial}/state.pt is damaged (EOFError); training resumes from the start\n"
+    assert told.stderr == f"mirst: {trial}/state.pt is damaged (EOFError); training starts from the beginning\n"
     assert "1 running" in told.stdout
 
 
@@ -129,5 +129,5 @@ def test_what_is_no_study_gets_a_sentence(finished, tmp_path):
     (tmp_path / "old" / "study.yaml").write_text("defenses: [armour]")
     with pytest.raises(MirstError, match="a study that this version cannot read"):
         study_status(tmp_path / "old")
-    with pytest.raises(MirstError, match="holds no study; name the results folder"):
+    with pytest.raises(MirstError, match="does not contain a study; give the results folder"):
         study_status(tmp_path)

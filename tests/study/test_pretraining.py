@@ -94,7 +94,7 @@ def test_a_study_says_what_it_starts_from_and_refuses_other_weights(small_yaml, 
     run = read_results(tmp_path / "out").run
     assert run["weights"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     pretrain("supervised", [phantoms], load_spec(None, [*QUICK, "seeds=[1]"]), weights)
-    with pytest.raises(MirstError, match="holds this study from other weights"):
+    with pytest.raises(MirstError, match="contains this study with other initial weights"):
         run_study(spec, tmp_path / "out")
 
 

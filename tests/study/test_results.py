@@ -26,7 +26,7 @@ def change(folder, name, alter):
 @pytest.mark.parametrize(("table", "column"), [(name, column) for name in TABLES for column in COLUMNS[name]])
 def test_a_table_without_a_column_gets_a_sentence(study, table, column):
     change(study, table, lambda rows: rows.drop(columns=column))
-    with pytest.raises(MirstError, match=f"{table} lacks the column {column}; run the command that wrote it again"):
+    with pytest.raises(MirstError, match=f"{table} lacks the column {column}; repeat the command that wrote the file"):
         read_results(study)
 
 
@@ -55,7 +55,7 @@ def test_a_damaged_table_gets_a_sentence(study, table, content):
 def test_missing_rows_get_a_sentence(study, finished, lost):
     change(study, "outcomes.csv", lambda rows: rows[~lost(rows)])
     for read in (read_results, write_report, lambda folder: write_comparison(folder, finished)):
-        with pytest.raises(MirstError, match=r"outcomes.csv lacks rows of trial \S+, attack \w+; run the command"):
+        with pytest.raises(MirstError, match=r"outcomes.csv lacks rows of trial \S+, attack \w+; repeat the command"):
             read(study)
 
 
@@ -81,20 +81,20 @@ ODD_ROWS = [
         (column, "x", f"line 7 of .* has a {column} that is not a number")
         for column in ("fold", "seed", "eps", "score")
     ),
-    ("defense", "rst", "line 7 of .* is of a trial that the study does not have"),
-    ("fold", 2, "line 7 of .* is of a trial that the study does not have"),
-    ("seed", 7, "line 7 of .* is of a trial that the study does not have"),
-    ("drop_max", True, "line 7 of .* is of a trial that the study does not have"),
+    ("defense", "rst", "line 7 of .* belongs to a trial that is not in the study"),
+    ("fold", 2, "line 7 of .* belongs to a trial that is not in the study"),
+    ("seed", 7, "line 7 of .* belongs to a trial that is not in the study"),
+    ("drop_max", True, "line 7 of .* belongs to a trial that is not in the study"),
     ("label", "normal", "line 7 of .* has a label that is not a class of the study"),
     ("prediction", "normal", "line 7 of .* has a prediction that is not a class of the study"),
-    ("attack", "square", "line 7 of .* is of an attack that the study does not have"),
+    ("attack", "square", "line 7 of .* belongs to an attack that is not in the study"),
 ]
 
 
 @pytest.mark.parametrize(("column", "value", "words"), ODD_ROWS)
 def test_a_damaged_row_gets_a_sentence(study, column, value, words):
     change(study, "outcomes.csv", altered(column, value))
-    with pytest.raises(MirstError, match=f"{words}; run the command that wrote it again"):
+    with pytest.raises(MirstError, match=f"{words}; repeat the command that wrote the file"):
         read_results(study)
 
 
@@ -102,7 +102,7 @@ def test_a_damaged_row_gets_a_sentence(study, column, value, words):
 def test_an_appended_row_gets_a_sentence(study, row):
     with (study / "outcomes.csv").open("a") as file:
         file.write(f"{row}\n")
-    with pytest.raises(MirstError, match=r"outcomes.csv (has no|is of a trial)"):
+    with pytest.raises(MirstError, match=r"outcomes.csv (has no|belongs to a trial)"):
         read_results(study)
 
 

@@ -168,16 +168,16 @@ def alive(pid):
 
 
 def test_a_folder_of_another_study_or_other_data_is_refused(finished, small_yaml, phantoms, tmp_path):
-    with pytest.raises(MirstError, match="its training differ"):
+    with pytest.raises(MirstError, match="the settings of training differ"):
         run_study(load_spec(small_yaml, [f"data.path={phantoms}", "training.epochs=4"]), finished)
     shutil.copytree(phantoms, tmp_path / "other")
     image = tmp_path / "other" / "benign" / "phantom-001.png"
     Image.open(image).rotate(90).save(image)
-    with pytest.raises(MirstError, match="on other data"):
+    with pytest.raises(MirstError, match="with other data"):
         run_study(load_spec(small_yaml, [f"data.path={tmp_path / 'other'}"]), finished)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("precious")
-    with pytest.raises(MirstError, match="no results folder"):
+    with pytest.raises(MirstError, match="is not a results folder"):
         run_study(load_spec(small_yaml, [f"data.path={phantoms}"]), tmp_path / "full")
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis.txt"]
 
@@ -241,7 +241,7 @@ def test_bad_jobs_and_missing_data_get_a_sentence(small_yaml, phantoms, tmp_path
         run_study(load_spec(small_yaml, [f"data.path={phantoms}"]), tmp_path, engine=Local(0))
     with pytest.raises(MirstError, match=r"data\.path is not set"):
         run_study(load_spec(small_yaml), tmp_path)
-    with pytest.raises(MirstError, match=r"lacks study\.yaml"):
+    with pytest.raises(MirstError, match=r"has no study\.yaml"):
         read_results(tmp_path)
 
 

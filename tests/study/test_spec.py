@@ -92,7 +92,7 @@ def test_overrides(small_yaml):
         ("defenses=[{name: rst, steps: 1.5}]", "defenses.0.steps: "),
         ("defenses=[nothing]", "defenses.0: unknown defense nothing; choose ce, gr, at, llr, trades, rst, mirst"),
         ("defenses=[ce, ce]", "defenses lists ce twice"),
-        ("defenses=[{name: ce, label: a/b}]", "label a/b must be letters"),
+        ("defenses=[{name: ce, label: a/b}]", "label a/b may contain only letters"),
         ("defenses=[]", "defenses: "),
         ("defenses=ce", "defenses: "),
         ("attacks=[pgd, {name: pgd, steps: 50}]", "attacks lists pgd twice"),
@@ -104,7 +104,7 @@ def test_overrides(small_yaml):
         ("seeds=[1, 1]", "seeds lists 1 twice"),
         ("seeds=[-1]", "seeds.0: "),
         ("nonsense", "--set nonsense: write it as key=value"),
-        ("defenses.0.eps=1", "set it as a whole"),
+        ("defenses.0.eps=1", "has no sub-keys; set"),
         ("data.path=[", "not valid YAML"),
     ],
 )
@@ -187,11 +187,11 @@ def test_what_is_given_instead_of_a_study_gets_the_mend(tmp_path):
     (tmp_path / "list.csv").write_text("path,label\na.png,a\n")
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff")
     for name, words in (
-        (".", rf"is a folder, no study; .*--data {tmp_path}"),
-        ("results", "is a results folder, no study; name the study in it"),
+        (".", rf"is a folder, not a study; .*--data {tmp_path}"),
+        ("results", "is a results folder, not a study; give the study in it"),
         ("smal.yaml", rf"study {tmp_path / 'smal.yaml'} does not exist; did you mean small\.yaml"),
         ("small", "did you mean small.yaml"),
-        ("no/where.yaml", rf"study {tmp_path / 'no/where.yaml'} does not exist; name a YAML file"),
+        ("no/where.yaml", rf"study {tmp_path / 'no/where.yaml'} does not exist; give a YAML file"),
         ("list.csv", "--data"),
         ("a.png", "not valid YAML: .*--data"),
     ):
@@ -203,7 +203,7 @@ def test_files_that_are_no_study_get_a_sentence(tmp_path):
     with pytest.raises(MirstError, match=r"missing\.yaml"):
         load_spec(tmp_path / "missing.yaml")
     for text, words in (
-        ("- 1", "must hold keys"),
+        ("- 1", "must contain keys"),
         ("a: [", "not valid YAML"),
         ("!!python/object:os.x {}", "not valid YAML"),
     ):

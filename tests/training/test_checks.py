@@ -204,9 +204,11 @@ def with_norm(norm, pooled):
 @pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
 def test_a_last_batch_of_one_under_batch_norm_gets_a_sentence(norm, pooled):
     """Torch refuses it on maps of one pixel alone, and trains on one image's statistics otherwise."""
-    with pytest.raises(MirstError, match=r"training batch 3 holds a single image, .* drop_last=True in the DataLoader"):
+    with pytest.raises(
+        MirstError, match=r"training batch 3 contains a single image, .* drop_last=True in the DataLoader"
+    ):
         fit(with_norm(norm, pooled), data(X[:9], Y[:9]), CE(), settings=ONE)
-    with pytest.raises(MirstError, match=r"training batch 1 holds a single image, .* larger batch size"):
+    with pytest.raises(MirstError, match=r"training batch 1 contains a single image, .* larger batch size"):
         fit(with_norm(norm, pooled), data(batch_size=1), CE(), settings=ONE)
 
 

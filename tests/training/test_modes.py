@@ -82,7 +82,7 @@ def test_a_frozen_batch_norm_trains_on_single_images(batch):
     x, y = batch
     data = [(x[:5], y[:5]), (x[5:], y[5:])]
     fit(frozen_norm(small_cnn().train()), data, CE(), settings=QUICK)
-    with pytest.raises(MirstError, match="training batch 2 holds a single image"):
+    with pytest.raises(MirstError, match="training batch 2 contains a single image"):
         fit(frozen_norm(small_cnn()).eval(), data, CE(), settings=QUICK)
 
 

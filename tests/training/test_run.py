@@ -191,7 +191,7 @@ def test_a_state_of_another_run_and_a_file_that_is_none_are_refused(tmp_path):
     with pytest.raises(MirstError, match="other settings"):
         fit(small_cnn(), loader(), CE(), settings=Training(epochs=2), checkpoint=path)
     path.write_text("my thesis")
-    with pytest.raises(MirstError, match=r"state\.pt is no training state .* name another file"):
+    with pytest.raises(MirstError, match=r"state\.pt is not a training state .* give another file"):
         fit(small_cnn(), loader(), CE(), settings=Training(epochs=1), checkpoint=path)
     assert path.read_text() == "my thesis"
 
@@ -202,7 +202,7 @@ def test_where_every_state_is_damaged_training_starts_afresh_and_says_so(tmp_pat
     fit(whole, loader(), RST(steps=2), settings=Training(epochs=1), checkpoint=path)
     path.write_bytes(path.read_bytes()[:left])
     resumed = small_cnn()
-    with pytest.warns(UserWarning, match=r"state\.pt is damaged .* resumes from the start"):
+    with pytest.warns(UserWarning, match=r"state\.pt is damaged .* starts from the beginning"):
         fit(resumed, loader(), RST(steps=2), settings=Training(epochs=1), checkpoint=path)
     assert equal(weights(resumed), weights(whole))
 
@@ -212,7 +212,7 @@ def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(tmp_path):
     fit(whole, loader(), RST(steps=2), settings=Training(epochs=3), checkpoint=path)
     path.write_bytes(path.read_bytes()[:100])
     resumed, numbers = small_cnn(seed=9), []
-    with pytest.warns(UserWarning, match=r"state\.pt is damaged .* resumes from the state before"):
+    with pytest.warns(UserWarning, match=r"state\.pt is damaged .* resumes from the previous state"):
         fit(
             resumed,
             loader(),
@@ -307,7 +307,7 @@ def test_a_collapsed_model_is_named():
     model[-1].bias.data = torch.tensor([0.0, 9.0])
     result = fit(model, loader(), CE(), settings=Training(epochs=1, lr=1e-9))
     assert result.collapsed == 1
-    assert "collapsed: it predicts class 1 for every image" in str(result)
+    assert "collapsed: the model predicts class 1 for every image" in str(result)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -448,7 +448,7 @@ def test_optimizers_are_those_of_torch(fields, optimizer, batch):
         ({"optimizer": "rmsprop"}, "optimizer is rmsprop; choose adam or adamw or sgd"),
         ({"momentum": 0.9}, "momentum is 0.9, but optimizer adam takes none; set optimizer to sgd or momentum to 0"),
         ({"optimizer": "adamw", "weight_decay": 0.1, "momentum": 0.9}, "optimizer adamw takes none"),
-        ({"optimizer": "adamw"}, "optimizer adamw with weight_decay 0 is adam; set weight_decay"),
+        ({"optimizer": "adamw"}, "optimizer adamw with weight_decay 0 is the same as adam; set weight_decay"),
         ({"weight_decay": -0.1}, "weight_decay is -0.1"),
         ({"optimizer": "sgd", "momentum": 1.0}, "momentum is 1.0"),
     ],

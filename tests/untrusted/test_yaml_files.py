@@ -75,7 +75,7 @@ def test_a_results_folder_that_was_tampered_with_gets_a_sentence(finished, tmp_p
         (study / name).write_text(content)
         with pytest.raises(MirstError, match=words):
             read_results(study)
-    with pytest.raises(MirstError, match="holds a study that this version cannot read"):
+    with pytest.raises(MirstError, match="contains a study that this version cannot read"):
         study_status(study)
 
 

@@ -11,13 +11,17 @@ from mirst.errors import MirstError
 
 def explorer(
     checkpoints: Annotated[
-        list[Path] | None, typer.Argument(metavar="[CHECKPOINT] [CHECKPOINT2]", help="One or two model.safetensors.")
+        list[Path] | None,
+        typer.Argument(metavar="[CHECKPOINT] [CHECKPOINT2]", help="One or two checkpoints (model.safetensors)."),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Images to choose from.")] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Use two small models that are trained on phantoms first.")
+        bool,
+        typer.Option("--demo", help="Use two small models and phantoms, which are generated and trained on first use."),
     ] = False,
-    host: Annotated[str, typer.Option("--host", help="Address to serve on; 0.0.0.0 is every network.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option("--host", help="Address to serve on; 0.0.0.0 serves to every network.")
+    ] = "127.0.0.1",
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535)] = None,
     trust: TrustOption = None,
 ) -> None:
@@ -26,7 +30,7 @@ def explorer(
 
     paths = checkpoints or []
     if demo and (paths or data is not None):
-        raise MirstError("--demo brings its own models and images; leave out checkpoints and --data")
+        raise MirstError("--demo has its own models and images; leave out checkpoints and --data")
     if len(paths) > 2 or not (paths or demo):
         raise MirstError("app takes one or two checkpoints, or --demo")
     launch(paths, data, trusted=trust, host=host, port=port, tell=typer.echo)

@@ -53,7 +53,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end.")
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Robust classifiers for small medical image sets: train, attack, cross-validate, report."""
@@ -69,7 +69,7 @@ app.add_typer(pretrain_app, name="pretrain")
 def run(
     study: Annotated[Path, typer.Argument(help="The study, a YAML file.")],
     data: DataOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Results folder; replaces out.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Results folder; overrides the study key out.")] = None,
     override: SetOption = None,
     jobs: JobsOption = None,
     engine: EngineOption = "local",
@@ -80,7 +80,10 @@ def run(
     json_lines: JsonOption = False,
     track: TrackOption = None,
 ) -> None:
-    """Cross-validate every defense of STUDY under every attack. The same command resumes a killed run."""
+    """Cross-validate every defense of STUDY under every attack.
+
+    Run the same command again to resume an interrupted run.
+    """
     from mirst.study import load_spec
 
     spec = load_spec(study, override or []).with_data(data)
@@ -88,7 +91,7 @@ def run(
     require_no_input(folder, _inputs(spec, study))
     if dry_run and (quiet or json_lines or track is not None):
         raise MirstError(
-            "--dry-run trains nothing whose progress could be shown; leave out --quiet, --json and --track"
+            "--dry-run trains nothing, so there is no progress to show; leave out --quiet, --json and --track"
         )
     where = engine_of(engine, jobs, ray_address, gpus_per_trial)
     if dry_run:
@@ -151,7 +154,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="File to write; for monai-bundle a new folder.")],
     trust: TrustOption = None,
 ) -> None:
-    """Write a trained model in the format of another program."""
+    """Export a trained model to ONNX, torch.export, safetensors or a MONAI bundle."""
     from mirst.export import SUFFIXES, export_model
 
     if to in SUFFIXES:
@@ -167,12 +170,14 @@ def report(
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Where to write the comparison of two studies.")] = None,
 ) -> None:
-    """Write the tables and report.html again from the outcome rows. For two studies, write a page that
-    compares them and print how the studies differ."""
+    """Rewrite the tables and report.html from the outcome rows.
+
+    With two studies, write a page that compares them and print their differences.
+    """
     from mirst.report import write_comparison, write_report
 
     if len(folders) > 2 or (out is not None and len(folders) != 2):
-        raise MirstError("report takes one results folder, or two to compare, with --out then naming the HTML file")
+        raise MirstError("report takes one results folder, or two to compare; with two, --out names the HTML file")
     if out is not None:
         require_output(out, (".html",), folders)
     page = write_report(folders[0]) if len(folders) == 1 else write_comparison(folders[0], folders[1], out, typer.echo)
@@ -182,18 +187,21 @@ def report(
 @app.command()
 def compare(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="RESULTS...", help="Studies of the paper's Tables 1, 2 and 3, in order.")
+        list[Path],
+        typer.Argument(metavar="RESULTS...", help="Results folders for the paper's Tables 1, 2 and 3, in order."),
     ],
-    paper: Annotated[bool, typer.Option("--paper", help="Check the claims of MIRST-DM with them.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Markdown file to write instead of printing.")] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Give a verdict on each claim of the MIRST-DM paper.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write a Markdown file instead of printing.")] = None,
 ) -> None:
-    """Print the paper's numbers beside the measured ones, and whether each of its claims holds."""
+    """Print the paper's results beside measured results, and a verdict on each of the paper's claims."""
     from mirst.files import write_text
     from mirst.report import paper_comparison
     from mirst.study import read_results
 
     if not paper or len(folders) > 3:
-        raise MirstError("compare checks the paper's three tables: add --paper and give at most three results folders")
+        raise MirstError(
+            "compare works only on the paper's three tables; add --paper and give at most three results folders"
+        )
     if out is not None:
         require_output(out, (".md",), folders)
     text = paper_comparison({number: read_results(folder) for number, folder in enumerate(folders, start=1)})
@@ -206,8 +214,8 @@ def compare(
 
 @app.command()
 def status(
-    folder: Annotated[Path, typer.Argument(help="Results folder; the study may be running.")],
-    json_lines: JsonOption = False,
+    folder: Annotated[Path, typer.Argument(help="Results folder of a study, running or not.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the state as one JSON object.")] = False,
 ) -> None:
     """Show which trials of a study are done, running, diverged, killed and waiting, and which process runs it."""
     import json
@@ -217,7 +225,7 @@ def status(
     from mirst.study import study_status
 
     found = study_status(folder)
-    typer.echo(json.dumps(asdict(found)) if json_lines else status_text(found))
+    typer.echo(json.dumps(asdict(found)) if as_json else status_text(found))
 
 
 app.command("app")(explorer)

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from mirst.cli.outputs import require_no_input
+from mirst.errors import MirstError
 
-data_app = typer.Typer(no_args_is_help=True, help="Audit, fetch and prepare data sets.")
+data_app = typer.Typer(no_args_is_help=True, help="Audit, download and prepare data sets.")
 
 
 @data_app.command("audit")
@@ -15,7 +16,7 @@ def audit_data(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Data sets.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for groups.csv and the gallery audit.html.")] = None,
 ) -> None:
-    """Look for copies, conflicting labels, unreadable images, ignored files and small classes.
+    """Look for duplicates, conflicting labels, unreadable images, ignored files and small classes.
 
     The exit code is 1 if labels conflict.
     """
@@ -37,9 +38,12 @@ def audit_data(
 @data_app.command("fetch")
 def fetch_data(
     name: Annotated[str, typer.Argument(help="busi, busbra or breastmnist.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to put it into.")] = Path("data"),
+    out: Annotated[Path, typer.Option("--out", help="Folder to put the data set into.")] = Path("data"),
 ) -> None:
-    """Print the licence of a public data set and download it. The same command resumes."""
+    """Print the licence of a public data set and download it.
+
+    Run the same command again to resume an interrupted download.
+    """
     from mirst.data.fetch import SOURCES, fetch
     from mirst.display import ByteLines
 
@@ -54,9 +58,11 @@ def prepare_data(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Data sets.")],
     out: Annotated[Path, typer.Option("--out", help="New folder to write.")],
     size: Annotated[int, typer.Option("--size", min=16, max=2048, help="Side of the letterboxed images.")] = 224,
-    channels: Annotated[int, typer.Option("--channels", min=1, max=3, help="1 gray, 3 colour.")] = 1,
+    channels: Annotated[int, typer.Option("--channels", help="1 for gray, 3 for colour.")] = 1,
 ) -> None:
-    """Letterbox all images into one folder that can be copied to another machine and used there with --data."""
+    """Letterbox all images into one folder that you can copy to another machine and pass to --data."""
     from mirst.data import read_for_audit, write_prepared
 
-    typer.echo(f"Prepared: {write_prepared(read_for_audit(paths), out, size, 3 if channels > 1 else 1)}")
+    if channels not in (1, 3):
+        raise MirstError(f"--channels is {channels}; choose 1 (gray) or 3 (colour)")
+    typer.echo(f"Prepared: {write_prepared(read_for_audit(paths), out, size, 3 if channels == 3 else 1)}")

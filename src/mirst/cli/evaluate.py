@@ -29,32 +29,44 @@ def evaluate(
         SuiteOption,
         typer.Option(
             "--suite",
-            help="The paper's weak attacks, strong attacks, adaptive attacks, the smallest eps at which each image is "
-            "misclassified, or natural corruptions.",
+            help="paper: the paper's weak attacks; standard: strong attacks; adaptive: standard and attacks adapted to "
+            "the model; distances: the smallest eps at which each image is misclassified; corruptions: natural "
+            "corruptions.",
         ),
     ] = SuiteOption.paper,
     eps: Annotated[
-        str | None, typer.Option("--eps", help="Radii for standard and adaptive: 1/255,2/255,5/255; 5/255 by default.")
+        str | None,
+        typer.Option("--eps", help="Radii for standard and adaptive, for example 1/255,2/255,5/255. Default: 5/255."),
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--source", help="Model whose attacks are transferred, for adaptive.")
+        str | None, typer.Option("--source", help="For adaptive: model on which the transferred attacks are crafted.")
     ] = None,
     stand_in: Annotated[
         list[str] | None,
         typer.Option(
             "--stand-in",
             metavar="LAYER=FACTORY",
-            help="For adaptive: differentiate this instead: package.module:factory or identity; repeatable.",
+            help="For adaptive: use the gradient of another module for LAYER: identity, or a module from "
+            "package.module:factory. Can be given several times.",
         ),
     ] = None,
     draws: Annotated[
-        int, typer.Option("--draws", help="For adaptive: calls of a randomised model that a gradient is averaged over.")
+        int,
+        typer.Option(
+            "--draws", help="For adaptive: number of calls of a randomised model over which each gradient is averaged."
+        ),
     ] = 1,
     attack: Annotated[
         list[str] | None,
-        typer.Option("--attack", help="Instead of the suite: fgsm, pgd, cw, or {name: pgd, steps: 100}; repeatable."),
+        typer.Option(
+            "--attack",
+            help="Single attack to run instead of the suite: fgsm, pgd, cw, or {name: pgd, steps: 100}. Can be given "
+            "several times.",
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the rows, and the curve over eps.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the outcome rows and the curve over eps.")
+    ] = None,
     override: SetOption = None,
     jobs: JobsOption = None,
     engine: EngineOption = "local",
@@ -69,7 +81,8 @@ def evaluate(
     strong = suite in (SuiteOption.standard, SuiteOption.adaptive)
     if eps and not strong:
         raise MirstError(
-            "--eps is for --suite standard or adaptive; other attacks take theirs: --attack '{name: pgd, eps: 8/255}'"
+            "--eps is for --suite standard or adaptive; set eps of other attacks with "
+            "--attack '{name: pgd, eps: 8/255}'"
         )
     if source and suite is not SuiteOption.adaptive:
         raise MirstError("--source is for transfer; add --suite adaptive")
@@ -82,8 +95,8 @@ def evaluate(
     if Path(model).is_dir():
         if source or attack or out or stand_in or draws != 1:
             raise MirstError(
-                f"{model} is a study: its results are written into it; leave out --source, --stand-in, --draws, "
-                "--attack and --out"
+                f"{model} is the results folder of a study, and results are written into that folder; leave out "
+                "--source, --stand-in, --draws, --attack and --out"
             )
         evaluate_study(Path(model), data, suite, radii, engine_of(engine, jobs, ray_address, gpus_per_trial))
         return
@@ -92,7 +105,7 @@ def evaluate(
             "--jobs, --engine, --ray-address and --gpus-per-trial are for the trials of a study; leave them out"
         )
     if data is None:
-        raise MirstError("name the images to evaluate on with --data PATH")
+        raise MirstError("give the images to evaluate on with --data PATH")
     if out is not None:
         require_folder(out, [data, *map(Path, (model, source or model))])
     with reference_mode(not load_spec(None, override or []).training.fast):

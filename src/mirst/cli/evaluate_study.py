@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mirst.study import Engine
 
 
-@stops_in_order("run the same command again to run the remaining trials")
+@stops_in_order("run the same command again to continue with the remaining trials")
 def evaluate_study(folder: Path, data: Path | None, suite: SuiteOption, eps: list[float], engine: "Engine") -> None:
     from rich.console import Console
 
@@ -26,8 +26,8 @@ def evaluate_study(folder: Path, data: Path | None, suite: SuiteOption, eps: lis
 
     if suite is SuiteOption.paper:
         raise MirstError(
-            f"{folder} is a study, which has its attacks already; add --suite standard, adaptive, distances "
-            "or corruptions"
+            f"{folder} is a study, in which the study's own attacks have already been run; add --suite standard, "
+            "adaptive, distances or corruptions"
         )
     with locked(folder), EvaluationDisplay(Console(stderr=True)) as display:
         analyse: Callable[..., Path] = {

@@ -9,7 +9,7 @@ from mirst.errors import MirstError
 TABLES = ("outcomes.csv", "metrics.csv", "costs.csv", "distances.csv", "corruptions.csv")
 """What the suites write into the folder of `--out`."""
 OF_A_FACTORY = frozenset({"data.size", "data.channels", "data.classes", "data.positive"})
-"""The settings that a checkpoint brings and a factory does not."""
+"""The settings that a checkpoint has and a factory has not."""
 
 
 def require_folder(out: Path, inputs: Sequence[Path]) -> None:
@@ -20,7 +20,7 @@ def require_folder(out: Path, inputs: Sequence[Path]) -> None:
     """
     require_no_input(out, inputs)
     if (out / "run.json").exists():
-        raise MirstError(f"{out} holds a study, whose files would be overwritten; name another folder with --out")
+        raise MirstError(f"{out} contains a study, whose files would be overwritten; give another folder with --out")
     for table in TABLES:
         require_output(out / table, (".csv",), inputs)
 
@@ -42,7 +42,7 @@ def require_effect(override: Sequence[str], models: Sequence[str]) -> None:
         if not used:
             why = "a study keeps its own settings"
         elif key in OF_A_FACTORY:
-            why = "the checkpoint brings its own"
+            why = "the checkpoint has its own settings"
         else:
             why = f"--set takes {', '.join(sorted(used))} here"
         raise MirstError(f"--set {key} has no effect on the evaluation of {models[0]}: {why}; leave it out")

@@ -8,11 +8,13 @@ import typer
 from mirst.cli.options import TrustOption
 from mirst.cli.outputs import require_output
 
-figure_app = typer.Typer(no_args_is_help=True, help="Draw the figures of the paper for a checkpoint and an image.")
+figure_app = typer.Typer(no_args_is_help=True, help="Draw the paper's figures for your own checkpoint and image.")
 
 CheckpointArgument = Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")]
 ImageArgument = Annotated[Path, typer.Argument(help="An image file.")]
-LabelOption = Annotated[str | None, typer.Option("--label", help="Its class; by default the predicted class.")]
+LabelOption = Annotated[
+    str | None, typer.Option("--label", help="True class of the image. Default: the class that the model predicts.")
+]
 FigureOption = Annotated[Path, typer.Option("--out", help="File to write, .png or .svg.")]
 
 FIGURES = (".png", ".svg")
@@ -43,7 +45,7 @@ def figure_residuals(
     label: LabelOption = None,
     trust: TrustOption = None,
 ) -> None:
-    """What max-pool and drop-max let through of a PGD attack on the model (Figure 2)."""
+    """The part of a PGD attack on the model that remains after max-pool and after drop-max (Figure 2)."""
     from mirst.attacks import PGD
     from mirst.report import read_figure_input, residuals_figure, save_figure
 

@@ -22,7 +22,7 @@ def require_output(out: Path, suffixes: Iterable[str], inputs: Iterable[Path]) -
     require_target(out)
     kinds = tuple(suffixes)
     if out.exists() and out.suffix.lower() not in kinds:
-        raise MirstError(f"{out} exists and is not a {' or '.join(kinds)} file; name another file or remove it")
+        raise MirstError(f"{out} exists and is not a {' or '.join(kinds)} file; give another file or remove it")
 
 
 def require_no_input(out: Path, inputs: Iterable[Path]) -> None:
@@ -31,5 +31,5 @@ def require_no_input(out: Path, inputs: Iterable[Path]) -> None:
         with suppress(OSError):  # what does not exist is not overwritten
             if out.samefile(one):
                 raise MirstError(
-                    f"{out} is an input of this command and would be overwritten; name another place to write"
+                    f"{out} is an input of this command and would be overwritten; give another place to write"
                 )

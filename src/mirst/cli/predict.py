@@ -15,15 +15,15 @@ STDOUT = Path("-")
 def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
     images: Annotated[
-        list[Path], typer.Argument(metavar="PATH", help="Image files, and folders, which are searched to any depth.")
+        list[Path], typer.Argument(metavar="PATH", help="Image files, and folders, which are searched recursively.")
     ],
     csv_file: Annotated[
         Path | None,
-        typer.Option("--csv", metavar="FILE", help="Write predictions as CSV; - is the standard output."),
+        typer.Option("--csv", metavar="FILE", help="Write the predictions as CSV; use - for standard output."),
     ] = None,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write predictions as JSON; - is the standard output."),
+        typer.Option("--json", metavar="FILE", help="Write the predictions as JSON; use - for standard output."),
     ] = None,
     trust: TrustOption = None,
 ) -> None:
@@ -34,9 +34,9 @@ def predict(
     from mirst.files import harmless_table, write_csv, write_text
 
     if csv_file == json_file == STDOUT:
-        raise MirstError("--csv - and --json - would mix on the standard output; name a file for one of them")
+        raise MirstError("--csv - and --json - would both write to standard output; give a file for one of them")
     if csv_file is not None and json_file is not None and csv_file.absolute() == json_file.absolute():
-        raise MirstError(f"--csv and --json would both be written to {csv_file}; name another file for one of them")
+        raise MirstError(f"--csv and --json would both be written to {csv_file}; give another file for one of them")
     for file, suffix in ((csv_file, ".csv"), (json_file, ".json")):
         if file not in (None, STDOUT):
             _require_no_image(file)
@@ -75,4 +75,7 @@ def _require_no_image(file: Path) -> None:
 
     inputs = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
     if file.suffix.lower() in {*inputs, ".safetensors"}:
-        raise MirstError(f"{file} is named as the file to write the predictions to; name a .csv or .json file there")
+        raise MirstError(
+            f"{file} has the suffix of an input, but was given as the file for the predictions; give "
+            "a .csv or .json file"
+        )

@@ -12,21 +12,21 @@ from mirst.cli.stop import RESUMES, stops_in_order
 if TYPE_CHECKING:
     from mirst.study import Method
 
-pretrain_app = typer.Typer(no_args_is_help=True, help="Train a backbone on other images, to start from.")
+pretrain_app = typer.Typer(no_args_is_help=True, help="Pretrain a backbone on other images, for use as model.weights.")
 
-SourcesOption = Annotated[list[Path], typer.Option("--data", help="Data set; repeatable.")]
-BackboneOption = Annotated[Path, typer.Option("--out", help="Backbone to write, for model.weights.")]
+SourcesOption = Annotated[list[Path], typer.Option("--data", help="Data set; can be given several times.")]
+BackboneOption = Annotated[Path, typer.Option("--out", help="File to write the backbone to; use it as model.weights.")]
 
 
 @pretrain_app.command("simclr")
 def pretrain_simclr(data: SourcesOption, out: BackboneOption, override: SetOption = None) -> None:
-    """Contrastive, without labels. 100 epochs in batches of 128 unless --set says otherwise."""
+    """Pretrain with SimCLR, without labels: 100 epochs in batches of 128, unless --set changes these."""
     _pretrain("simclr", data, out, ["training.epochs=100", "training.batch_size=128", *(override or [])])
 
 
 @pretrain_app.command("supervised")
 def pretrain_supervised(data: SourcesOption, out: BackboneOption, override: SetOption = None) -> None:
-    """Plain training on the labels of all data sets."""
+    """Pretrain with cross-entropy on the labels of all data sets."""
     _pretrain("supervised", data, out, override or [])
 
 
@@ -35,7 +35,10 @@ def probe(
     study: Annotated[Path | None, typer.Argument(help="A study whose data, folds and model to use.")] = None,
     override: SetOption = None,
 ) -> None:
-    """Compare a frozen backbone with a random one: a linear classifier on their features, cross-validated."""
+    """Train a linear classifier on the features of a frozen backbone and on those of a random one.
+
+    Both are compared by cross-validation.
+    """
     from mirst.study import load_spec
     from mirst.study import probe as probe_backbone
 

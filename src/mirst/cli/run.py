@@ -44,7 +44,7 @@ def run_and_report(
     from mirst.tracking import open_tracker
 
     if quiet and json_lines:
-        raise MirstError("--quiet and --json exclude each other; name one")
+        raise MirstError("--quiet and --json exclude each other; give one of them")
     display = JsonLines(typer.echo) if json_lines else StudyDisplay(Console(quiet=quiet))
     listeners = [display, *([] if track is None else [open_tracker(track, out)])]
 

@@ -32,9 +32,9 @@ class StudyDisplay(Lines):
         self.clock.plan(plan)
         for remark in plan.remarks:
             self.line(f"Data: {remark}")
-        before = f", {plan.done} done before" if plan.done else ""
+        before = f", {plan.done} already done" if plan.done else ""
         before += f" ({plan.reused} reused)" if plan.reused else ""
-        self.line(f"{plan.done + len(plan.pending)} trials of {plan.epochs} epochs{before}; {plan.jobs} at a time")
+        self.line(f"{plan.done + len(plan.pending)} trials of {plan.epochs} epochs{before}; {plan.jobs} in parallel")
         if plan.weights is not None:
             self.line(f"Weights: {plan.weights}")
         self.overall = self.bars.add_task("all epochs", total=len(plan.pending) * plan.epochs, note="")
@@ -42,7 +42,7 @@ class StudyDisplay(Lines):
     def step(self, step: Step) -> None:
         self.clock.step(step)
         seconds = self.clock.left()
-        left = "time left not known yet" if seconds is None else f"{timedelta(seconds=round(seconds))} left"
+        left = "remaining time not yet known" if seconds is None else f"{timedelta(seconds=round(seconds))} left"
         if step.epoch is None:
             left = f"it is retried {step.retry}" if step.retry else left
             self._end(step.trial, step.diverged or step.killed or "done", left)

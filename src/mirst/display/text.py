@@ -28,7 +28,7 @@ class ByteLines:
 def estimate_text(estimate: Estimate) -> str:
     """Remarks on the data, a table of the defenses, and a sentence about the whole study."""
     remarks = [f"Data: {remark}" for remark in estimate.remarks]
-    done = f"{estimate.done} trials are done already"
+    done = f"{estimate.done} trials are done"
     if not estimate.columns:
         return "\n".join([*remarks, f"Nothing left to run: all {done}."])
     head = ("defense", "trials", "a trial", "an epoch at full eps", "memory of a worker")
@@ -42,7 +42,7 @@ def estimate_text(estimate: Estimate) -> str:
     if estimate.gpu_memory:
         memory += f" and {_size(estimate.gpu_memory)} of the GPU's"
     left = f"; {done}" if estimate.done else ""
-    at_once = f"{min(estimate.jobs, estimate.trials)} at a time"
+    at_once = f"{min(estimate.jobs, estimate.trials)} in parallel"
     about = f"About {_duration(estimate.seconds)} for {estimate.trials} trials, {at_once}; {memory}{left}."
     return "\n".join([*remarks, *lines, about])
 

@@ -7,22 +7,22 @@ import pandas as pd
 
 from mirst.metrics import METRICS
 from mirst.report.context import attack_name
-from mirst.report.differences import NOISE
+from mirst.report.differences import NOT_SIGNIFICANT
 
 
 class ComparisonCell(NamedTuple):
     """A cell of the table.
 
-    >>> ComparisonCell("0.800", "[0.710, 0.870]", key=0.8).beyond_noise
+    >>> ComparisonCell("0.800", "[0.710, 0.870]", key=0.8).significant
     False
     """
 
     value: str
     detail: str
-    """Its interval, and for a difference whether it is beyond the noise."""
+    """Its interval, and for a difference whether it is significant."""
     key: float
     """What the table sorts by."""
-    beyond_noise: bool = False
+    significant: bool = False
 
 
 def comparison(whole: Mapping[str, pd.DataFrame], judged: pd.DataFrame) -> dict[str, dict[str, ComparisonCell]]:
@@ -50,9 +50,10 @@ def comparison(whole: Mapping[str, pd.DataFrame], judged: pd.DataFrame) -> dict[
 def _difference(row: dict[Hashable, Any] | None) -> ComparisonCell:
     if row is None:
         return ComparisonCell("-", "", 0.0)
-    beyond = row["reading"] != NOISE
+    significant = row["reading"] != NOT_SIGNIFICANT
+    label = "significant" if significant else NOT_SIGNIFICANT
     cell = _cell(row["difference"], row["value"])
-    return cell._replace(detail=f"{cell.detail} {'beyond' if beyond else 'inside'} the noise", beyond_noise=beyond)
+    return cell._replace(detail=f"{cell.detail} {label}", significant=significant)
 
 
 def _cell(text: str, key: float) -> ComparisonCell:

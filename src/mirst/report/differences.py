@@ -1,4 +1,4 @@
-"""Intervals of metrics, and which differences between defenses are more than noise."""
+"""Intervals of metrics, and which differences between defenses are significant."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -12,7 +12,7 @@ from mirst.report.exports import markdown
 from mirst.study.summary import pooled_difference, pooled_interval
 
 LEVEL = 0.05
-NOISE = "inside the noise"
+NOT_SIGNIFICANT = "not significant"
 
 
 def intervals(context: ReportContext, metric: str = "f1") -> pd.DataFrame:
@@ -66,7 +66,7 @@ def differences(context: ReportContext) -> pd.DataFrame:
         table[part] = [getattr(one, part) for one in found]
     table["p"] = holm([one.p for one in found])
     table["reading"] = [
-        NOISE if p >= LEVEL else f"{second if one.value > 0 else first} is better"
+        NOT_SIGNIFICANT if p >= LEVEL else f"{second if one.value > 0 else first} is better"
         for one, p, first, second in zip(found, table["p"], table["first"], table["second"], strict=True)
     ]
     return table

@@ -46,7 +46,7 @@ def eps_curve(results: Results) -> EpsCurve | None:
         f"for {title} {where}" for title, where in halves.items()
     )
     picture = data_uri(as_png(_figure(results, curves)))
-    return EpsCurve(picture, f"{alt}; the table holds the numbers.", table, next(reversed(results.suites), None))
+    return EpsCurve(picture, f"{alt}; the table contains the numbers.", table, next(reversed(results.suites), None))
 
 
 def f1_over_eps(results: Results) -> pd.DataFrame:

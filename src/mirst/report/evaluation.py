@@ -39,7 +39,7 @@ def write_evaluation(out: str | Path, rows: pd.DataFrame, card: ModelCard) -> Pa
     shown = metrics.assign(eps=metrics["eps"].map(pixels))
     numbers = shown.columns[3:]
     shown[numbers] = shown[numbers].map("{:.3f}".format)
-    notes = [f"Positive class: {card.positive}. Trained by: {card.defense}.", *LIMITS]
+    notes = [f"Positive class: {card.positive}. Trained with the defense: {card.defense}.", *LIMITS]
     folder = Path(out)
     write_csv(folder / "outcomes.csv", named)
     write_csv(folder / "metrics.csv", metrics)

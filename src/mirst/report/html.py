@@ -12,7 +12,7 @@ from mirst.metrics import METRICS
 from mirst.report.comparison import comparison
 from mirst.report.context import ReportContext
 from mirst.report.differences import (
-    NOISE,
+    NOT_SIGNIFICANT,
     differences,
     differences_table,
     interval_numbers,
@@ -70,7 +70,7 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         comparison=comparison(whole, judged),
         tables={metric.title: metric_table(context, name) for name, metric in METRICS.items()},
         differences=judged,
-        noise=NOISE,
+        not_significant=NOT_SIGNIFICANT,
         interval_chart=data_uri(as_png(interval_chart(whole["f1"]))),
         charts={METRICS[name].title: data_uri(bar_chart(context, name)) for name in headline},
         residuals={title: data_uri(as_png(figure)) for title, figure in residuals.items() if figure is not None},

@@ -16,7 +16,7 @@ from mirst.report.tables import over_folds
 from mirst.study import Results
 from mirst.study.summary import pooled_difference
 
-Verdict = Literal["upheld", "reversed", "inside the noise", "not comparable"]
+Verdict = Literal["upheld", "reversed", "not significant", "not comparable"]
 Tables = Mapping[int, Results]
 """Measured results by the number of the paper's table."""
 
@@ -59,7 +59,7 @@ def judge(claim: Claim, attack: str, tables: Tables) -> Judgement:
         whole = pooled_difference(first, second, better.classes, better.positive, claim.metric)
     except MirstError:
         names = " and ".join(tables[table].folder.name for table, _ in (claim.other, claim.better))
-        reason = f"{names} were measured on other images, labels or seeds"
+        reason = f"{names} were not measured on the same images, labels and seeds"
         return Judgement(claim, attack, paper, None, (), "not comparable", reason)
     seeds = tuple(
         pooled_difference(one, second[second["seed"] == seed], better.classes, better.positive, claim.metric).value
@@ -81,7 +81,7 @@ def _verdict(claim: Claim, attack: str, measured: Difference) -> tuple[Verdict, 
     bar = 0.0 if claim.kind == "higher" else -MARGIN
     if measured.low > bar:
         return "upheld", ""
-    return ("reversed" if measured.high < bar else "inside the noise"), ""
+    return ("reversed" if measured.high < bar else "not significant"), ""
 
 
 def _printed(table: int, defense: str, metric: str, attack: str) -> float:
@@ -146,14 +146,19 @@ def _claims(judgements: Sequence[Judgement]) -> list[str]:
     lines = [
         "## Claims",
         "",
-        "Measured: difference of the pooled out-of-fold counts with its 95 % interval over groups, and for "
-        f'each seed alone. "Not worse" allows {MARGIN}, the largest difference that the paper calls comparable.',
+        'The column "measured" gives the difference of the metric, pooled over the test folds, with its 95 % interval '
+        'over groups; "seeds" gives it for each seed. Claims that say "comparably" or "does not" allow a loss of '
+        f"{MARGIN}, the largest difference that the paper calls comparable.",
         "",
         "| claim | metric | attack | paper | measured | seeds | verdict |",
         "|---|---|---|---|---|---|---|",
     ]
     for one in judgements:
-        kind = f"{one.claim.text} (in its tables, against its text)" if one.claim.counter else one.claim.text
+        kind = (
+            f"{one.claim.text} (shown by the paper's tables, but contrary to its text)"
+            if one.claim.counter
+            else one.claim.text
+        )
         seeds = ", ".join(f"{value:+.3f}" for value in one.seeds) or "-"
         mark = "[^cw]" if one.reason == CW_REASON else f" ({one.reason})" if one.reason else ""
         lines.append(
@@ -165,7 +170,7 @@ def _claims(judgements: Sequence[Judgement]) -> list[str]:
     return [
         *lines,
         "",
-        f"Of {len(judgements)} cells: {total}.",
+        f"Verdicts on {len(judgements)} comparisons: {total}.",
         "",
         f"[^cw]: {CW_REASON[0].upper()}{CW_REASON[1:]}.",
         "",

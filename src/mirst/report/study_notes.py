@@ -22,7 +22,7 @@ def notes(results: Results) -> list[str]:
     return [
         *_masking(results),
         f"Mean ± standard deviation over {spec.folds.count} {spec.folds.kind} folds, {len(spec.seeds)} seed(s); "
-        f"{what}. {images}; {data['groups']} groups; {spec.model.name} from {weights_of(results)} at "
+        f"{what}. {images}; {data['groups']} groups; {spec.model.name} with {weights_of(results)} at "
         f"{spec.data.size} px.",
         *_undefined(results),
         *(_trivial(results) if binary else []),
@@ -62,8 +62,8 @@ def _unscored(results: Results) -> list[str]:
         return []
     defenses = {title(label, drop_max) for label, drop_max in zip(missing["defense"], missing["drop_max"], strict=True)}
     return [
-        f"WITHOUT A SCORE: {len(missing)} of {len(rows)} rows ({', '.join(sorted(defenses))}). Calibration and "
-        "operating threshold leave them out; AUC ranks them on the wrong side."
+        f"WITHOUT A SCORE: {len(missing)} of {len(rows)} rows ({', '.join(sorted(defenses))}). They are left out "
+        "of calibration and operating threshold; AUC counts them as ranked wrongly."
     ]
 
 
@@ -106,8 +106,8 @@ def _conflicts(results: Results) -> list[str]:
         count = sum(len(group) for group in groups)
         fate = "left out (data.conflicts: drop)" if data.conflicts == "drop" else "kept (data.conflicts: keep)"
         sentences.append(
-            f"LABEL CONFLICTS: {count} images in {len(groups)} groups of look-alikes have more than one class; they "
-            f"were {fate}."
+            f"LABEL CONFLICTS: {count} images in {len(groups)} groups of near-duplicates have more than one class; "
+            f"they were {fate}."
         )
     return sentences
 
@@ -119,9 +119,9 @@ def _leak(results: Results) -> list[str]:
     if data["groups"] == data["images"]:
         return []
     return [
-        f"RANDOM FOLDS LEAK: images were split one by one, although {data['images']} images form {data['groups']} "
-        "groups of near-duplicates or patients; some groups have images in training and test, which makes every number "
-        "here too high."
+        f"RANDOM FOLDS LEAK: images were assigned to folds individually, although {data['images']} images form "
+        f"{data['groups']} groups of near-duplicates or patients; some groups have images in training and test, which "
+        "makes every number here too high."
     ]
 
 
@@ -154,7 +154,7 @@ def constant_predictions(rows: pd.DataFrame, classes: Sequence[str], positive: s
             attacks.setdefault((model, predicted), []).append(name)
             f1[model, predicted] = constant_f1(own, predicted, classes, positive)
     return [
-        f"{model} predicts {predicted} for every test image under {', '.join(names)}: these numbers say nothing about "
+        f"{model} predicts {predicted} for every test image under {', '.join(names)}: these numbers are no evidence of "
         f"robustness; a model that always predicts {predicted} has F1 {f1[model, predicted]:.3f} on these images."
         for (model, predicted), names in attacks.items()
     ]

@@ -11,15 +11,15 @@ from mirst.errors import MirstError
 from mirst.evaluation import Difference, holm
 from mirst.metrics import METRICS
 from mirst.report.context import PROTOCOL, ReportContext, attack_name, of_defense, pixels, suite_eps
-from mirst.report.differences import LEVEL, NOISE, intervals
+from mirst.report.differences import LEVEL, NOT_SIGNIFICANT, intervals
 from mirst.report.html import render
 from mirst.study import Results, read_results
 from mirst.study.layout import SUITES
 from mirst.study.summary import pooled_difference
 
-OTHER_IMAGES = "other images or seeds"
-OTHER_ATTACKS = "other attacks"
-OTHER_CLASS = "other positive class"
+OTHER_IMAGES = "not computed: different images or seeds"
+OTHER_ATTACKS = "not computed: different attacks"
+OTHER_CLASS = "not computed: different positive class"
 
 
 def write_comparison(
@@ -36,7 +36,7 @@ def write_comparison(
     """
     one, other = read_results(first), read_results(second)
     if one.folder.resolve() == other.folder.resolve():
-        raise MirstError(f"{first} and {second} are the same study; name two")
+        raise MirstError(f"{first} and {second} are the same study; give two different studies")
     path = one.folder / f"comparison-with-{other.folder.name}.html" if out is None else Path(out)
     rows, sentences = side_by_side(one, other), unlike(one, other)
     render(
@@ -46,7 +46,7 @@ def write_comparison(
         studies=[one, other],
         unlike=sentences,
         rows=rows,
-        unjudged=(NOISE, OTHER_IMAGES, OTHER_ATTACKS, OTHER_CLASS),
+        without_conclusion=(NOT_SIGNIFICANT, OTHER_IMAGES, OTHER_ATTACKS, OTHER_CLASS),
     )
     for sentence in sentences:
         tell(sentence)
@@ -58,7 +58,7 @@ def side_by_side(one: Results, other: Results) -> pd.DataFrame:
 
     Suites are compared at eps that both studies were run at. Where both studies attacked the same images in the same
     way under the same seeds, and have the same positive class, the difference is a paired one with its interval.
-    Otherwise it is `-`, since it would say nothing about the defense, and the reading says why.
+    Otherwise it is `-`, since it would not be an effect of the defense, and `reading` says why.
 
     Raises:
         MirstError: no defense in common.
@@ -107,7 +107,7 @@ def unlike(one: Results, other: Results) -> list[str]:
 
 
 def _both(what: str, first: object, second: object) -> str:
-    return f"{what}: {first} in the first, {second} in the second."
+    return f"{what}: {first} in the first study, {second} in the second."
 
 
 def _settings(first: Mapping[str, Any], second: Mapping[str, Any], within: str = "") -> Iterator[str]:
@@ -137,7 +137,7 @@ def _suites(one: Results, other: Results) -> Iterator[str]:
         radii = [sorted(suite_eps(results, suite)) for results in (one, other)]
         if all(radii) and radii[0] != radii[1]:
             texts = (f"eps {', '.join(map(pixels, own))}" for own in radii)
-            yield f"{_both(suite, *texts)[:-1]}; the comparison uses an eps of both, if there is one."
+            yield f"{_both(suite, *texts)[:-1]}; the comparison uses an eps that both studies have, if there is one."
     for suite in (*SUITES, "distances", "corruptions"):
         there = [_was_run(results, suite) for results in (one, other)]
         if there[0] != there[1]:
@@ -165,5 +165,5 @@ def _difference(first: pd.DataFrame, second: pd.DataFrame, results: Results, met
 
 def _reading(difference: Difference, p: float) -> str:
     if p >= LEVEL:
-        return NOISE
+        return NOT_SIGNIFICANT
     return f"the {'second' if difference.value > 0 else 'first'} is better"

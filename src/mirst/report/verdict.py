@@ -27,9 +27,9 @@ def _training(results: Results) -> str:
     spec, data = results.spec, results.run["data"]
     classes = ", ".join(f"{count} {name}" for name, count in data["per_class"].items())
     return (
-        f"On {data['images']} images ({classes}; {data['groups']} groups of look-alikes or patients), "
-        f"{spec.model.name} from {weights_of(results)} was trained at {spec.data.size} px by "
-        f"{_listed([entry.title for entry in spec.defenses])}, each on {spec.folds.count} {spec.folds.kind} folds "
+        f"On {data['images']} images ({classes}; {data['groups']} groups of near-duplicates or patients), "
+        f"{spec.model.name} with {weights_of(results)} was trained at {spec.data.size} px with "
+        f"{_defenses([entry.title for entry in spec.defenses])}, each on {spec.folds.count} {spec.folds.kind} folds "
         f"with {_counted(len(spec.seeds), 'seed')}."
     )
 
@@ -41,15 +41,15 @@ def _numbers(context: ReportContext, whole: Intervals) -> str:
     eps = pixels(context.under_attack[worst]["eps"].max())
     best = best_under_attack(f1)
     parts = [
-        f"{best}, the best under attack, goes from {_values(whole, best, CLEAN)} without attack to "
-        f"{_values(whole, best, worst)} under the strongest attacks run ({worst}, eps {eps})"
+        f"{best}, the best defense under attack, has {_values(whole, best, CLEAN)} without attack and "
+        f"{_values(whole, best, worst)} under the strongest attacks that were run ({worst}, eps {eps})"
     ]
     undefended = next(
         (entry.title for entry in results.spec.defenses if entry.name == "ce" and entry.title != best), None
     )
     if undefended is not None and undefended in f1:
         parts.append(
-            f"training without a defense ({undefended}) goes from {_values(whole, undefended, CLEAN)} to "
+            f"training without a defense ({undefended}) has {_values(whole, undefended, CLEAN)} and "
             f"{_values(whole, undefended, worst)}"
         )
     if len(results.classes) == 2:
@@ -82,6 +82,10 @@ def _reliability(results: Results) -> str:
         f"The models of fold 0 passed all {checks['name'].nunique()} checks for gradient masking under {suite}, so "
         "there is no sign that the numbers under attack are too high."
     )
+
+
+def _defenses(titles: list[str]) -> str:
+    return f"the {'defense' if len(titles) == 1 else 'defenses'} {_listed(titles)}"
 
 
 def _listed(names: list[str]) -> str:

@@ -25,7 +25,7 @@ def open_folder(study: StudyFolder, prepared: Prepared) -> None:
     """Make the folder that of this study; a folder that holds this very study already is fine.
 
     Raises:
-        MirstError: it holds another study, or files that are no study.
+        MirstError: it contains another study, or files that are not a study.
     """
     if not holds_study(study, prepared):
         write_text(study.spec, yaml.safe_dump(prepared.spec.resolved(), sort_keys=False))
@@ -36,18 +36,20 @@ def holds_study(study: StudyFolder, prepared: Prepared) -> bool:
     """Whether the folder is that of this study already; if not, it can become it.
 
     Raises:
-        MirstError: it holds another study, or files that are no study.
+        MirstError: it contains another study, or files that are not a study.
     """
     if study.run.exists():
         difference = _difference(study, prepared, prepared.spec.resolved())
         if difference is not None:
-            raise MirstError(f"{study.path} holds {difference}; name another folder with --out or remove it")
+            raise MirstError(
+                f"{study.path} contains {difference}; give another folder with --out, or remove {study.path}"
+            )
         return True
     out = study.path
     if out.exists() and (
         not out.is_dir() or any(p != study.spec and not p.name.startswith(".") for p in out.iterdir())
     ):
-        raise MirstError(f"{out} exists and is no results folder; name another with --out")
+        raise MirstError(f"{out} exists and is not a results folder; give another folder with --out")
     return False
 
 
@@ -58,7 +60,7 @@ def same_trials(study: StudyFolder, prepared: Prepared) -> bool:
 
 
 def _difference(study: StudyFolder, prepared: Prepared, sections: Iterable[str]) -> str | None:
-    """How the study in the folder differs from this one, as the end of "it holds ..."."""
+    """How the study in the folder differs from this one, as the end of "it contains ..."."""
     try:
         before = read_spec(study).resolved()  # with the defaults of keys that are younger than the folder
     except MirstError:
@@ -66,12 +68,12 @@ def _difference(study: StudyFolder, prepared: Prepared, sections: Iterable[str])
     own = prepared.spec.resolved()
     for section in sections:
         if _comparable(section, before[section]) != _comparable(section, own[section]):
-            return f"another study (its {section} differ)"
+            return f"another study (the settings of {section} differ)"
     run = read_run(study)
     if run["data"]["fingerprint"] != prepared.fingerprint:
-        return "this study on other data"
+        return "this study with other data"
     if _digest(run.get("weights")) != _digest(_weights(prepared)):
-        return "this study from other weights"
+        return "this study with other initial weights"
     return None
 
 

@@ -112,11 +112,11 @@ def _read_study(path: Path) -> dict[str, Any]:
     except MirstError as error:
         if path.suffix.lower() in (".yaml", ".yml"):
             raise
-        raise MirstError(f"{error}; name a study, a YAML file, and a data set with --data") from error
+        raise MirstError(f"{error}; give a study (a YAML file), and a data set with --data") from error
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        raise MirstError(f"{path} must hold keys such as data, training and defenses; name a data set with --data")
+        raise MirstError(f"{path} must contain keys such as data, training and defenses; give a data set with --data")
     return raw
 
 
@@ -124,14 +124,15 @@ def _no_study(path: Path) -> str:
     """Why there is no study at `path`, and what to write instead."""
     if StudyFolder(path).spec.is_file():
         return (
-            f"{path} is a results folder, no study; name the study in it, {StudyFolder(path).spec}, with --out {path}"
+            f"{path} is a results folder, not a study; give the study in it, {StudyFolder(path).spec}, "
+            f"with --out {path}"
         )
     if path.is_dir():
-        return f"{path} is a folder, no study; name a study, a YAML file, and the images with --data {path}"
+        return f"{path} is a folder, not a study; give a study (a YAML file), and the images with --data {path}"
     if path.exists():
-        return f"{path} is no regular file; name a study, a YAML file"
+        return f"{path} is not a regular file; give a study (a YAML file)"
     there = sorted(one.name for one in path.absolute().parent.glob("*.y*ml"))
-    known = suggestion(path.name, there) if there else "; name a YAML file (docs/guide.md, Study keys)"
+    known = suggestion(path.name, there) if there else "; give a YAML file (docs/guide.md, Study keys)"
     return f"study {path.resolve()} does not exist{known}"
 
 
@@ -148,13 +149,14 @@ def _resolve_data(raw: dict[str, Any], folder: Path) -> None:
 def _apply(raw: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
-        raise MirstError(f"--set {override}: write it as key=value, training.epochs=5 for one")
+        raise MirstError(f"--set {override}: write it as key=value, for example training.epochs=5")
     *parents, last = dotted.split(".")
     node: Any = raw
     for key in parents:
         node = node.setdefault(key, {}) if isinstance(node, dict) else None
     if not isinstance(node, dict):
-        raise MirstError(f"--set {override}: {'.'.join(parents)} holds no keys of its own; set it as a whole")
+        section = ".".join(parents)
+        raise MirstError(f"--set {override}: {section} has no sub-keys; set {section} itself")
     node[last] = parse_yaml(text, last)
 
 

@@ -149,7 +149,8 @@ def _caveats(prepared: Prepared, rows: pd.DataFrame | None) -> list[str]:
     weak += [sentence for entry in prepared.spec.attacks if (sentence := weak_budget(entry.label, entry.attack))]
     if rows is not None and not {"standard", "adaptive"} & set(rows["attack"]):
         weak.append(
-            "No strong attack was run, so these numbers are upper bounds (mirst evaluate RESULTS --suite standard)."
+            "No strong attack was run, so these numbers are upper bounds; mirst evaluate RESULTS --suite standard runs "
+            "strong attacks."
         )
     return weak
 

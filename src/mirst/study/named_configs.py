@@ -136,7 +136,9 @@ def _default_label(name: str) -> str:
 
 def _checked_label(label: object) -> str:
     if not isinstance(label, str) or not LABEL.fullmatch(label) or label == "none":
-        raise ValueError(f"label {label} must be letters, digits, '_', '.', '-', and not none")
+        raise ValueError(
+            f"label {label} may contain only letters, digits, '_', '.' and '-', and must not be the word none"
+        )
     return label
 
 
@@ -153,13 +155,13 @@ def _object(kind: str, known: Mapping[str, type], name: str, settings: dict[str,
     values = {key: number(value) for key, value in settings.items()}
     if not is_own(name):
         if name not in known:
-            raise ValueError(f"unknown {kind} {name}; choose {', '.join(known)}, or package.module:Class of yours")
+            raise ValueError(f"unknown {kind} {name}; choose {', '.join(known)}, or your own package.module:Class")
         return _instance(known[name], name, values)
     if not trusted:
         return NotImported(name, values)
     found = import_object(name, "Class")
     if not isinstance(found, type):
-        raise ValueError(f"{name} is {described(found)}; name a dataclass")
+        raise ValueError(f"{name} is {described(found)}; give a dataclass")
     if not dataclasses.is_dataclass(found):
         raise ValueError(f"{name} is not a dataclass; decorate it with dataclasses.dataclass")
     try:

@@ -125,7 +125,7 @@ def _read(spec: StudySpec, on_remark: Callable[[str], object]) -> list[Record]:
     if spec.data.path is not None:
         return read_dataset(spec.data.path, spec.data.classes, on_remark=on_remark)
     if not spec.data.sources:
-        raise MirstError("data.path is not set; name the image folder in the YAML or with --data PATH")
+        raise MirstError("data.path is not set; set it to the image folder in the YAML, or with --data PATH")
     sources = [
         read_dataset(one.path, labels=one.labels, source=one.source, on_remark=on_remark) for one in spec.data.sources
     ]

@@ -85,7 +85,8 @@ def read_results(folder: str | Path) -> Results:
     for path in (study.spec, study.run, study.outcomes, study.summary, failures):
         if not path.is_file():
             raise MirstError(
-                f"{study.path} lacks {path.name}: no finished study; run mirst run with --out {study.path} first"
+                f"{study.path} has no {path.name}, so it is not the folder of a finished study; run "
+                f"mirst run with --out {study.path} first"
             )
     spec, run = read_spec(study), read_run(study)
     outcomes, summary, failed = read_csv(study.outcomes), read_csv(study.summary), read_csv(failures)

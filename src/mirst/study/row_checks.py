@@ -12,7 +12,7 @@ from mirst.study.summary import TRIAL
 from mirst.study.trial import all_trials
 
 ROWS = [*TRIAL, "source", "image", "group", "label", "attack", "eps", "prediction", "score"]
-AGAIN = "run the command that wrote it again"
+AGAIN = "repeat the command that wrote the file"
 _ONE_ROW = [*TRIAL, "attack", "eps", "source", "image"]
 _FILLED = [column for column in ROWS if column != "score"]
 _NUMBERS = ("fold", "seed", "eps", "score")
@@ -36,7 +36,7 @@ def require_rows(path: Path, spec: StudySpec, rows: pd.DataFrame, classes: Seque
             _refuse(path, odd, f"has a {column} that is not a number")
     known = {tuple(trial.key().values()) for trial in all_trials(spec)}
     trials = pd.Series(list(rows[TRIAL].itertuples(index=False, name=None)), index=rows.index, dtype=object)
-    _refuse(path, ~trials.isin(known), "is of a trial that the study does not have")
+    _refuse(path, ~trials.isin(known), "belongs to a trial that is not in the study")
     for column in ("label", "prediction"):
         _refuse(path, ~rows[column].isin(classes), f"has a {column} that is not a class of the study")
     _refuse(path, rows.duplicated(_ONE_ROW), "repeats an image of a trial under the same attack")
@@ -49,7 +49,7 @@ def require_every_trial(path: Path, spec: StudySpec, outcomes: pd.DataFrame, fai
         MirstError: a trial that has not, or an attack that the study does not have.
     """
     attacks = ["none", *(entry.label for entry in spec.attacks)]
-    _refuse(path, ~outcomes["attack"].isin(attacks), "is of an attack that the study does not have")
+    _refuse(path, ~outcomes["attack"].isin(attacks), "belongs to an attack that is not in the study")
     counts = outcomes.groupby([*TRIAL, "attack"]).size()
     failed_trials = set(failed[TRIAL].itertuples(index=False, name=None))
     for trial in all_trials(spec):

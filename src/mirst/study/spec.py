@@ -92,9 +92,9 @@ class DataSpec(_Section):
     positive: str | None = None
     """Class that sensitivity counts; "malignant" by default."""
     relabel: dict[str, str | None] = {}
-    """Classes of single images that are filed wrongly, by image name; null leaves an image out."""
+    """Correct classes of wrongly labelled images, by image name; null leaves an image out."""
     conflicts: ConflictRule = "keep"
-    """What becomes of look-alikes that are still filed under several classes."""
+    """Whether near-duplicates that still have different classes are kept or left out."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -52,11 +52,11 @@ def study_status(folder: str | Path) -> Status:
     """
     study = StudyFolder(Path(folder))
     if not study.run.is_file():
-        raise MirstError(f"{folder} holds no study; name the results folder of mirst run")
+        raise MirstError(f"{folder} does not contain a study; give the results folder of mirst run")
     try:
         spec = read_spec(study)
     except (OSError, ValueError) as error:
-        raise MirstError(f"{folder} holds a study that this version cannot read; see its study.yaml") from error
+        raise MirstError(f"{folder} contains a study that this version cannot read; see its study.yaml") from error
     trials = [_status_of(trial.name, study.trial(trial.name)) for trial in all_trials(spec)]
     return Status(holder(study.path), spec.training.epochs, trials)
 

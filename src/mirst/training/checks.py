@@ -34,7 +34,7 @@ def class_counts(model: nn.Module, data: Loader, *, uses_labels: bool) -> list[i
     for number, (x, y) in enumerate(_every_batch(data, "training"), 1):
         if len(x) == 1 and _has_training_batch_norm(model):
             mend = "use a larger batch size" if number == 1 else "set drop_last=True in the DataLoader"
-            raise MirstError(f"training batch {number} holds a single image, and batch norm needs two; {mend}")
+            raise MirstError(f"training batch {number} contains a single image, and batch norm needs two; {mend}")
         if not parts:
             classes = _trained_classes(model, x)
         parts.append(y.cpu())
@@ -45,7 +45,7 @@ def class_counts(model: nn.Module, data: Loader, *, uses_labels: bool) -> list[i
         if found < classes:
             raise MirstError(
                 f"class {found} has no training images: the labels run from 0 to {found - 1}, but the model returns "
-                f"{classes} logits; give images of every class, or the model a last layer of {found} outputs"
+                f"{classes} logits; add images of every class, or use a model with {found} outputs"
             )
     return [int(count) for count in labels.bincount(minlength=classes)]
 

@@ -36,7 +36,7 @@ class FitResult:
     """How the training went; the model itself was trained in place.
 
     >>> print(FitResult(history=[], epoch=3, threshold=0.0, collapsed=1))
-    trained for 0 epochs, kept epoch 3; collapsed: it predicts class 1 for every image
+    trained for 0 epochs, kept epoch 3; collapsed: the model predicts class 1 for every image
     """
 
     history: list[Epoch]
@@ -51,7 +51,7 @@ class FitResult:
         kept = f"trained for {len(self.history)} epochs, kept epoch {self.epoch}"
         if self.collapsed is None:
             return kept
-        return f"{kept}; collapsed: it predicts class {self.collapsed} for every image"
+        return f"{kept}; collapsed: the model predicts class {self.collapsed} for every image"
 
 
 class TrainingRun:

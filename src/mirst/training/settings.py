@@ -31,13 +31,13 @@ class Training:
     lr: float = 1e-3
     """Learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """Of the learning rate, from `lr` down to 0 or not at all."""
+    """Schedule of the learning rate: `cosine` lowers it from `lr` to 0, `constant` does not change it."""
     warmup: float = 0.2
     """Share of the epochs, the first ones, spent on clean images alone."""
     ramp: float = 0.2
     """Share of the epochs, the next ones, in which eps and step size grow to their full values."""
     class_weights: Literal["balanced", "none"] = "balanced"
-    """Weigh classes inversely to their frequency, or all alike."""
+    """Weigh classes inversely to their frequency, or equally."""
     select: Literal["last", "best_robust"] = "last"
     """Keep the last epoch, or the one of largest mean of clean and attacked balanced accuracy on the
     validation images (PGD, 10 steps, at the defense's eps), among those at full eps."""
@@ -49,9 +49,10 @@ class Training:
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """Adam; AdamW, which decays weights apart from the gradient; or stochastic gradient descent."""
     weight_decay: float = 0.0
-    """Of every parameter, biases and batch norms included: with `adam` and `sgd` added to the gradient."""
+    """Weight decay of every parameter, including biases and batch norms. With `adam` and `sgd` it is added to the
+    gradient."""
     momentum: float = 0.0
-    """Of `sgd`."""
+    """Momentum of `sgd`."""
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -66,7 +67,8 @@ class Training:
             raise MirstError(f"lr is {self.lr}; it must be positive")
         if not (self.warmup >= 0 and self.ramp >= 0 and self.warmup + self.ramp < 1):
             raise MirstError(
-                f"warmup is {self.warmup} and ramp {self.ramp}; they are shares of the epochs and must leave some"
+                f"warmup is {self.warmup} and ramp {self.ramp}; both are fractions of the epochs, and their sum "
+                "must be below 1"
             )
 
         self._check_optimizer()
@@ -82,7 +84,9 @@ class Training:
                 "momentum to 0"
             )
         if self.optimizer == "adamw" and self.weight_decay == 0:
-            raise MirstError("optimizer adamw with weight_decay 0 is adam; set weight_decay, for example to 0.01")
+            raise MirstError(
+                "optimizer adamw with weight_decay 0 is the same as adam; set weight_decay, for example to 0.01"
+            )
 
     @property
     def needs_validation(self) -> bool:

@@ -92,9 +92,9 @@ def read_state(path: Path, run: str) -> dict[str, Any] | None:
     if content is None:
         return None
     if content.get("version") != VERSION:
-        raise MirstError(f"training state {path} was written by another version of mirst; remove it to start afresh")
+        raise MirstError(f"training state {path} was written by another version of mirst; remove it to start again")
     if content["run"] != run:
-        raise MirstError(f"training state {path} belongs to a run with other settings; remove it or name another file")
+        raise MirstError(f"training state {path} belongs to a run with other settings; remove it or give another file")
     return content
 
 
@@ -132,8 +132,8 @@ def _read(path: Path) -> dict[str, Any] | None:
         except Exception as error:  # noqa: BLE001 - a damaged file fails in any way
             reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
             _require_ours(file, reason)
-            rest = "from the start" if file == files[-1] else "from the state before"
-            warnings.warn(f"{file} is damaged ({reason}); training resumes {rest}", stacklevel=3)
+            rest = "starts from the beginning" if file == files[-1] else "resumes from the previous state"
+            warnings.warn(f"{file} is damaged ({reason}); training {rest}", stacklevel=3)
         else:
             return content
     return None
@@ -143,4 +143,4 @@ def _require_ours(file: Path, problem: str) -> None:
     """A damaged state may be written anew; somebody's other file may not."""
     with file.open("rb") as opened:
         if opened.read(len(ZIP)) not in (ZIP, b"", bytes(len(ZIP))):
-            raise MirstError(f"{file} is no training state ({problem}); remove it or name another file")
+            raise MirstError(f"{file} is not a training state ({problem}); remove it or give another file")

@@ -150,7 +150,7 @@ class Hold(Work):
         (
             "ShootItself",
             MirstError,
-            r"its worker failed twice: killed by SIGKILL; .*--jobs 1 needs",
+            r"its worker failed twice: killed by SIGKILL; .*with --jobs 1 if memory is short",
         ),
         ("Leave", MirstError, "trial ce-fold0-seed0 ended with exit code 7"),
         ("Fail", MirstError, "trial ce-fold0-seed0: the disk is full"),

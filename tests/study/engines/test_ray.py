@@ -94,7 +94,9 @@ def test_a_killed_worker_and_a_damaged_checkpoint(cluster, small_yaml, phantoms,
             for pid in workers():
                 os.kill(pid, signal.SIGKILL)
 
-    words = r"trial ce-fold0-seed0: .*state\.pt is damaged .* resumes (from the state before|from the start)"
+    words = (
+        r"trial ce-fold0-seed0: .*state\.pt is damaged .* (resumes from the previous state|starts from the beginning)"
+    )
     with pytest.warns(UserWarning, match=words):
         run_study(spec, out, engine=Ray(jobs=1, address=cluster.address), on_step=on_step)
     (kill,) = [step for step in steps if step.retry]
@@ -140,15 +142,15 @@ def test_needs_that_make_no_sense_get_a_sentence(jobs, gpus, words):
 
 
 def test_a_machine_with_another_version_is_refused():
-    with pytest.raises(MirstError, match=r"has torch .*, the study runs with 1\.0; install the same versions"):
+    with pytest.raises(MirstError, match=r"has torch .*, but the study runs with 1\.0; install the same versions"):
         require_same({"torch": "1.0"})
 
 
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("127.0.0.1:9", "no Ray cluster answers at 127.0.0.1:9"),
-        ("nonsense", "no Ray cluster answers at nonsense"),
+        ("127.0.0.1:9", "cannot reach a Ray cluster at 127.0.0.1:9"),
+        ("nonsense", "cannot reach a Ray cluster at nonsense"),
         ("ray://127.0.0.1:9", "run the command on a machine of the cluster"),
     ],
 )

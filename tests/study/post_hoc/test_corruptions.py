@@ -35,7 +35,7 @@ def test_finished_trials_are_not_run_again(study):
 
 
 def test_no_study_or_other_images_get_a_sentence(study, tmp_path, phantoms):
-    with pytest.raises(MirstError, match="no finished study"):
+    with pytest.raises(MirstError, match="not the folder of a finished study"):
         corrupt_study(tmp_path)
     shutil.copytree(phantoms, tmp_path / "other")
     (tmp_path / "other" / "benign" / "phantom-001.png").unlink()

@@ -57,5 +57,5 @@ def test_a_cut_off_search_goes_on_to_the_same_rows(searched, tmp_path):
 
 
 def test_no_study_gets_a_sentence(tmp_path):
-    with pytest.raises(MirstError, match="no finished study"):
+    with pytest.raises(MirstError, match="not the folder of a finished study"):
         measure_distances(tmp_path)

@@ -69,7 +69,7 @@ def test_the_table_carries_both_columns_and_the_page_opens_with_the_verdict(stud
     verdict = page[page.index('<div class="verdict">') :]
     verdict = verdict[: verdict.index("</div>")]
     assert verdict.count("<p>") == 3
-    assert "under the strongest attacks run (standard, eps 0.3)" in verdict
+    assert "under the strongest attacks that were run (standard, eps 0.3)" in verdict
     assert "checks for gradient masking" in verdict
     text = (study / "differences.md").read_text()
     assert "| standard | ce | mirst+dm | " in text
@@ -98,7 +98,7 @@ def test_differences_are_judged_under_every_suite(study):
     assert set(table["second"]) == {"mirst+dm"}
     assert table["p"].between(0, 1).all()
     for row in table.to_dict("records"):
-        assert (row["reading"] == "inside the noise") == (row["p"] >= 0.05)
+        assert (row["reading"] == "not significant") == (row["p"] >= 0.05)
 
 
 def test_finished_trials_are_not_attacked_again_unless_eps_changed(study):
@@ -127,7 +127,7 @@ def test_the_twin_with_the_other_pool_is_the_source(finished, small_spec, tmp_pa
 
 
 def test_no_study_and_bad_radii_get_a_sentence(study, tmp_path):
-    with pytest.raises(MirstError, match="no finished study"):
+    with pytest.raises(MirstError, match="not the folder of a finished study"):
         attack_study(tmp_path, "standard", EPS)
     with pytest.raises(MirstError, match="give each radius once"):
         attack_study(study, "adaptive", (2.0,))

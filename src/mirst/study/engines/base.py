@@ -62,7 +62,7 @@ def refuse_kill(trial: Trial, kill: Kill) -> None:
     """
     if kill.retry is None:
         raise MirstError(
-            f"trial {trial.name}: {kill.reason}; run the same command again to resume, --jobs 1 needs less memory"
+            f"trial {trial.name}: {kill.reason}; run the same command again to resume, with --jobs 1 if memory is short"
         )
 
 

@@ -74,8 +74,8 @@ class Ray(Engine):
             ray.init(self.address, runtime_env=_code(spec), log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise MirstError(
-                f"no Ray cluster answers at {self.address or 'this machine'} ({error}); give --ray-address HOST:PORT "
-                "of its head, and RAY_AUTH_MODE=token where it asks for one"
+                f"cannot reach a Ray cluster at {self.address or 'this machine'} ({error}); give --ray-address "
+                "HOST:PORT of its head, and set RAY_AUTH_MODE=token if the cluster requires a token"
             ) from error
         signal.signal(signal.SIGTERM, terminate)  # Ray replaces the handler
         try:

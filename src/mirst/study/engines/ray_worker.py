@@ -115,7 +115,7 @@ def require_same(packages: dict[str, str]) -> None:
     for name, wanted in packages.items():
         if version(name) != wanted:
             raise MirstError(
-                f"{platform.node()} has {name} {version(name)}, the study runs with {wanted}; "
+                f"{platform.node()} has {name} {version(name)}, but the study runs with {wanted}; "
                 "install the same versions on every machine"
             )
 
