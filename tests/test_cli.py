@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from contextlib import redirect_stdout
 from dataclasses import replace
 from importlib.metadata import version
@@ -29,7 +30,12 @@ def checkpoint(phantoms, tmp_path_factory):
         "mirst", "train", "--data", str(phantoms), "--out", str(out),
         "--defense", "{name: rst, steps: 3}", "--drop-max", "--set", "data.size=32", "--set", "training.epochs=2",
     ]  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(io.StringIO()) as printed,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # as in a command of a user's, a warning is no error
         patch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit):
             main()

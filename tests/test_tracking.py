@@ -5,7 +5,9 @@ import shutil
 import pytest
 
 from mirst.errors import MirstError
-from mirst.study import Local, Step, epochs_so_far, read_results, run_study
+from mirst.study import Local, Step, read_results, run_study
+from mirst.study.history import epochs_so_far
+from mirst.study.layout import StudyFolder
 from mirst.study.summary import trial_metrics
 from mirst.tracking import TensorBoard, open_tracker
 
@@ -38,7 +40,7 @@ def test_a_run_sends_every_epoch_and_the_test_metrics(small_spec, tmp_path):
     spec = small_spec.model_copy(update={"defenses": small_spec.defenses[1:], "seeds": (0,)})
     tracker = TensorBoard(out)
     run_study(spec, out, engine=Local(2), on_plan=tracker.plan, on_step=tracker.step)
-    found, epochs = scalars(out), epochs_so_far(out / "trials" / TRIAL)
+    found, epochs = scalars(out), epochs_so_far(StudyFolder(out).trial(TRIAL))
     assert found["loss"] == [(e.number, pytest.approx(e.loss)) for e in epochs]
     assert found["validation/clean"] == [(e.number, pytest.approx(e.clean)) for e in epochs]
     assert found["validation/attacked"] == [(e.number, pytest.approx(e.attacked)) for e in epochs]
@@ -54,7 +56,7 @@ def test_a_run_sends_every_epoch_and_the_test_metrics(small_spec, tmp_path):
 
 def test_a_resumed_trial_has_each_epoch_once(folder):
     """As after a kill in the second epoch: the first run's file lacks the rest, and the second sees only that."""
-    epochs = epochs_so_far(folder / "trials" / TRIAL)
+    epochs = epochs_so_far(StudyFolder(folder).trial(TRIAL))
     tracked(folder, [Step(TRIAL, epochs[0])])
     found = tracked(folder, [Step(TRIAL, epochs[2]), Step(TRIAL, None)])
     whole = tracked(folder, [Step(TRIAL, epoch) for epoch in epochs] + [Step(TRIAL, None)])
@@ -76,7 +78,7 @@ def test_trials_that_ended_untold_are_told_by_the_next_run(folder, small_spec):
 
 def test_a_trial_that_goes_on_after_its_worker_was_killed_misses_no_epoch(folder):
     """The second epoch was saved, and the worker killed before it could tell."""
-    epochs = epochs_so_far(folder / "trials" / TRIAL)
+    epochs = epochs_so_far(StudyFolder(folder).trial(TRIAL))
     kill = Step(TRIAL, None, killed="killed by SIGKILL", again="alone when the others have ended")
     found = tracked(folder, [Step(TRIAL, epochs[0]), kill, Step(TRIAL, epochs[2]), Step(TRIAL, None)])
     assert [step for step, _ in found["loss"]] == [1, 2, 3]

@@ -11,7 +11,8 @@ from typing import Protocol
 import pandas as pd
 
 from mirst.errors import MirstError
-from mirst.study import Plan, Step, epochs_so_far
+from mirst.study import Plan, Step
+from mirst.study.history import epochs_so_far
 from mirst.study.layout import StudyFolder
 from mirst.study.summary import trial_metrics
 from mirst.training import Epoch

@@ -84,8 +84,8 @@ def test_what_cannot_be_judged_is_named(results):
     assert found.measured.value > 0
     assert judge(claim(better=(2, "mirst")), "pgd", tables).reason == "Table 2 was not measured"
     assert judge(claim(other=(1, "ce")), "pgd", tables).reason == f"{results.folder.name} has no column ce"
-    diverged = pd.DataFrame([{"defense": "rst", "drop_max": False, "fold": 0, "seed": 0, "reason": "nan"}])
-    assert judge(claim(), "pgd", {1: replace(tables[1], diverged=diverged)}).reason == "rst diverged"
+    failed = pd.DataFrame([{"defense": "rst", "drop_max": False, "fold": 0, "seed": 0, "reason": "nan"}])
+    assert judge(claim(), "pgd", {1: replace(tables[1], failed=failed)}).reason == "rst failed"
 
 
 def test_other_images_or_seeds_are_not_comparable(results):

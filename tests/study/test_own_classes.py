@@ -11,6 +11,7 @@ from mirst.attacks import PGD
 from mirst.errors import MirstError
 from mirst.report import write_comparison, write_report
 from mirst.study import Local, StudySpec, load_spec, parse_attacks, parse_defense, read_results, run_study, study_status
+from mirst.study.layout import StudyFolder
 from mirst.study.results import read_spec
 from mirst.study.spec import packages_of
 
@@ -150,7 +151,7 @@ def test_packages_of_a_study_are_those_of_its_own_classes(own):
         (
             "attacks",
             "own_pieces.py:Gray",
-            "attacks.0: own_pieces.py:Gray is no class of the form package.module:Class;",
+            "attacks.0: own_pieces.py:Gray is not of the form package.module:Class;",
         ),
         ("attacks", "own_pieces:function", "attacks.0: own_pieces:function is a function; give a dataclass"),
         ("attacks", "own_pieces:NUMBER", "attacks.0: own_pieces:NUMBER is an int; give a dataclass"),
@@ -171,7 +172,7 @@ def test_packages_of_a_study_are_those_of_its_own_classes(own):
             "own_pieces:AnyInner",
             "defenses.0: the fields of own_pieces:AnyInner have types that YAML cannot",
         ),
-        ("defenses", "own_pieces:", "defenses.0: own_pieces: is no class of the form package.module:Class"),
+        ("defenses", "own_pieces:", "defenses.0: own_pieces: is not of the form package.module:Class"),
         (
             "training.extensions",
             "own_pieces:Gray",
@@ -221,7 +222,7 @@ def test_a_study_of_own_classes_runs_resumes_and_is_read_without_them(ran, own, 
     shutil.copytree(folder, tmp_path / "other")
     results = read_results(folder)
     assert results.spec.resolved() == spec.resolved()
-    assert results.spec.defenses[1].defense == read_spec(tmp_path / "other").defenses[1].defense
+    assert results.spec.defenses[1].defense == read_spec(StudyFolder(tmp_path / "other")).defenses[1].defense
     assert {one.state for one in study_status(folder).trials} == {"done"}
     write_report(folder)
     write_comparison(folder, tmp_path / "other", tmp_path / "two.html", lambda _: None)
@@ -237,11 +238,11 @@ def test_a_study_of_own_classes_runs_resumes_and_is_read_without_them(ran, own, 
 def test_an_attack_in_a_results_folder_needs_an_eps(tmp_path):
     (tmp_path / "study.yaml").write_text("attacks: ['own_pieces:Gray']")
     with pytest.raises(MirstError, match=r"attacks\.0: own_pieces:Gray has no eps"):
-        read_spec(tmp_path)
+        read_spec(StudyFolder(tmp_path))
 
 
 def test_ours_are_read_from_a_results_folder_as_ever(tmp_path):
     (tmp_path / "study.yaml").write_text("attacks: [{name: pgd, steps: 3}]\ntraining: {extensions: [ema]}")
-    spec = read_spec(tmp_path)
+    spec = read_spec(StudyFolder(tmp_path))
     assert spec.attacks[0].attack == PGD(steps=3)
     assert [type(one).__name__ for one in spec.training.loop_extensions] == ["EMA"]

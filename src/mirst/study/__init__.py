@@ -3,7 +3,6 @@
 from mirst.study.demo import demo_spec
 from mirst.study.engines import ENGINES, Engine, Local, Ray
 from mirst.study.estimate import ColumnEstimate, Estimate, estimate_study
-from mirst.study.history import epochs_so_far
 from mirst.study.linear_probe import probe
 from mirst.study.load import load_spec, overridden, parse_attacks, parse_defense, parse_eps
 from mirst.study.lock import locked
@@ -34,7 +33,6 @@ __all__ = [
     "attack_study",
     "corrupt_study",
     "demo_spec",
-    "epochs_so_far",
     "estimate_study",
     "load_spec",
     "locked",

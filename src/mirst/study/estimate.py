@@ -4,7 +4,7 @@ import heapq
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mirst.defenses import Defense
@@ -194,10 +194,11 @@ def _measured(
 
 
 def _median(costs: Sequence[Cost], same_model: Sequence[Cost]) -> Cost:
-    """Of every figure; of what no defense changes, over all defenses of the model."""
+    """The median of every number; of those in `ALIKE`, over all defenses on the same model."""
     own, alike = [asdict(cost) for cost in costs], [asdict(cost) for cost in same_model]
-    names = own[0]
-    return Cost(**{name: statistics.median(one[name] for one in (alike if name in ALIKE else own)) for name in names})
+    numbers = [name for name, value in own[0].items() if not isinstance(value, str)]
+    medians = {name: statistics.median(one[name] for one in (alike if name in ALIKE else own)) for name in numbers}
+    return replace(costs[0], **medians)
 
 
 def _sizes(prepared: Prepared, fold: int) -> Sizes:
