@@ -370,7 +370,7 @@ def test_it_repeats_leaves_the_model_alone_and_leaves_out_what_it_cannot_know():
         (lambda m, x, y: gradients(m, x + 1, y), r"lie in \[0, 1\]"),
         (lambda m, x, y: noise(m, x, y, EPS, 7, generator=generator()), "7 of 6 images"),
         (lambda m, x, y: gradient_free(-1, 6), "-1 of 6 images"),
-        (lambda m, x, y: rising_eps({0.0: 1}, 6), "two eps"),
+        (lambda m, x, y: rising_eps({0.0: 1}, 6), "two or more eps"),
         (
             lambda m, x, y: check_masking(m, x, y, eps=EPS, attacks={}, misclassified_by={"pgd": 1}),
             "misclassified_by contains pgd",
