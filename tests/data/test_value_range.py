@@ -122,7 +122,7 @@ def test_a_model_sees_a_single_image_as_in_training(phantoms, tmp_path):
     assert told == []
     model, card = load_model(tmp_path / "model" / "m.safetensors")
     assert card.value_range == (0, 4095)
-    assert "| 0 to 4095, where a file states none |" in (tmp_path / "model" / "MODEL_CARD.md").read_text()
+    assert "| 0 to 4095, for files that do not define a range |" in (tmp_path / "model" / "MODEL_CARD.md").read_text()
     rows = evaluate_on(model, card, root, {})
     dark = sorted((root / "benign").iterdir())[3]
     Image.fromarray(np.asarray(Image.open(dark)) // 8).save(tmp_path / "dark.png")

@@ -105,7 +105,7 @@ def test_overrides(small_yaml):
         ("seeds=[-1]", "seeds.0: "),
         ("nonsense", "--set nonsense: write it as key=value"),
         ("defenses.0.eps=1", "has no sub-keys; set"),
-        ("data.path=[", "not valid YAML"),
+        ("data.path=[", "not a valid YAML value"),
     ],
 )
 def test_bad_values_get_one_sentence_that_names_the_key(small_yaml, override, words):
