@@ -4,14 +4,18 @@ import ast
 import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import mirst
+from mirst.attacks import ATTACKS
+from mirst.defenses import DEFENSES
 from tests.packages import imported, module_names
 
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 SOURCE = Path(mirst.__file__).read_text(encoding="utf-8")
 
 
@@ -39,10 +43,28 @@ def test_every_name_is_that_of_its_package():
     assert set(lazy_names()) <= set(dir(mirst))
 
 
-def test_all_attacks_and_defenses_are_there():
-    for package in ("mirst.attacks", "mirst.defenses"):
-        known = vars(importlib.import_module(package))[package.rpartition(".")[2].upper()]
-        assert {cls.__name__ for cls in known.values()} <= set(lazy_names())
+def test_what_a_notebook_needs_is_there():
+    needed = {
+        "fit",
+        "evaluate",
+        "robustness",
+        "read_dataset",
+        "build_model",
+        "load_model",
+        "PGD",
+        "APGD",
+        "MIRST",
+        "RST",
+    }
+    assert needed <= set(lazy_names())
+
+
+@pytest.mark.parametrize(("known", "shared"), [(ATTACKS, set()), (DEFENSES, {"mirst.defenses.ce"})])
+def test_every_attack_and_defense_is_under_the_contract_that_they_do_not_import_one_another(known, shared):
+    """`CE` is what every defense is in the warm-up."""
+    contracts = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    held = {module for contract in contracts if contract["type"] == "independence" for module in contract["modules"]}
+    assert {cls.__module__ for cls in known.values()} - held == shared
 
 
 def test_type_checkers_see_the_same_names():

@@ -174,7 +174,8 @@ def test_fewer_groups_mean_a_wider_interval(metric):
 )
 def test_of_an_undefined_metric_there_is_no_interval(label, undefined):
     table = rows(30).assign(label=label)
-    found = {metric for metric in METRICS if str(interval(table, CLASSES, "malignant", metric)) == "undefined"}
+    known = ("f1", "sensitivity", "specificity", "auc", "accuracy")
+    found = {metric for metric in known if str(interval(table, CLASSES, "malignant", metric)) == "undefined"}
     assert found == undefined
     for metric in undefined:
         difference = paired_difference(table, table, CLASSES, "malignant", metric)

@@ -43,7 +43,7 @@ def test_the_hub_reads_the_metadata(card):
     data = hub.ModelCard.load(card).data
     assert data.library_name == "mirst"
     assert len(data.eval_results) == 3 * len(METRICS)
-    assert {one.metric_type for one in data.eval_results} == {"f1", "recall", "specificity", "roc_auc", "accuracy"}
+    assert {one.metric_type for one in data.eval_results} == {metric.hub for metric in METRICS.values()}
 
 
 def test_the_text_names_use_data_and_weak_attacks(card):

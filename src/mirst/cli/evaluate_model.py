@@ -71,6 +71,8 @@ def evaluate_weak(
             rows = distances_on(model, card, data, on_progress)
             clean_rows = rows.assign(attack="none", eps=0.0)
             table = curve(rows, [level / 255 for level in range(17)], card.classes, card.positive)
+        elif suite is not SuiteOption.paper:
+            raise MirstError(f"--suite {suite} is for the models of a study; give its results folder")
         else:
             clean_rows = rows = evaluate_on(model, card, data, parse_attacks(attacks), on_progress)
             table = metrics_of(rows, card)

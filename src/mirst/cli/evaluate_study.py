@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,7 +12,6 @@ from mirst.cli.suite_option import SuiteOption, print_warnings, rounded
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
-    from mirst.evaluation import SuiteName
     from mirst.study import Engine
 
 
@@ -24,17 +23,19 @@ def evaluate_study(folder: Path, data: Path | None, suite: SuiteOption, eps: lis
     from mirst.report import constant_predictions, every_row, write_report
     from mirst.study import attack_study, corrupt_study, locked, measure_distances, read_results
 
-    if suite is SuiteOption.paper:
+    analyses: dict[str, Callable[..., Path]] = {
+        "standard": partial(attack_study, suite="standard", eps=eps),
+        "adaptive": partial(attack_study, suite="adaptive", eps=eps),
+        "distances": measure_distances,
+        "corruptions": corrupt_study,
+    }
+    if suite not in analyses:
         raise MirstError(
-            f"{folder} is a study, in which the study's own attacks have already been run; add --suite standard, "
-            "adaptive, distances or corruptions"
+            f"{folder} is a study, in which the study's own attacks have already been run; add --suite "
+            f"{', '.join(list(analyses)[:-1])} or {list(analyses)[-1]}"
         )
     with locked(folder), EvaluationDisplay(Console(stderr=True)) as display:
-        analyse: Callable[..., Path] = {
-            SuiteOption.corruptions: corrupt_study,
-            SuiteOption.distances: measure_distances,
-        }.get(suite, partial(attack_study, suite=cast("SuiteName", suite.value), eps=eps))
-        rows = analyse(folder, data=data, engine=engine, on_trial=display.end, on_progress=display.progress)
+        rows = analyses[suite](folder, data=data, engine=engine, on_trial=display.end, on_progress=display.progress)
     results = read_results(folder)
     page = write_report(folder, trusted=results.spec.model.name)
     _print_study(folder, suite)

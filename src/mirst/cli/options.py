@@ -15,7 +15,7 @@ JobsOption = Annotated[
     int | None, typer.Option("--jobs", help="Number of trials to run in parallel. Default: as many as the cores allow.")
 ]
 
-EngineOption = Annotated[str, typer.Option("--engine", help="Where the trials run: local or ray.")]
+EngineOption = Annotated[str, typer.Option("--engine", help="Where the trials run, such as local or ray.")]
 RayAddressOption = Annotated[
     str | None, typer.Option("--ray-address", help="HOST:PORT of a Ray cluster's head, or auto.")
 ]

@@ -31,14 +31,14 @@ def make_phantom(malignant: bool, rng: np.random.Generator) -> Pixels:
     return np.asarray(((brightness + 28) / 42 * 255).clip(0, 255), dtype=np.uint8)
 
 
-def write_phantoms(folder: Path, count: int, seed: int = 0) -> None:
+def write_phantoms(folder: str | Path, count: int, seed: int = 0) -> None:
     """Write `count` benign and `count` malignant phantoms into class folders below `folder`."""
     rng = np.random.default_rng(seed)
     for label in ("benign", "malignant"):
-        (folder / label).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / label).mkdir(parents=True, exist_ok=True)
         for number in range(1, count + 1):
             pixels = make_phantom(label == "malignant", rng)
-            with atomic(folder / label / f"phantom-{number:03d}.png") as partial:
+            with atomic(Path(folder) / label / f"phantom-{number:03d}.png") as partial:
                 Image.fromarray(pixels).save(partial, format="png")
 
 

@@ -95,8 +95,8 @@ class Engine(ABC):
     """Runs any work on any trials. Every worker has the study's number of threads, so no engine changes a number.
 
     >>> from mirst.study import ENGINES
-    >>> sorted(ENGINES)
-    ['local', 'ray']
+    >>> "local" in ENGINES
+    True
     """
 
     @contextmanager
