@@ -305,7 +305,9 @@ def test_predict_writes_nothing_where_an_image_is_broken_or_the_output_makes_no_
     )
     assert "cannot write taken.csv" in refused(mirst("predict", checkpoint, image, "--csv", "taken.csv"))
     assert "give the path of a file" in refused(mirst("predict", checkpoint, image, "--csv", ""))
-    assert "picture.png is named" in refused(mirst("predict", checkpoint, "--csv", "picture.png", image))
+    assert "picture.png has the suffix of an input" in refused(
+        mirst("predict", checkpoint, "--csv", "picture.png", image)
+    )
     assert Path("picture.png").read_bytes() == image.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "picture.png", "taken.csv"]
 

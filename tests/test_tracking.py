@@ -79,7 +79,7 @@ def test_trials_that_ended_untold_are_told_by_the_next_run(folder, small_spec):
 def test_a_trial_that_goes_on_after_its_worker_was_killed_misses_no_epoch(folder):
     """The second epoch was saved, and the worker killed before it could tell."""
     epochs = epochs_so_far(StudyFolder(folder).trial(TRIAL))
-    kill = Step(TRIAL, None, killed="killed by SIGKILL", again="alone when the others have ended")
+    kill = Step(TRIAL, None, killed="killed by SIGKILL", retry="alone, after all others finish")
     found = tracked(folder, [Step(TRIAL, epochs[0]), kill, Step(TRIAL, epochs[2]), Step(TRIAL, None)])
     assert [step for step, _ in found["loss"]] == [1, 2, 3]
 

@@ -25,7 +25,7 @@ def test_classes_that_the_model_does_not_have_are_named_once(mirst, checkpoint, 
                 path.unlink()
     code, text, _ = mirst("evaluate", checkpoint, "--data", three_classes, *suite, "--out", tmp_path / "out")
     assert code == 0
-    line = "Data: 3 images are left out, because the model has no such class: normal (3)."
+    line = "Data: 3 images are left out, as the model has no such class: normal (3)."
     assert [one for one in text.splitlines() if one.startswith("Data: ")] == [line]
     if suite[-1] == "fgsm":
         assert set(pd.read_csv(tmp_path / "out" / "outcomes.csv")["label"]) == {"benign", "malignant"}

@@ -273,14 +273,23 @@ def test_the_first_value_of_a_modality_table_is_signed_as_the_pixels(tmp_path, w
 
 
 DAMAGED = {
-    "no descriptor": ({"VOILUTSequence": [Dataset()]}, "has no LUTDescriptor of three numbers"),
+    "no descriptor": (
+        {"VOILUTSequence": [Dataset()]},
+        "the LUTDescriptor of its look-up table is missing or does not consist of three",
+    ),
     "two numbers": (
         {"VOILUTSequence": [item(LUTDescriptor=[4, 0], LUTData=b"\0" * 8)]},
-        "has no LUTDescriptor of three",
+        "the LUTDescriptor of its look-up table is missing",
     ),
     "no entries": ({"VOILUTSequence": [item(LUTDescriptor=[4, 0, 16])]}, "look-up table is empty"),
-    "no modality descriptor": ({"ModalityLUTSequence": [Dataset()]}, "has no LUTDescriptor of three numbers"),
-    "no palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "no RedPaletteColorLookupTableDescriptor of three"),
+    "no modality descriptor": (
+        {"ModalityLUTSequence": [Dataset()]},
+        "the LUTDescriptor of its look-up table is missing or does not consist of three",
+    ),
+    "no palette": (
+        {"PhotometricInterpretation": "PALETTE COLOR"},
+        "the RedPaletteColorLookupTableDescriptor of its look-up table is missing",
+    ),
     "two kinds": ({"PhotometricInterpretation": ["MONOCHROME2", "RGB"]}, "several photometric interpretations, MONO"),
 }
 

@@ -29,7 +29,7 @@ def test_three_sentences_with_the_numbers_of_the_rows(results, whole):
     assert training.startswith(
         "On 24 images (12 benign, 12 malignant; 24 groups of near-duplicates or patients), resnet_tiny"
     )
-    assert training.endswith("by ce and mirst+dm, each on 2 group folds with 2 seeds.")
+    assert training.endswith("the defenses ce and mirst+dm, each on 2 group folds with 2 seeds.")
     best = best_under_attack(whole["f1"])
     rows = results.outcomes[
         (results.outcomes["defense"] == best.split("+")[0]) & (results.outcomes["attack"] == "none")

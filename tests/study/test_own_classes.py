@@ -163,7 +163,7 @@ def test_packages_of_a_study_are_those_of_its_own_classes(own):
         ("attacks", "own_pieces:NoEps", "attacks.0: own_pieces:NoEps has no eps; add the field eps"),
         ("attacks", "own_pieces:Fails", "attacks.0: own_pieces:Fails raised KeyError: 'size'"),
         ("attacks", {"name": "own_pieces:Judges", "size": 3}, "attacks.0: size is 3; it must be even"),
-        ("attacks", {"name": "own_pieces:Gray", "label": "a/b"}, "attacks.0: label a/b must be letters"),
+        ("attacks", {"name": "own_pieces:Gray", "label": "a/b"}, "attacks.0: label a/b may contain only letters"),
         ("attacks", "own_pieces:Thawed", "attacks.0: own_pieces:Thawed is not hashable"),
         ("attacks", "own_pieces:OnDisk", "attacks.0: a field of own_pieces:OnDisk cannot be written as YAML"),
         ("defenses", "own_pieces:Gray", "defenses.0: the defense Gray has no at_eps_share; derive it from"),

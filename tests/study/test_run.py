@@ -223,7 +223,7 @@ def wrong_head(in_channels, num_classes):
     [
         ("model.weights=nothing.pth", r"nothing\.pth does not exist"),
         ("model.name=resnet1000", "unknown model resnet1000"),
-        (f"model.name={__name__}:no_pool", "holds no nn"),
+        (f"model.name={__name__}:no_pool", "has no nn"),
         (f"model.name={__name__}:wrong_head", r"gives \(2, 7\)"),
         (f"model.name={__name__}:fixed_size", "cannot take images of 32 px"),
     ],

@@ -111,7 +111,7 @@ MODELS = {
     "frozen": (all_frozen, "every parameter of the model is frozen"),
     "no parameters": (nn.Flatten, "no parameters to train"),
     "lazy": (Lazy, "lazy layers without weights"),
-    "5 classes of 2": (lambda: small_cnn(classes=5), "class 2 has no training images: .* 5 logits; .* of 2 outputs"),
+    "5 classes of 2": (lambda: small_cnn(classes=5), "class 2 has no training images: .* 5 logits; .* with 2 outputs"),
 }
 
 

@@ -133,7 +133,9 @@ def _require_reachable(address: str | None) -> None:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         except OSError as error:
-            raise MirstError(f"no Ray cluster answers at {address} ({error}); is its head started there?") from error
+            raise MirstError(
+                f"cannot reach a Ray cluster at {address} ({error}); start Ray on the head of the cluster first"
+            ) from error
 
 
 def _resources() -> dict[str, float]:
