@@ -123,7 +123,9 @@ def demo(
 def train(
     out: Annotated[Path, typer.Option("--out", help="Checkpoint to write.")],
     data: DataOption = None,
-    study: Annotated[Path | None, typer.Argument(help="A study whose data, model and training to use.")] = None,
+    study: Annotated[
+        Path | None, typer.Argument(help="A study; its data, model and training settings are used.")
+    ] = None,
     defense: Annotated[str, typer.Option("--defense", help="ce, rst, mirst, or {name: rst, alpha: 2}.")] = "mirst",
     drop_max: Annotated[bool, typer.Option("--drop-max", help="Replace the first max-pool by drop-max.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
@@ -214,7 +216,7 @@ def compare(
 
 @app.command()
 def status(
-    folder: Annotated[Path, typer.Argument(help="Results folder of a study, running or not.")],
+    folder: Annotated[Path, typer.Argument(help="Results folder; the study may still be running.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the state as one JSON object.")] = False,
 ) -> None:
     """Show which trials of a study are done, running, diverged, killed and waiting, and which process runs it."""

@@ -24,7 +24,7 @@ def evaluate(
             help="A model.safetensors that mirst wrote, package.module:factory, or a study's results folder."
         ),
     ],
-    data: Annotated[Path | None, typer.Option("--data", help="Images that the model was not trained on.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Data set that the model was not trained on.")] = None,
     suite: Annotated[
         SuiteOption,
         typer.Option(
@@ -36,7 +36,9 @@ def evaluate(
     ] = SuiteOption.paper,
     eps: Annotated[
         str | None,
-        typer.Option("--eps", help="Radii for standard and adaptive, for example 1/255,2/255,5/255. Default: 5/255."),
+        typer.Option(
+            "--eps", help="Values of eps for standard and adaptive, for example 1/255,2/255,5/255. Default: 5/255."
+        ),
     ] = None,
     source: Annotated[
         str | None, typer.Option("--source", help="For adaptive: model on which the transferred attacks are crafted.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-DataOption = Annotated[Path | None, typer.Option("--data", help="Image folder; overrides the study key data.path.")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Data set; overrides the study key data.path.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a study key, for example training.epochs=5."),
@@ -38,5 +38,5 @@ TrustOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print only the path of the results.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 TrackOption = Annotated[
-    str | None, typer.Option("--track", help="Also log the numbers of every epoch for another tool: tensorboard.")
+    str | None, typer.Option("--track", help="Also write the numbers of every epoch to: tensorboard.")
 ]
