@@ -25,7 +25,9 @@ from mirst.study.train_trial import TrainTrial
 from mirst.study.trial import all_trials
 from tests.helpers import rows_of_study
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::FutureWarning:ray", "ignore:.*the optimised copy of the model:UserWarning"
+)
 
 
 @pytest.fixture
