@@ -124,7 +124,7 @@ class StudyFolder:
 
     @property
     def old_failed(self) -> Path:
-        """The name of `failed` before version 0.2."""
+        """The name of `failed` in folders of older versions."""
         return self.table("diverged")
 
     @property
