@@ -1,4 +1,7 @@
+import multiprocessing
+import os
 import shutil
+import signal
 
 import pandas as pd
 import pytest
@@ -6,7 +9,7 @@ import pytest
 from mirst.errors import MirstError
 from mirst.evaluation import CORRUPTIONS
 from mirst.report import write_report
-from mirst.study import corrupt_study, read_results
+from mirst.study import Local, corrupt_study, read_results
 
 
 @pytest.fixture
@@ -41,3 +44,20 @@ def test_no_study_or_other_images_get_a_sentence(study, tmp_path, phantoms):
     (tmp_path / "other" / "benign" / "phantom-001.png").unlink()
     with pytest.raises(MirstError, match="other data"):
         corrupt_study(study, data=tmp_path / "other")
+
+
+def test_a_trial_whose_worker_is_killed_is_retried_after_the_others(study):
+    expected, ended, killed = corrupt_study(study).read_bytes(), [], []
+    for trial in ("ce-fold0-seed0", "ce-fold1-seed0"):
+        (study / "trials" / trial / "corruptions.csv").unlink()
+
+    def kill_once(trial, progress):
+        if not killed:
+            killed.append(trial)
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid, signal.SIGKILL)
+
+    with pytest.warns(UserWarning, match="trial ce-fold0-seed0: killed by SIGKILL; it is retried alone, after all"):
+        table = corrupt_study(study, engine=Local(1), on_trial=ended.append, on_progress=kill_once)
+    assert ended == ["ce-fold1-seed0", "ce-fold0-seed0"]
+    assert table.read_bytes() == expected
