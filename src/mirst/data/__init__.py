@@ -1,13 +1,17 @@
 """From files on disk to folds of images."""
 
 from mirst.data.audit import Audit, audit_records, read_for_audit
-from mirst.data.cache import CarriedImages, PreparedImages, prepare_images
+from mirst.data.augmentation import Augmentation
+from mirst.data.box import Box, parse_box
+from mirst.data.boxes import WithoutBox, box_around, with_boxes
+from mirst.data.cache import CarriedImages, PreparedImages, lesion_crop, prepare_images, prepare_lesions
 from mirst.data.folds import FOLDS, VAL_FRACTION, Fold, make_folds, split_validation, warn_of_folds
 from mirst.data.image_files import find_images
 from mirst.data.image_set import ImageSet, data_loader
 from mirst.data.images import decode, intensity, letterbox, load_images, picture_count, with_shared_range
 from mirst.data.inspection import few_levels
 from mirst.data.labels_and_groups import ConflictRule, assign_groups, relabel, resolve_conflicts
+from mirst.data.lesion import MARGIN, LesionCrop, Lesions, Placements
 from mirst.data.phantom import make_phantom, write_phantoms
 from mirst.data.prepared_folder import write_prepared
 from mirst.data.readers import READERS, read_dataset, read_datasets, select_classes
@@ -16,31 +20,42 @@ from mirst.data.value_range import ValueRange
 
 __all__ = [
     "FOLDS",
+    "MARGIN",
     "READERS",
     "VAL_FRACTION",
     "Audit",
+    "Augmentation",
+    "Box",
     "CarriedImages",
     "ConflictRule",
     "Fold",
     "ImageFile",
     "ImageSet",
+    "LesionCrop",
+    "Lesions",
+    "Placements",
     "PreparedImages",
     "Record",
     "ValueRange",
+    "WithoutBox",
     "assign_groups",
     "audit_records",
+    "box_around",
     "data_loader",
     "decode",
     "few_levels",
     "find_images",
     "intensity",
+    "lesion_crop",
     "letterbox",
     "load_images",
     "make_folds",
     "make_phantom",
+    "parse_box",
     "picture_count",
     "positive_class",
     "prepare_images",
+    "prepare_lesions",
     "read_dataset",
     "read_datasets",
     "read_for_audit",
@@ -49,6 +64,7 @@ __all__ = [
     "select_classes",
     "split_validation",
     "warn_of_folds",
+    "with_boxes",
     "with_shared_range",
     "write_phantoms",
     "write_prepared",

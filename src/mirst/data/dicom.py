@@ -75,6 +75,18 @@ def dicom_values(path: Path, frame: str | None) -> Values:
         return display(dataset, number, _cropped(dataset, frames[number]))
 
 
+def tissue_corner(path: Path) -> tuple[int, int]:
+    """Left and top edge of the tissue region that `dicom_values` crops the frames to.
+
+    Raises:
+        MirstError: not a readable DICOM image.
+    """
+    dataset = _dataset(path)
+    with _reading(path):
+        left, top, _, _ = _tissue_region(dataset, _frames(path)[0])
+    return left, top
+
+
 def _frames(path: Path) -> NDArray[Any]:
     """`(F, H, W)` or `(F, H, W, 3)`, as stored."""
     return _read_frames(path, file_stamp(path))
@@ -151,13 +163,18 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _cropped(dataset: Any, frame: NDArray[Any]) -> NDArray[Any]:
-    """The first tissue region of the ultrasound calibration; the whole frame if there is none."""
+    left, top, right, bottom = _tissue_region(dataset, frame)
+    return frame[top:bottom, left:right]
+
+
+def _tissue_region(dataset: Any, frame: NDArray[Any]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the first tissue region of the ultrasound calibration, else of the whole frame."""
+    height, width = frame.shape[:2]
     for region in getattr(dataset, "SequenceOfUltrasoundRegions", None) or []:
         if int(getattr(region, "RegionDataType", 0)) != TISSUE:
             continue
         x0, y0 = int(region.RegionLocationMinX0), int(region.RegionLocationMinY0)
         x1, y1 = int(region.RegionLocationMaxX1), int(region.RegionLocationMaxY1)
-        height, width = frame.shape[:2]
         if 0 <= x0 < x1 < width and 0 <= y0 < y1 < height:
-            return frame[y0 : y1 + 1, x0 : x1 + 1]
-    return frame
+            return x0, y0, x1 + 1, y1 + 1
+    return 0, 0, width, height

@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
+from mirst.box_code import box_code
+from mirst.data.augmentation import Augmentation
 from mirst.data.images import Pixels
+from mirst.data.lesion import Lesions, Placements
 
 Batch = tuple[Tensor, Tensor]
 
@@ -23,19 +26,41 @@ class ImageSet(Dataset[Batch]):
     """
 
     images: Pixels
-    """`(N, C, H, W)`, 0 to 255."""
+    """`(N, C, H, W)`, 0 to 255; with `lesions`, crops with their surroundings."""
     labels: np.ndarray[tuple[int], np.dtype[np.int64]]
     """`(N,)` class indices."""
-    augment: bool = False
-    """Flip left-right and shift by up to 1/16 of the side, at random (torch's global generator)."""
+    augment: Augmentation | None = None
+    """Random changes."""
+    lesions: Lesions | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, indices: list[int]) -> Batch:
-        chosen = np.asarray(self.images[indices])
-        pixels = flip_and_shift(chosen) if self.augment else chosen
-        return torch.from_numpy(pixels).float().div_(255), torch.from_numpy(self.labels[indices])
+        pixels = np.asarray(self.images[indices])
+        images = self._whole(pixels) if self.lesions is None else self._cropped(pixels, self.lesions.at(indices))
+        return images, torch.from_numpy(self.labels[indices])
+
+    def _whole(self, pixels: Pixels) -> Tensor:
+        if self.augment is not None:
+            pixels = self.augment.recoloured(self.augment.moved(pixels, pixels.shape[-1]))
+        return _unit(pixels)
+
+    def _cropped(self, surroundings: Pixels, lesions: Lesions) -> Tensor:
+        if self.augment is None:
+            pixels = lesions.crops(surroundings)
+        else:
+            if self.augment.box:
+                lesions = lesions.misplaced(Placements.drawn(len(surroundings), self.augment.box))
+            moved = self.augment.moved(surroundings, lesions.size, lesions.transforms())
+            pixels = self.augment.recoloured(moved)
+        if not lesions.as_channel:
+            return _unit(pixels)
+        return torch.cat([_unit(pixels), box_code(torch.from_numpy(lesions.features), lesions.size)], 1)
+
+
+def _unit(pixels: Pixels) -> Tensor:
+    return torch.from_numpy(pixels).float().div_(255)
 
 
 def data_loader(data: ImageSet, batch_size: int, shuffle: bool = False) -> DataLoader[Batch]:
@@ -47,18 +72,3 @@ def data_loader(data: ImageSet, batch_size: int, shuffle: bool = False) -> DataL
     lone_rest = len(data) > 1 and len(data) % batch_size == 1
     sampler = BatchSampler(order, batch_size, drop_last=shuffle and lone_rest)
     return DataLoader(data, sampler=sampler, batch_size=None)
-
-
-def flip_and_shift(images: Pixels) -> Pixels:
-    """Each image flipped left-right with probability 1/2 and shifted by up to 1/16 of its sides, filled with zeros."""
-    n, _, height, width = images.shape
-    flips = (torch.rand(n, 1, 1, 1) < 0.5).flatten().tolist()
-    reach = max(height, width) // 16
-    tops, lefts = (torch.randint(0, 2 * reach + 1, (2, n)) - reach).tolist()
-    moved = np.zeros_like(images)
-    for image, target, flip, down, right in zip(images, moved, flips, tops, lefts, strict=True):
-        source = image[:, :, ::-1] if flip else image
-        target[:, max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)] = source[
-            :, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)
-        ]
-    return moved

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from mirst.data.box import Box
 from mirst.errors import MirstError
 
 
@@ -58,6 +59,10 @@ class Record:
     """The device, if the data set specifies it."""
     value_range: tuple[float, float] | None = None
     """The values shown as black and white, where the file states none."""
+    box: Box | None = None
+    """The box of the lesion, where the data set gives one."""
+    masks: tuple[Path, ...] = ()
+    """The masks of the lesions in the image, for their boxes alone."""
 
     @property
     def file(self) -> ImageFile:

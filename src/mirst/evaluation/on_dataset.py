@@ -14,13 +14,16 @@ from torch.utils.data import DataLoader
 from mirst.attacks import Attack, StandIns
 from mirst.data import (
     ImageSet,
+    Lesions,
     Record,
     assign_groups,
     data_loader,
     positive_class,
     prepare_images,
+    prepare_lesions,
     read_dataset,
     select_classes,
+    with_boxes,
 )
 from mirst.data.image_set import Batch
 from mirst.evaluation.corruptions import evaluate_corruptions
@@ -212,13 +215,27 @@ def _data(model: nn.Module, card: ModelCard, path: Path) -> tuple[list[Record], 
     found = read_dataset(path)
     _warn_of_other_classes(found, card.classes)
     known = [replace(record, value_range=card.value_range) for record in select_classes(found, card.classes, path)]
+    if card.view == "lesion":
+        known = with_boxes(known, on_remark=_warn)
     records = assign_groups(known)
     _warn_of_ranges(records, card)
-    images = prepare_images([record.file for record in records], card.size, card.channels)
-    labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
-    loader = data_loader(ImageSet(images.pixels, labels), BATCH_SIZE)
+    loader = data_loader(_images(records, card), BATCH_SIZE)
     require_classes(model, next(iter(loader))[0][:2], len(card.classes))
     return records, loader
+
+
+def _images(records: Sequence[Record], card: ModelCard) -> ImageSet:
+    files = [record.file for record in records]
+    labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
+    if card.view == "whole":
+        return ImageSet(prepare_images(files, card.size, card.channels).pixels, labels)
+    images = prepare_lesions(files, [record.box for record in records], card.size, card.margin, card.channels)
+    assert images.features is not None  # lesions have them
+    return ImageSet(images.pixels, labels, lesions=Lesions(card.size, card.margin, images.features))
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, DataWarning, stacklevel=5)
 
 
 def _warn_of_ranges(records: Sequence[Record], card: ModelCard) -> None:

@@ -5,10 +5,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
-from mirst.data import ValueRange, decode, few_levels, find_images, load_images, picture_count
+from mirst.data import (
+    Box,
+    ImageFile,
+    ImageSet,
+    Lesions,
+    ValueRange,
+    box_around,
+    decode,
+    few_levels,
+    find_images,
+    lesion_crop,
+    load_images,
+    picture_count,
+)
+from mirst.data.masks import masks_by_image
+from mirst.data.readers.skipped_files import listed
 from mirst.errors import MirstError, plain
 from mirst.evaluation.judge import decide
 from mirst.evaluation.value_range import range_remark
@@ -66,17 +83,22 @@ def predict(
     images: Sequence[Path],
     trusted: str | None = None,
     on_progress: Callable[[str], object] = lambda _: None,
+    box: Box | None = None,
 ) -> tuple[ModelCard, list[Prediction]]:
     """Predictions of a checkpoint for image files and for the images in folders.
 
+    A model that takes crops around lesions needs the box of each: `box`, or that around the masks beside the image.
+
     Args:
         images: files and folders, as for `find_images`.
+        box: of the lesion in the only image, in pixels.
         trusted: as for `load_model`.
         on_progress: called with a sentence about files in the folders that are left out, if there are any.
 
     Raises:
-        MirstError: a checkpoint or image that cannot be read, a path that does not exist, a folder without images, or
-            an image for which the model has no finite logits.
+        MirstError: a checkpoint or image that cannot be read, a path that does not exist, a folder without images, an
+            image for which the model has no finite logits, a box for a model that takes whole images or for several
+            images, or a model that needs boxes and an image without one.
     """
     model, card = load_model(path, trusted)
     files, left_out = find_images(images)
@@ -86,11 +108,12 @@ def predict(
             f"{len(left_out)} file(s) in the folders are left out, because their names are those of masks or their "
             f"format is not supported: {names}"
         )
+    boxes = _boxes(files, box, card)
     positive = card.classes.index(card.positive)
     predictions: list[Prediction] = []
     for begin in range(0, len(files), BATCH_SIZE):
         part = [file._replace(value_range=card.value_range) for file in files[begin : begin + BATCH_SIZE]]
-        x = torch.from_numpy(load_images(part, card.size, card.channels)).float() / 255
+        x = images_for(card, part, boxes[begin : begin + BATCH_SIZE])
         logits = logits_of(model, x)
         if unsure := [str(file.path) for file, row in zip(part, logits, strict=True) if not row.isfinite().all()]:
             raise MirstError(f"the model returns logits that are not finite for {', '.join(unsure)}; leave them out")
@@ -110,6 +133,47 @@ def predict(
             for file, number, probabilities, probability in zip(part, *columns, strict=True)
         ]
     return card, predictions
+
+
+def images_for(card: ModelCard, files: Sequence[ImageFile], boxes: Sequence[Box | None]) -> Tensor:
+    """The images as the model of `card` takes them.
+
+    Args:
+        boxes: one per image; ignored by a model that takes whole images.
+
+    Raises:
+        MirstError: a file that cannot be read, or a box outside of its image.
+    """
+    if card.view == "whole":
+        return torch.from_numpy(load_images(files, card.size, card.channels)).float() / 255
+    crops = [
+        lesion_crop(file, box, card.size, card.margin, card.channels) for file, box in zip(files, boxes, strict=True)
+    ]
+    surroundings = np.stack([crop.surroundings for crop in crops])
+    lesions = Lesions(card.size, card.margin, np.array([crop.features for crop in crops]))
+    return ImageSet(surroundings, np.zeros(len(crops), np.int64), lesions=lesions)[list(range(len(crops)))][0]
+
+
+def _boxes(files: Sequence[ImageFile], box: Box | None, card: ModelCard) -> list[Box | None]:
+    if card.view == "whole":
+        if box is not None:
+            raise MirstError("the model takes whole images, so a box changes nothing; leave out --box and --mask")
+        return [None] * len(files)
+    if box is not None:
+        if len(files) > 1:
+            raise MirstError(
+                f"one box is given for {len(files)} images; give one image, or put masks beside the images"
+            )
+        return [box]
+    masks = masks_by_image(file.path for file in files)
+    found = [box_around(masks[file.path]) for file in files]
+    without = [str(file.path) for file, own in zip(files, found, strict=True) if own is None]
+    if without:
+        raise MirstError(
+            f"the model takes crops around lesions, and there is no box for {listed(without)}; give --box x0,y0,x1,y1 "
+            "or --mask FILE, or put masks beside the images (NAME_mask.png)"
+        )
+    return list(found)
 
 
 def prediction_table(card: ModelCard, predictions: Sequence[Prediction]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
@@ -40,7 +40,7 @@ class ModelCard:
     drop_max: bool
     channels: int
     size: Annotated[int, Field(ge=16, le=2048)]
-    """Side of the letterboxed input image."""
+    """Side of the input image."""
     classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MAX_CLASSES)]
     """In the order of the logits."""
     positive: str
@@ -50,6 +50,10 @@ class ModelCard:
     """How it was trained."""
     value_range: tuple[Finite, Finite] | None = None
     """The values of its training images that were shown as black and white, if the files define none."""
+    view: Literal["whole", "lesion"] = "whole"
+    """Whether its input is the whole image, or a square crop around the box of the lesion."""
+    margin: Annotated[float, Field(ge=0, le=2)] = 0.3
+    """Of the crop, on each side of the box, as a share of its longer side."""
 
 
 _CARD = TypeAdapter(ModelCard)

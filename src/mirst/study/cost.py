@@ -140,7 +140,7 @@ class _Pieces:
         self.own, self.test = mixed(own), mixed(fold.test)
 
     def train(self, epoch: int, count: int) -> None:
-        data = self.prepared.subset(self.own[:count], self.settings.augment)
+        data = self.prepared.subset(self.own[:count], self.settings.augmentation)
         self.run.train_epoch(data_loader(data, self.settings.batch_size, shuffle=True), epoch)
 
     def answer(self, count: int, attack: Attack | None = None) -> None:

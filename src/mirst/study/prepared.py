@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,20 +14,24 @@ from torch import nn
 
 from mirst.data import (
     Audit,
+    Augmentation,
     CarriedImages,
     Fold,
     ImageSet,
+    Lesions,
     PreparedImages,
     Record,
     audit_records,
     make_folds,
     positive_class,
     prepare_images,
+    prepare_lesions,
     read_dataset,
     read_datasets,
     relabel,
     resolve_conflicts,
     split_validation,
+    with_boxes,
 )
 from mirst.errors import MirstError
 from mirst.nn import LoadedBackbone, build_model, load_backbone, reference_mode
@@ -65,13 +69,24 @@ class Prepared:
         digest = hashlib.sha256(self.images.pixels.data)
         for record in self.records:
             digest.update(json.dumps([record.name, record.label, record.group, record.source]).encode())
+        if self.images.features is not None:
+            digest.update(self.images.features.data)
         return digest.hexdigest()
 
     def records_at(self, indices: NDArray[np.int64]) -> list[Record]:
         return [self.records[i] for i in indices]
 
-    def subset(self, indices: NDArray[np.int64], augment: bool = False) -> ImageSet:
-        return ImageSet(self.images.pixels[indices], self.labels[indices], augment)
+    @property
+    def lesions(self) -> Lesions | None:
+        """How the crops lie in the images with their surroundings; `None` for whole images."""
+        features, data = self.images.features, self.spec.data
+        if features is None:
+            return None
+        return Lesions(data.size, data.margin, features)
+
+    def subset(self, indices: NDArray[np.int64], augment: Augmentation | None = None) -> ImageSet:
+        lesions = self.lesions and self.lesions.at(indices)
+        return ImageSet(self.images.pixels[indices], self.labels[indices], augment, lesions)
 
 
 @contextmanager
@@ -98,13 +113,17 @@ def prepare(spec: StudySpec) -> Prepared:
     classes = tuple(spec.data.classes or sorted({record.label for record in records}))
     positive = positive_class(classes, spec.data.positive)
     weights = _try_model(spec, len(classes))
-    audited = audit_records(relabel(records, spec.data.relabel, classes), notes)
+    records = relabel(records, spec.data.relabel, classes)
+    if spec.data.view == "lesion":
+        records = with_boxes(records, spec.data.without_box, notes.append)
+    audited = audit_records(records, notes)
     records = resolve_conflicts(audited, spec.data.conflicts)
     for name in set(classes) - {record.label for record in records}:
         raise MirstError(
-            f"data.relabel and data.conflicts leave no image of class {name}; leave it out of data.classes"
+            f"data.relabel, data.conflicts and data.without_box leave no image of class {name}; leave it out of "
+            "data.classes"
         )
-    images = prepare_images([record.file for record in records], spec.data.size, spec.data.channels)
+    images = _images(spec, records)
     folds = make_folds(
         records, spec.folds.count, spec.folds.kind, spec.folds.seed, val_fraction=spec.training.val_fraction
     )
@@ -130,6 +149,13 @@ def _read(spec: StudySpec, on_remark: Callable[[str], object]) -> list[Record]:
         read_dataset(one.path, labels=one.labels, source=one.source, on_remark=on_remark) for one in spec.data.sources
     ]
     return read_datasets(sources, spec.data.classes)
+
+
+def _images(spec: StudySpec, records: Sequence[Record]) -> PreparedImages:
+    files, data = [record.file for record in records], spec.data
+    if data.view == "whole":
+        return prepare_images(files, data.size, data.channels)
+    return prepare_lesions(files, [record.box for record in records], data.size, data.margin, data.channels)
 
 
 def _try_model(spec: StudySpec, classes: int) -> LoadedBackbone | None:

@@ -53,7 +53,7 @@ def pretrain(
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
             replace_head(model, _projection)
-    augment = settings.augment and method == "supervised"
+    augment = settings.augmentation if method == "supervised" else None
     state = out.with_name(out.name + ".state")
     with conditions(spec):
         result = fit(

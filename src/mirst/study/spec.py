@@ -6,10 +6,19 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationInfo,
+    model_validator,
+)
 
-from mirst.data import FOLDS, VAL_FRACTION, ConflictRule
-from mirst.errors import MirstError
+from mirst.data import FOLDS, MARGIN, VAL_FRACTION, Augmentation, ConflictRule, WithoutBox
+from mirst.errors import MirstError, suggestion
 from mirst.nn.factory import is_factory, package_of
 from mirst.study.named_configs import (
     NamedAttack,
@@ -84,7 +93,13 @@ class DataSpec(_Section):
     sources: tuple[SourceSpec, ...] = ()
     """Several data sets to be merged, instead of `path`."""
     size: int = Field(64, ge=16, le=2048)
-    """Side of the letterboxed images."""
+    """Side of the letterboxed or cropped images."""
+    view: Literal["whole", "lesion"] = "whole"
+    """The whole image, letterboxed; or a square crop around the box of the lesion."""
+    margin: float = Field(MARGIN, ge=0, le=2)
+    """Of a crop, on each side of the box, as a share of its longer side."""
+    without_box: WithoutBox = "drop"
+    """With `view: lesion`, whether an image without a box is left out or shown whole."""
     channels: Literal[1, 3] = 1
     """Gray, or colour."""
     classes: tuple[str, ...] | None = None
@@ -122,6 +137,17 @@ class FoldSpec(_Section):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
+def _augment(raw: object) -> bool | Augmentation:
+    if isinstance(raw, bool | Augmentation):
+        return raw
+    if not isinstance(raw, dict):
+        raise ValueError(f"it is {raw}; give true, false, or options such as {{rotation: 15, box: 0.1}}")
+    known = [field.name for field in dataclasses.fields(Augmentation)]
+    for key in raw.keys() - set(known):
+        raise ValueError(f"unknown option {key}{suggestion(str(key), known)}")
+    return TypeAdapter(Augmentation).validate_python(no_booleans(Augmentation, raw))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialTraining(Training):
     """The settings of `fit`, and those of a trial around it."""
@@ -129,8 +155,8 @@ class TrialTraining(Training):
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     batch_size: int = 16
-    augment: bool = True
-    """Random flips and small shifts."""
+    augment: Annotated[bool | Augmentation, PlainValidator(_augment)] = True
+    """Random changes of training images; `true` stands for flips and small shifts."""
     val_fraction: float = VAL_FRACTION
     """Share of the training fold held out to select and to set the threshold; 0 holds out none."""
     threads: int = 1
@@ -140,6 +166,13 @@ class TrialTraining(Training):
         repr=False,  # the identity of a training names those that `fit` gets
     )
     """Of the training loop, in their order."""
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """`augment` with its options."""
+        if isinstance(self.augment, Augmentation):
+            return self.augment
+        return Augmentation() if self.augment else None
 
     @property
     def loop_extensions(self) -> list[Extension]:
@@ -184,6 +217,13 @@ class StudySpec(_Section):
     """Results folders of other studies; trials that they share with this one are not run again."""
 
     @model_validator(mode="after")
+    def _boxes(self) -> Self:
+        augmentation = self.training.augmentation
+        if augmentation is not None and augmentation.box and self.data.view == "whole":
+            raise ValueError("training.augment.box moves boxes, and data.view is whole; set data.view to lesion")
+        return self
+
+    @model_validator(mode="after")
     def _distinct(self) -> Self:
         for key, names in (
             ("defenses", [entry.title for entry in self.defenses]),
@@ -205,6 +245,8 @@ class StudySpec(_Section):
         values["training"] = {
             field.name: getattr(self.training, field.name) for field in dataclasses.fields(self.training)
         }
+        if isinstance(self.training.augment, Augmentation):
+            values["training"]["augment"] = dataclasses.asdict(self.training.augment)
         values["training"]["extensions"] = [plain(one, one.extension, ("name",)) for one in self.training.extensions]
         values["defenses"] = [plain(entry, entry.defense, ("name", "label", "drop_max")) for entry in self.defenses]
         values["attacks"] = [plain(entry, entry.attack, ("name", "label")) for entry in self.attacks]

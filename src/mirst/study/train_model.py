@@ -35,7 +35,7 @@ def train_model(
     own, held_out = training_shares(prepared, indices)
     result = fit(
         model,
-        data_loader(prepared.subset(own, settings.augment), settings.batch_size, shuffle=True),
+        data_loader(prepared.subset(own, settings.augmentation), settings.batch_size, shuffle=True),
         entry.defense,
         val=data_loader(prepared.subset(held_out), EVALUATION_BATCH) if len(held_out) else None,
         settings=settings,
@@ -60,4 +60,6 @@ def model_card(entry: NamedDefense, prepared: Prepared, result: FitResult) -> Mo
         threshold=result.threshold,
         defense=repr(entry.defense),
         value_range=prepared.audit.found.value_range,
+        view=prepared.spec.data.view,
+        margin=prepared.spec.data.margin,
     )

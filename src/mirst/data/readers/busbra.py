@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from mirst.data.box import Box
 from mirst.data.file_kind import is_image
 from mirst.data.readers.class_folders import visible
 from mirst.data.readers.skipped_files import folder_contents
 from mirst.data.readers.table import as_group, read_table
 from mirst.data.record import Record
 from mirst.errors import MirstError
+from mirst.untrusted.tables import Row
 
 TABLE = "bus_data.csv"
 
@@ -29,8 +31,23 @@ def read(root: Path) -> list[Record]:
                 "remove the row"
             )
         case, name, scanner = as_group(row["Case"]), f"Images/{image.name}", row.get("Device") or None
-        records.append(Record(image, row["Pathology"], case and f"busbra-case-{case}", "busbra", name, scanner=scanner))
+        group, box = case and f"busbra-case-{case}", _box(row, root / TABLE)
+        records.append(Record(image, row["Pathology"], group, "busbra", name, scanner=scanner, box=box))
     return records
+
+
+def _box(row: Row, table: Path) -> Box | None:
+    """The lesion's box `[x, y, width, height]` in an image of `Width` by `Height` pixels; `None` without one."""
+    if not row.get("BBOX"):
+        return None
+    try:
+        x, y, width, height = map(float, row["BBOX"].strip("[]").split(","))
+        return Box(x, y, x + width, y + height, (int(row["Width"]), int(row["Height"])))
+    except (KeyError, ValueError) as error:
+        raise MirstError(
+            f"{table}: the BBOX of {row['ID']} is {row['BBOX']!r}; write [x,y,width,height] in pixels, with the size "
+            "of the image in Width and Height"
+        ) from error
 
 
 def published(root: Path) -> Path:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mirst.data.file_kind import is_image
-from mirst.data.masks import is_mask, is_mask_folder
+from mirst.data.masks import is_mask, is_mask_folder, masks_by_image
 from mirst.data.readers.dicom import by_frame
 from mirst.data.readers.skipped_files import is_hidden
 from mirst.data.record import Record
@@ -35,10 +35,12 @@ def read_classes(root: Path, source: str) -> list[Record]:
     folders = class_folders(root)
     if all(folder.name.lower() in SPLITS and class_folders(folder) for folder in folders):
         folders = [folder for split in folders for folder in class_folders(split)]
+    images = {folder: _images(folder) for folder in folders}
+    masks = masks_by_image(path for paths in images.values() for path in paths)
     records = [
-        Record(path, folder.name, None, source, path.relative_to(root).as_posix())
-        for folder in folders
-        for path in _images(folder)
+        Record(path, folder.name, None, source, path.relative_to(root).as_posix(), masks=tuple(masks[path]))
+        for folder, paths in images.items()
+        for path in paths
     ]
     return by_frame(records, source)
 

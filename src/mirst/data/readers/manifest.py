@@ -1,12 +1,18 @@
-"""A CSV file that lists the images: `path,label` and, where known, `group,source`."""
+"""A CSV file that lists the images: `path,label` and, where known, `group,source,x0,y0,x1,y1,mask`."""
 
 from pathlib import Path, PurePath
 
+from mirst.data.box import Box, parse_box
 from mirst.data.masks import is_mask
 from mirst.data.readers.dicom import by_frame
-from mirst.data.readers.table import as_group, as_number, read_table
+from mirst.data.readers.table import MISSING, as_group, as_number, read_table
 from mirst.data.record import Record
 from mirst.errors import MirstError
+from mirst.untrusted.tables import Row
+
+
+EDGES, MASK = ("x0", "y0", "x1", "y1"), "mask"
+"""Columns of the box of the lesion, in pixels of the image, and of the path of its mask."""
 
 
 def recognises(root: Path) -> bool:
@@ -16,10 +22,12 @@ def recognises(root: Path) -> bool:
 def read(path: Path) -> list[Record]:
     """The listed images, masks left out. DICOM files are read as in class folders: by frame, patients as groups.
 
-    Paths are relative to the CSV file; an empty group is none.
+    Paths are relative to the CSV file; an empty group is none. A box is in pixels of the upright image, that of a DICOM
+    file in pixels of its whole frame.
 
     Raises:
-        MirstError: a column is missing, an image is missing or listed twice, a label is empty, or no image is listed.
+        MirstError: a column is missing, an image is missing or listed twice, a label is empty, no image is listed,
+            or a box or mask that cannot be one.
     """
     folder = path.resolve().parent.name
     records: dict[str, Record] = {}
@@ -32,8 +40,29 @@ def read(path: Path) -> list[Record]:
         if row["path"] in records:
             raise MirstError(f"line {number} of {path} lists {row['path']} a second time; remove one of them")
         label, group = as_number(row["label"]), as_group(row.get("group", ""))
-        records[row["path"]] = Record(image, label, group, row.get("source") or folder, row["path"])
+        source, place = row.get("source") or folder, f"line {number} of {path}"
+        box, masks = _box(row, place), _masks(row, path.parent, place)
+        records[row["path"]] = Record(image, label, group, source, row["path"], box=box, masks=masks)
     return by_frame([record for name, record in records.items() if not is_mask(PurePath(name))], folder)
+
+
+def _box(row: Row, place: str) -> Box | None:
+    cells = [row.get(column, "") for column in EDGES]
+    if all(cell in MISSING for cell in cells):
+        return None
+    try:
+        return parse_box(",".join(cells))
+    except MirstError as error:
+        raise MirstError(f"{place}: {error}") from error
+
+
+def _masks(row: Row, folder: Path, place: str) -> tuple[Path, ...]:
+    if row.get(MASK, "") in MISSING:
+        return ()
+    mask = folder / row[MASK]
+    if not mask.is_file():
+        raise MirstError(f"{place}: the mask {mask} is not a file; correct its path, relative to the CSV")
+    return (mask,)
 
 
 def contents(path: Path) -> list[Path]:

@@ -1,0 +1,78 @@
+"""Boxes of the lesions of a data set: given by it, or found around its masks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mirst.data.box import Box
+from mirst.data.dicom import tissue_corner
+from mirst.data.file_kind import Kind, file_kind
+from mirst.data.images import decode
+from mirst.data.readers.skipped_files import listed
+from mirst.data.record import ImageFile, Record
+from mirst.errors import MirstError
+
+WithoutBox = Literal["drop", "whole"]
+
+
+def with_boxes(
+    records: Sequence[Record], without_box: WithoutBox = "drop", on_remark: Callable[[str], object] = lambda _: None
+) -> list[Record]:
+    """The records, each with the box of its lesion: the one that it has, else the one around all of its masks.
+
+    Args:
+        without_box: whether an image without a box is left out, or kept to be shown whole.
+        on_remark: called with a sentence that counts and names the images without a box, if there are any.
+
+    Raises:
+        MirstError: a mask that cannot be read, or no image with a box.
+    """
+    boxed = [replace(record, box=_box_of(record)) for record in records]
+    without = [record.name for record in boxed if record.box is None]
+    if len(without) == len(boxed):
+        raise MirstError(
+            "no image has a box, and data.view is lesion; add the columns x0,y0,x1,y1 or mask to a manifest, put masks "
+            "beside the images (NAME_mask.png), or set data.view to whole"
+        )
+    if without:
+        images = "1 image has no box and is" if len(without) == 1 else f"{len(without)} images have no box and are"
+        on_remark(f"{images} {'left out' if without_box == 'drop' else 'shown whole'}: {listed(without)}.")
+    return [record for record in boxed if record.box is not None or without_box == "whole"]
+
+
+def box_around(masks: Sequence[Path]) -> Box | None:
+    """The smallest box around the white pixels of all masks; `None` if there are none.
+
+    White is every value above half of the largest one.
+
+    Raises:
+        MirstError: a mask that cannot be read, or masks of different sizes.
+    """
+    found = [_white(path) for path in masks]
+    if len({white.shape for white in found}) > 1:
+        raise MirstError(f"the masks {', '.join(path.name for path in masks)} differ in size; make them alike")
+    if not found or not np.any(found):
+        return None
+    white = np.any(found, axis=0)
+    rows, columns = np.flatnonzero(white.any(1)), np.flatnonzero(white.any(0))
+    height, width = white.shape
+    return Box(columns[0].item(), rows[0].item(), columns[-1].item() + 1, rows[-1].item() + 1, (width, height))
+
+
+def _white(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    values = np.asarray(decode(ImageFile(path)))
+    return np.asarray(values > values.max() / 2)
+
+
+def _box_of(record: Record) -> Box | None:
+    """Coordinates of a DICOM image count from the corner of its frame, which is cropped to the tissue."""
+    if record.box is None:
+        return box_around(record.masks)
+    if record.box.frame is not None or file_kind(record.path) is not Kind.DICOM:
+        return record.box
+    left, top = tissue_corner(record.path)
+    x0, y0, x1, y1, _ = record.box
+    return Box(x0 - left, y0 - top, x1 - left, y1 - top)
