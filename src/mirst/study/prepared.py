@@ -34,7 +34,7 @@ from mirst.data import (
     with_boxes,
 )
 from mirst.errors import MirstError
-from mirst.nn import LoadedBackbone, build_model, load_backbone, reference_mode
+from mirst.nn import BoxFusion, LoadedBackbone, build_model, load_backbone, reference_mode
 from mirst.study.spec import StudySpec
 
 EVALUATION_BATCH = 64
@@ -58,10 +58,14 @@ class Prepared:
     """What every training starts from, unless from random weights."""
     weights_file: str | None = None
     """Where those weights are on this machine, if not where the study says."""
-
     @property
     def positive_index(self) -> int:
         return self.classes.index(self.positive)
+
+    @property
+    def box_features(self) -> NDArray[np.float64] | None:
+        """`(N, 2)` log aspect and log area of each record's box, NaN without one; `None` for whole images."""
+        return self.images.features
 
     @cached_property
     def fingerprint(self) -> str:
@@ -69,8 +73,8 @@ class Prepared:
         digest = hashlib.sha256(self.images.pixels.data)
         for record in self.records:
             digest.update(json.dumps([record.name, record.label, record.group, record.source]).encode())
-        if self.images.features is not None:
-            digest.update(self.images.features.data)
+        if self.box_features is not None:
+            digest.update(self.box_features.data)
         return digest.hexdigest()
 
     def records_at(self, indices: NDArray[np.int64]) -> list[Record]:
@@ -79,10 +83,10 @@ class Prepared:
     @property
     def lesions(self) -> Lesions | None:
         """How the crops lie in the images with their surroundings; `None` for whole images."""
-        features, data = self.images.features, self.spec.data
-        if features is None:
+        data = self.spec.data
+        if self.box_features is None:
             return None
-        return Lesions(data.size, data.margin, features)
+        return Lesions(data.size, data.margin, self.box_features, as_channel=self.spec.model.box == "fused")
 
     def subset(self, indices: NDArray[np.int64], augment: Augmentation | None = None) -> ImageSet:
         lesions = self.lesions and self.lesions.at(indices)
@@ -112,7 +116,7 @@ def prepare(spec: StudySpec) -> Prepared:
     records = _read(spec, notes.append)
     classes = tuple(spec.data.classes or sorted({record.label for record in records}))
     positive = positive_class(classes, spec.data.positive)
-    weights = _try_model(spec, len(classes))
+    weights = _try_model(spec, classes, positive)
     records = relabel(records, spec.data.relabel, classes)
     if spec.data.view == "lesion":
         records = with_boxes(records, spec.data.without_box, notes.append)
@@ -158,12 +162,12 @@ def _images(spec: StudySpec, records: Sequence[Record]) -> PreparedImages:
     return prepare_lesions(files, [record.box for record in records], data.size, data.margin, data.channels)
 
 
-def _try_model(spec: StudySpec, classes: int) -> LoadedBackbone | None:
+def _try_model(spec: StudySpec, names: Sequence[str], positive: str) -> LoadedBackbone | None:
     """Say before the first trial that the model does not work; what it starts from."""
-    weights = None
-    x = torch.zeros(2, spec.data.channels, spec.data.size, spec.data.size)
+    weights, classes = None, len(names)
+    x = torch.zeros(2, input_channels(spec), spec.data.size, spec.data.size)
     for drop_max in sorted({entry.drop_max for entry in spec.defenses}):
-        model, weights = initial_model(spec, classes, drop_max, spec.seeds[0])
+        model, weights = initial_model(spec, classes, drop_max, spec.seeds[0], positive=names.index(positive))
         try:
             with torch.no_grad():
                 shape = tuple(model.eval()(x).shape)
@@ -176,17 +180,36 @@ def _try_model(spec: StudySpec, classes: int) -> LoadedBackbone | None:
     return weights
 
 
+def input_channels(spec: StudySpec) -> int:
+    """Channels of what the model takes: those of the images, and the box code of a fused one."""
+    return spec.data.channels + (spec.model.box == "fused")
+
+
 def initial_model(
-    spec: StudySpec, classes: int, drop_max: bool, seed: int, weights_file: str | None = None
+    spec: StudySpec,
+    classes: int,
+    drop_max: bool,
+    seed: int,
+    weights_file: str | None = None,
+    *,
+    positive: int | None = None,
 ) -> tuple[nn.Module, LoadedBackbone | None]:
     """The model that training starts from: random by `seed`, its backbone from a file where one is named.
 
+    Args:
+        positive: index of the positive class, for `model.box: fused`; `None` gives the pixel network alone.
+
     Raises:
-        MirstError: a model or weights that `build_model` or `load_backbone` refuses.
+        MirstError: a model or weights that `build_model` or `load_backbone` refuses, or a fused box with other than two
+            classes.
     """
+    if spec.model.bound is not None and positive is not None and classes != 2:
+        raise MirstError(f"model.box: fused needs two classes, but there are {classes}; name two with data.classes")
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = build_model(spec.model.name, spec.data.channels, classes, drop_max)
+    if spec.model.bound is not None and positive is not None:
+        model = BoxFusion(model, positive, spec.model.bound)
     if spec.model.weights == "random":
         return model, None
     return model, load_backbone(model, weights_file or spec.model.weights, spec.model.name)

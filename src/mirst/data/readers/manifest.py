@@ -10,7 +10,6 @@ from mirst.data.record import Record
 from mirst.errors import MirstError
 from mirst.untrusted.tables import Row
 
-
 EDGES, MASK = ("x0", "y0", "x1", "y1"), "mask"
 """Columns of the box of the lesion, in pixels of the image, and of the path of its mask."""
 
