@@ -25,9 +25,14 @@ def pretrain_simclr(data: SourcesOption, out: BackboneOption, override: SetOptio
 
 
 @pretrain_app.command("supervised")
-def pretrain_supervised(data: SourcesOption, out: BackboneOption, override: SetOption = None) -> None:
-    """Pretrain with cross-entropy on the labels of all data sets."""
-    _pretrain("supervised", data, out, override or [])
+def pretrain_supervised(
+    data: SourcesOption,
+    out: BackboneOption,
+    defense: Annotated[str, typer.Option("--defense", help="ce, rst, mirst, or {name: rst, alpha: 2}.")] = "ce",
+    override: SetOption = None,
+) -> None:
+    """Pretrain with a defense on the labels of all data sets."""
+    _pretrain("supervised", data, out, override or [], defense)
 
 
 def probe(
@@ -48,8 +53,8 @@ def probe(
 
 
 @stops_in_order(RESUMES)
-def _pretrain(method: "Method", data: list[Path], out: Path, overrides: list[str]) -> None:
-    from mirst.study import load_spec, pretrain
+def _pretrain(method: "Method", data: list[Path], out: Path, overrides: list[str], defense: str | None = None) -> None:
+    from mirst.study import load_spec, parse_defense, pretrain
 
     spec = load_spec(None, overrides)
     require_output(out, (".safetensors",), [*data, Path(spec.model.weights)])
@@ -59,5 +64,7 @@ def _pretrain(method: "Method", data: list[Path], out: Path, overrides: list[str
         spec,
         out,
         lambda epoch: typer.echo(f"epoch {epoch.number}/{spec.training.epochs}: loss {epoch.loss:.4f}"),
+        defense=None if defense is None else parse_defense(defense).defense,
+        on_remark=lambda sentence: typer.echo(f"Data: {sentence}"),
     )
     typer.echo(f"Backbone: {out}; start from it with --set model.weights={out}")

@@ -15,8 +15,10 @@ from torch import nn
 from mirst.data import (
     Audit,
     Augmentation,
+    Box,
     CarriedImages,
     Fold,
+    ImageFile,
     ImageSet,
     Lesions,
     PreparedImages,
@@ -58,6 +60,7 @@ class Prepared:
     """What every training starts from, unless from random weights."""
     weights_file: str | None = None
     """Where those weights are on this machine, if not where the study says."""
+
     @property
     def positive_index(self) -> int:
         return self.classes.index(self.positive)
@@ -80,16 +83,9 @@ class Prepared:
     def records_at(self, indices: NDArray[np.int64]) -> list[Record]:
         return [self.records[i] for i in indices]
 
-    @property
-    def lesions(self) -> Lesions | None:
-        """How the crops lie in the images with their surroundings; `None` for whole images."""
-        data = self.spec.data
-        if self.box_features is None:
-            return None
-        return Lesions(data.size, data.margin, self.box_features, as_channel=self.spec.model.box == "fused")
-
     def subset(self, indices: NDArray[np.int64], augment: Augmentation | None = None) -> ImageSet:
-        lesions = self.lesions and self.lesions.at(indices)
+        lesions = lesions_in_view(self.spec, self.images)
+        lesions = lesions and lesions.at(indices)
         return ImageSet(self.images.pixels[indices], self.labels[indices], augment, lesions)
 
 
@@ -127,7 +123,7 @@ def prepare(spec: StudySpec) -> Prepared:
             f"data.relabel, data.conflicts and data.without_box leave no image of class {name}; leave it out of "
             "data.classes"
         )
-    images = _images(spec, records)
+    images = images_in_view(spec, [record.file for record in records], [record.box for record in records])
     folds = make_folds(
         records, spec.folds.count, spec.folds.kind, spec.folds.seed, val_fraction=spec.training.val_fraction
     )
@@ -155,11 +151,19 @@ def _read(spec: StudySpec, on_remark: Callable[[str], object]) -> list[Record]:
     return read_datasets(sources, spec.data.classes)
 
 
-def _images(spec: StudySpec, records: Sequence[Record]) -> PreparedImages:
-    files, data = [record.file for record in records], spec.data
+def images_in_view(spec: StudySpec, files: Sequence[ImageFile], boxes: Sequence[Box | None]) -> PreparedImages:
+    """The images as the models of the study see them; for crops around lesions, with their surroundings."""
+    data = spec.data
     if data.view == "whole":
         return prepare_images(files, data.size, data.channels)
-    return prepare_lesions(files, [record.box for record in records], data.size, data.margin, data.channels)
+    return prepare_lesions(files, boxes, data.size, data.margin, data.channels)
+
+
+def lesions_in_view(spec: StudySpec, images: PreparedImages | CarriedImages) -> Lesions | None:
+    """How crops lie in images with their surroundings; `None` for whole images."""
+    if images.features is None:
+        return None
+    return Lesions(spec.data.size, spec.data.margin, images.features, as_channel=spec.model.box == "fused")
 
 
 def _try_model(spec: StudySpec, names: Sequence[str], positive: str) -> LoadedBackbone | None:

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from mirst.data import ImageSet, data_loader, prepare_images, read_for_audit, with_shared_range
-from mirst.defenses import CE
+from mirst.data import ImageSet, Record, data_loader, read_for_audit, with_boxes, with_shared_range
+from mirst.defenses import CE, Defense
+from mirst.errors import MirstError
 from mirst.files import require_target
 from mirst.nn import replace_head, save_backbone
 from mirst.nn.device import default_device
-from mirst.study.prepared import conditions, initial_model
+from mirst.study.prepared import conditions, images_in_view, initial_model, lesions_in_view
 from mirst.study.spec import StudySpec
 from mirst.training import Epoch, FitResult, SimCLR, fit
 from mirst.training.state import forget_state
@@ -29,37 +30,43 @@ def pretrain(
     spec: StudySpec,
     out: Path,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
+    *,
+    defense: Defense | None = None,
+    on_remark: Callable[[str], object] = lambda _: None,
 ) -> FitResult:
     """Train the backbone of `spec.model` on all images of the data sets and write it to `out`, without its head.
 
     A training that was killed resumes from `out` with `.state` added.
 
     Args:
-        method: `simclr` ignores the labels; `supervised` is plain training on them, the classes of
-            all data sets taken together.
-        spec: its model, image size and training settings count, and its first seed.
+        method: `simclr` ignores the labels; `supervised` trains on them, the classes of all data sets taken together.
+        spec: its model, image size, view and training settings count, and its first seed.
+        defense: the objective of `supervised`; plain training by default.
+        on_remark: gets sentences about files and images that are left out.
 
     Raises:
-        MirstError: data that cannot be read, a model without a head to take off, or an `out` that cannot be written.
+        MirstError: data that cannot be read, a view without boxes, a defense for `simclr`, a model without a head to
+            take off, or an `out` that cannot be written.
     """
+    if method == "simclr" and defense is not None:
+        raise MirstError("simclr has an objective of its own; leave out the defense, or pretrain with supervised")
     require_target(out)
-    records = read_for_audit(data)
-    images = prepare_images(with_shared_range([record.file for record in records]), spec.data.size, spec.data.channels)
+    records = read_for_audit(data, on_remark)
+    if spec.data.view == "lesion":
+        records = with_boxes(records, spec.data.without_box, on_remark)
     classes = sorted({record.label for record in records})
-    labels = np.array([classes.index(record.label) for record in records], dtype=np.int64)
     settings, seed = spec.training, spec.seeds[0]
     model, _ = initial_model(spec, len(classes), False, seed)
     if method == "simclr":
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
             replace_head(model, _projection)
-    augment = settings.augmentation if method == "supervised" else None
     state = out.with_name(out.name + ".state")
     with conditions(spec):
         result = fit(
             model.to(default_device()),
-            data_loader(ImageSet(images.pixels, labels, augment), settings.batch_size, shuffle=True),
-            SimCLR() if method == "simclr" else CE(),
+            data_loader(_images(method, records, classes, spec), settings.batch_size, shuffle=True),
+            SimCLR() if method == "simclr" else defense or CE(),
             settings=settings,
             seed=seed,
             checkpoint=state,
@@ -69,6 +76,14 @@ def pretrain(
     save_backbone(out, model)
     forget_state(state)
     return result
+
+
+def _images(method: Method, records: Sequence[Record], classes: Sequence[str], spec: StudySpec) -> ImageSet:
+    files = with_shared_range([record.file for record in records])
+    images = images_in_view(spec, files, [record.box for record in records])
+    labels = np.array([classes.index(record.label) for record in records], dtype=np.int64)
+    augment = spec.training.augmentation if method == "supervised" else None
+    return ImageSet(images.pixels, labels, augment, lesions_in_view(spec, images))
 
 
 def _projection(width: int) -> nn.Module:
