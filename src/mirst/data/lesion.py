@@ -169,6 +169,6 @@ def cropped(surroundings: Pixels, size: int, transforms: Values, outside: Litera
     """
     n, channels, full, _ = surroundings.shape
     grid = affine_grid(torch.from_numpy(transforms * (size / full)), [n, channels, size, size], align_corners=False)
-    images = torch.from_numpy(np.ascontiguousarray(surroundings)).double()
+    images = torch.from_numpy(surroundings.astype(np.float64))
     values = grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
     return np.asarray(values.round().clamp(0, 255).to(torch.uint8))

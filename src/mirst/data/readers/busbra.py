@@ -31,8 +31,8 @@ def read(root: Path) -> list[Record]:
                 "remove the row"
             )
         case, name, scanner = as_group(row["Case"]), f"Images/{image.name}", row.get("Device") or None
-        group, box = case and f"busbra-case-{case}", _box(row, root / TABLE)
-        records.append(Record(image, row["Pathology"], group, "busbra", name, scanner=scanner, box=box))
+        group, box, masks = case and f"busbra-case-{case}", _box(row, root / TABLE), _masks(root, image)
+        records.append(Record(image, row["Pathology"], group, "busbra", name, scanner=scanner, box=box, masks=masks))
     return records
 
 
@@ -48,6 +48,12 @@ def _box(row: Row, table: Path) -> Box | None:
             f"{table}: the BBOX of {row['ID']} is {row['BBOX']!r}; write [x,y,width,height] in pixels, with the size "
             "of the image in Width and Height"
         ) from error
+
+
+def _masks(root: Path, image: Path) -> tuple[Path, ...]:
+    """`Masks/mask_NUMBER.png` of `Images/bus_NUMBER.png`."""
+    mask = root / "Masks" / f"mask_{image.stem.removeprefix('bus_')}.png"
+    return (mask,) if mask.is_file() else ()
 
 
 def published(root: Path) -> Path:
