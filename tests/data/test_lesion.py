@@ -94,7 +94,8 @@ def test_placements_are_drawn_from_all_values_within_reach():
     drawn = np.array(Placements.drawn(500, 0.2))
     assert drawn.shape == (4, 500)
     assert np.abs(drawn).max() <= 0.2
-    assert (drawn.min(1) < -0.18).all() and (drawn.max(1) > 0.18).all()
+    assert (drawn.min(1) < -0.18).all()
+    assert (drawn.max(1) > 0.18).all()
 
 
 def test_a_box_outside_of_its_image_names_the_file(tmp_path):

@@ -124,8 +124,10 @@ class Lesions:
     placements: Placements | None = None
 
     def at(self, indices: Sequence[int] | NDArray[np.int64]) -> "Lesions":
-        """Those of some images. The boxes must not be misplaced yet."""
-        return replace(self, features=self.features[indices])
+        """Those of some images."""
+        placements = self.placements and Placements(*(values[indices] for values in self.placements))
+        true = None if self.true is None else self.true[indices]
+        return replace(self, features=self.features[indices], true=true, placements=placements)
 
     def misplaced(self, placements: Placements) -> "Lesions":
         """The same lesions with misplaced boxes. The part of a box outside of the image counts too."""
