@@ -238,7 +238,12 @@ app.command()(probe)
 
 def _inputs(spec: "StudySpec", study: Path | None) -> list[Path]:
     """The files and folders that a study reads."""
-    read = [study, spec.data.path, Path(spec.model.weights), *(source.path for source in spec.data.sources)]
+    read = [
+        study,
+        spec.data.path,
+        Path(spec.model.weights),
+        *(source.path for source in (*spec.data.sources, *spec.data.extra)),
+    ]
     return [path for path in read if path is not None]
 
 

@@ -139,8 +139,8 @@ def _no_study(path: Path) -> str:
 def _resolve_data(raw: dict[str, Any], folder: Path) -> None:
     """Make the relative paths of data absolute, from `folder`; whatever is no path is judged later."""
     data = raw.get("data")
-    sources = data.get("sources") if isinstance(data, dict) else None
-    for place in (data, *(sources if isinstance(sources, list) else ())):
+    lists = [data.get(key) for key in ("sources", "extra")] if isinstance(data, dict) else []
+    for place in (data, *(one for each in lists if isinstance(each, list) for one in each)):
         if isinstance(place, dict) and isinstance(place.get("path"), str) and place["path"]:
             path = Path(place["path"])
             place["path"] = str(folder / (path.expanduser() if path.parts[:1] == ("~",) else path))

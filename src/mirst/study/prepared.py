@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -37,7 +37,7 @@ from mirst.data import (
 )
 from mirst.errors import MirstError
 from mirst.nn import BoxFusion, LoadedBackbone, build_model, load_backbone, reference_mode
-from mirst.study.spec import StudySpec
+from mirst.study.spec import SourceSpec, StudySpec
 
 EVALUATION_BATCH = 64
 """Images per batch where no training depends on it."""
@@ -58,6 +58,8 @@ class Prepared:
     folds: list[Fold]
     weights: LoadedBackbone | None
     """What every training starts from, unless from random weights."""
+    extra: int = 0
+    """How many of the last records are from `data.extra`."""
     weights_file: str | None = None
     """Where those weights are on this machine, if not where the study says."""
 
@@ -78,6 +80,8 @@ class Prepared:
             digest.update(json.dumps([record.name, record.label, record.group, record.source]).encode())
         if self.box_features is not None:
             digest.update(self.box_features.data)
+        if self.extra:
+            digest.update(str(self.extra).encode())
         return digest.hexdigest()
 
     def records_at(self, indices: NDArray[np.int64]) -> list[Record]:
@@ -109,7 +113,7 @@ def prepare(spec: StudySpec) -> Prepared:
             folds and validation, or a model that cannot be built or cannot take the images.
     """
     notes: list[str] = []
-    records = _read(spec, notes.append)
+    records, extra_sources = _read(spec, notes.append)
     classes = tuple(spec.data.classes or sorted({record.label for record in records}))
     positive = positive_class(classes, spec.data.positive)
     weights = _try_model(spec, classes, positive)
@@ -118,37 +122,54 @@ def prepare(spec: StudySpec) -> Prepared:
         records = with_boxes(records, spec.data.without_box, notes.append)
     audited = audit_records(records, notes)
     records = resolve_conflicts(audited, spec.data.conflicts)
-    for name in set(classes) - {record.label for record in records}:
+    own = [record for record in records if record.source not in extra_sources]
+    for name in set(classes) - {record.label for record in own}:
         raise MirstError(
             f"data.relabel, data.conflicts and data.without_box leave no image of class {name}; leave it out of "
             "data.classes"
         )
-    images = images_in_view(spec, [record.file for record in records], [record.box for record in records])
-    folds = make_folds(
-        records, spec.folds.count, spec.folds.kind, spec.folds.seed, val_fraction=spec.training.val_fraction
-    )
+    folds = make_folds(own, spec.folds.count, spec.folds.kind, spec.folds.seed, val_fraction=spec.training.val_fraction)
     return Prepared(
         spec=spec,
         audit=audited,
         records=records,
-        images=images,
+        images=images_in_view(spec, [record.file for record in records], [record.box for record in records]),
         labels=np.array([classes.index(record.label) for record in records], dtype=np.int64),
         classes=classes,
         positive=positive,
-        folds=folds,
+        folds=[_with_extra(fold, records, len(own)) for fold in folds],
         weights=weights,
+        extra=len(records) - len(own),
     )
 
 
-def _read(spec: StudySpec, on_remark: Callable[[str], object]) -> list[Record]:
-    if spec.data.path is not None:
-        return read_dataset(spec.data.path, spec.data.classes, on_remark=on_remark)
-    if not spec.data.sources:
+def _with_extra(fold: Fold, records: Sequence[Record], own: int) -> Fold:
+    """The fold with the records after the first `own` in its training part, except for groups of its test part."""
+    tested = {records[i].group for i in fold.test}
+    extra = [i for i in range(own, len(records)) if records[i].group not in tested]
+    return replace(fold, train=np.append(fold.train, np.array(extra, dtype=np.int64)))
+
+
+def _read(spec: StudySpec, on_remark: Callable[[str], object]) -> tuple[list[Record], set[str]]:
+    """The records of the study, those of `data.extra` last, and the names of the extra sources."""
+    data = spec.data
+    if data.path is None and not data.sources:
         raise MirstError("data.path is not set; set it to the image folder in the YAML, or with --data PATH")
-    sources = [
-        read_dataset(one.path, labels=one.labels, source=one.source, on_remark=on_remark) for one in spec.data.sources
-    ]
-    return read_datasets(sources, spec.data.classes)
+    if data.path is not None:
+        own = read_dataset(data.path, data.classes, on_remark=on_remark)
+    else:
+        own = read_datasets([_read_source(one, on_remark) for one in data.sources], data.classes)
+    extra = [_read_source(one, on_remark) for one in data.extra]
+    if not extra:
+        return own, set()
+    classes = data.classes or sorted({record.label for record in own})
+    both = read_datasets([own, *extra], classes)
+    sources = {record.source for records in extra for record in records}
+    return sorted(both, key=lambda record: record.source in sources), sources
+
+
+def _read_source(one: SourceSpec, on_remark: Callable[[str], object]) -> list[Record]:
+    return read_dataset(one.path, labels=one.labels, source=one.source, on_remark=on_remark)
 
 
 def images_in_view(spec: StudySpec, files: Sequence[ImageFile], boxes: Sequence[Box | None]) -> PreparedImages:
@@ -220,9 +241,15 @@ def initial_model(
 
 
 def training_shares(prepared: Prepared, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of the records at `indices`: those to train on, and those held out for validation, if any."""
-    spec, fraction = prepared.spec, prepared.spec.training.val_fraction
+    """Of the records at `indices`: those to train on, and those held out for validation, if any.
+
+    Records of `data.extra` are never held out, and those of a group of the validation part are left out.
+    """
+    spec, records, fraction = prepared.spec, prepared.records, prepared.spec.training.val_fraction
     if fraction == 0:
         return indices, indices[:0]
-    split = split_validation(prepared.records, indices, fraction, spec.folds.kind, spec.folds.seed)
-    return split.train, split.test
+    is_own = indices < len(records) - prepared.extra
+    split = split_validation(records, indices[is_own], fraction, spec.folds.kind, spec.folds.seed)
+    held_out = {records[i].group for i in split.test} if spec.folds.kind == "group" else set()
+    extra = [i for i in indices[~is_own] if records[i].group not in held_out]
+    return np.append(split.train, np.array(extra, dtype=np.int64)), split.test

@@ -93,6 +93,8 @@ class DataSpec(_Section):
     """Data set that `mirst.data.read_dataset` recognises."""
     sources: tuple[SourceSpec, ...] = ()
     """Several data sets to be merged, instead of `path`."""
+    extra: tuple[SourceSpec, ...] = ()
+    """Data sets whose images are added to the training part of every fold, never to validation or test parts."""
     size: int = Field(64, ge=16, le=2048)
     """Side of the letterboxed or cropped images."""
     view: Literal["whole", "lesion"] = "whole"
