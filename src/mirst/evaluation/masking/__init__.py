@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from mirst.attacks import Attack, StandIns
 from mirst.attacks.stand_in import standing_in
 from mirst.errors import MirstError
-from mirst.evaluation.judge import seeded
 from mirst.evaluation.masking.attack_checks import more_steps, noise, one_step, unbounded
 from mirst.evaluation.masking.check import Check, require_batch
 from mirst.evaluation.masking.gradient_checks import finite_differences, gradients, repeatable
@@ -21,6 +20,7 @@ from mirst.evaluation.masking.suite_checks import budget, gradient_free, kind, r
 from mirst.evaluation.outcomes import CLEAN
 from mirst.nn.accelerate.switch import reference_mode
 from mirst.nn.device import device_of
+from mirst.random_draws import seeded
 
 
 def check_masking(
