@@ -86,7 +86,6 @@ def predict(
             f"{len(left_out)} file(s) in the folders are left out, because their names are those of masks or their "
             f"format is not supported: {names}"
         )
-    positive = card.classes.index(card.positive)
     predictions: list[Prediction] = []
     for begin in range(0, len(files), BATCH_SIZE):
         part = [file._replace(value_range=card.value_range) for file in files[begin : begin + BATCH_SIZE]]
@@ -94,7 +93,7 @@ def predict(
         logits = logits_of(model, x)
         if unsure := [str(file.path) for file, row in zip(part, logits, strict=True) if not row.isfinite().all()]:
             raise MirstError(f"the model returns logits that are not finite for {', '.join(unsure)}; leave them out")
-        score, predicted = decide(logits, positive, card.threshold)
+        score, predicted = decide(logits, card.positive_index, card.threshold)
         columns = predicted.tolist(), logits.softmax(1).tolist(), score.sigmoid().tolist()
         predictions += [
             Prediction(

@@ -51,6 +51,11 @@ class ModelCard:
     value_range: tuple[Finite, Finite] | None = None
     """The values of its training images that were shown as black and white, if the files define none."""
 
+    @property
+    def positive_index(self) -> int:
+        """The place of `positive` among the logits."""
+        return self.classes.index(self.positive)
+
 
 _CARD = TypeAdapter(ModelCard)
 
