@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +11,6 @@ from sklearn.metrics import roc_curve
 
 from mirst.errors import MirstError, suggestion
 
-Value = TypeVar("Value", float, NDArray[np.float64])
 Rows = NDArray[Any]
 """`(N,)`, one entry per image."""
 Mask = NDArray[np.bool_]
@@ -163,22 +162,6 @@ def _jaccard(truth: Mask, predicted: Mask) -> Ratio:
     return _share(predicted & truth, truth | predicted)._replace(sides=(truth,))
 
 
-def _f1(jaccard: Value) -> Value:
-    return 2 * jaccard / (1 + jaccard)
-
-
-def _recall(truth: Mask, predicted: Mask) -> Ratio:
-    return _share(predicted, truth)
-
-
-def _specificity(truth: Mask, predicted: Mask) -> Ratio:
-    return _share(~predicted, ~truth)
-
-
-def _accuracy(given: MetricInput) -> list[Ratio]:
-    return [_share(given.label == given.prediction, np.ones(len(given.label), dtype=bool))]
-
-
 def _share(part: Mask, whole: Mask) -> Ratio:
     return Ratio((part & whole).astype(float), whole.astype(float), (whole,))
 
@@ -212,7 +195,7 @@ _TABLE = (
         hub="f1",
         computed_from="predictions",
         ratios=per_class(_jaccard),
-        from_ratio=_f1,
+        from_ratio=lambda jaccard: 2 * jaccard / (1 + jaccard),
         headline=True,
         drawn=True,
     ),
@@ -221,7 +204,7 @@ _TABLE = (
         title="Sensitivity",
         hub="recall",
         computed_from="predictions",
-        ratios=per_class(_recall),
+        ratios=per_class(lambda truth, predicted: _share(predicted, truth)),
         headline=True,
     ),
     Metric(
@@ -229,11 +212,16 @@ _TABLE = (
         title="Specificity",
         hub="specificity",
         computed_from="predictions",
-        ratios=per_class(_specificity),
+        ratios=per_class(lambda truth, predicted: _share(~predicted, ~truth)),
     ),
     Metric(name="auc", title="AUC", hub="roc_auc", computed_from="scores", ratios=_ranked),
     Metric(
-        name="accuracy", title="Accuracy", hub="accuracy", computed_from="predictions", ratios=_accuracy, drawn=True
+        name="accuracy",
+        title="Accuracy",
+        hub="accuracy",
+        computed_from="predictions",
+        ratios=lambda given: [_share(given.label == given.prediction, np.ones(len(given.label), dtype=bool))],
+        drawn=True,
     ),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}

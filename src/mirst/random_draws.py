@@ -1,6 +1,7 @@
-"""Uniform random draws on any device, reproducible from a `torch.Generator`."""
+"""Reproducible random draws on any device."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -23,3 +24,18 @@ def uniform_per_image(count: int, low: float, high: float, generator: torch.Gene
     torch.Size([4, 1, 1, 1])
     """
     return low + (high - low) * torch.rand(count, 1, 1, 1, generator=generator)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Set torch's own generators to `seed`, for models that draw from them; restore them afterwards.
+
+    >>> with seeded(0, torch.device("cpu")):
+    ...     first = torch.rand(1)
+    >>> with seeded(0, torch.device("cpu")):
+    ...     torch.equal(first, torch.rand(1))
+    True
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

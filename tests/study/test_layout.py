@@ -13,7 +13,6 @@ OTHER_FOLDERS = {
     "app/demo_models.py": "checkpoints in the user's cache",
     "study/results.py": "the columns by the name of the table",
     "study/train_trial.py": "the files that mark the end",
-    "study/post_hoc/distances.py": "the files that mark the end",
     "study/reuse.py": "a table that is not copied",
     "study/cost.py": "a checkpoint in a temporary folder",
 }
@@ -21,15 +20,14 @@ OTHER_FOLDERS = {
 
 
 def paths(folder):
-    """All paths that are properties."""
-    names = [name for name, value in vars(type(folder)).items() if isinstance(value, property)]
-    return {getattr(folder, name) for name in names}
+    """The paths of all files that the class names."""
+    return [value for name in vars(type(folder)) if isinstance(value := getattr(folder, name), Path)]
 
 
 def test_every_file_has_a_name_of_its_own():
     for folder in (StudyFolder(Path("study")), TrialFolder(Path("trial"))):
         found = paths(folder)
-        assert len(found) == sum(isinstance(value, property) for value in vars(type(folder)).values()) > 5
+        assert len(set(found)) == len(found) > 5
         assert {path.parent for path in found} == {folder.path}
 
 

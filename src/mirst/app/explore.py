@@ -52,13 +52,9 @@ class ExploredModel:
     card: ModelCard
 
     @property
-    def positive(self) -> int:
-        return self.card.classes.index(self.card.positive)
-
-    @property
     def at_threshold(self) -> nn.Module:
         """The model with its operating threshold at equal logits, so that attacks cross the threshold."""
-        return at_threshold(self.model, self.positive, self.card.threshold)
+        return at_threshold(self.model, self.card.positive_index, self.card.threshold)
 
     @property
     def cut(self) -> float | None:
@@ -136,7 +132,7 @@ def attack_image(explored: ExploredModel, image: Image.Image, attack: str, eps: 
     attacked = ATTACKS[attack](eps, steps)(explored.at_threshold, x, label, generator=torch.Generator().manual_seed(0))
     distance = checked_distance(attack, x, attacked, eps)
     after = _logits(explored, attacked)
-    _, flipped = judge(after, label, explored.positive, explored.card.threshold)
+    _, flipped = judge(after, label, explored.card.positive_index, explored.card.threshold)
     classes = explored.card.classes
     return View(
         explored,
@@ -167,19 +163,14 @@ def smallest_eps(explored: ExploredModel, image: Image.Image) -> float | None:
 def _first_flipping(explored: ExploredModel, x: Tensor, label: Tensor, low: float, high: float) -> float | None:
     """The smallest of evenly spaced radii in (low, high] that flips the prediction."""
     radii = torch.linspace(low, high, LEVELS + 1)[1:]
-    flipped = _flipping(explored, x, label, radii)
-    return float(radii[flipped][0]) if flipped.any() else None
-
-
-def _flipping(explored: ExploredModel, x: Tensor, label: Tensor, radii: Tensor) -> Tensor:
-    """Which radii flip the prediction, `(len(radii),)`."""
     eps = radii.view(-1, 1, 1, 1)
     many, labels = x.expand(len(radii), *x.shape[1:]), label.expand(len(radii))
     with attackable(explored.at_threshold, many, labels) as (net, _, _):
         gradient = gradient_of(lambda images: margin(net(images), labels))
         attacked = last(iterates(gradient, many, eps=eps, step_size=2.5 * eps / STEPS, steps=STEPS))
-    logits = shifted(_logits(explored, attacked), explored.positive, explored.card.threshold)
-    return misclassified(logits, labels).cpu()
+    logits = shifted(_logits(explored, attacked), explored.card.positive_index, explored.card.threshold)
+    flipped = misclassified(logits, labels).cpu()
+    return float(radii[flipped][0]) if flipped.any() else None
 
 
 def _logits(explored: ExploredModel, x: Tensor) -> Tensor:
@@ -188,7 +179,7 @@ def _logits(explored: ExploredModel, x: Tensor) -> Tensor:
 
 def _predicted(explored: ExploredModel, logits: Tensor) -> Tensor:
     """The index of the predicted class at the operating threshold, `(N,)`."""
-    return decide(logits, explored.positive, explored.card.threshold)[1]
+    return decide(logits, explored.card.positive_index, explored.card.threshold)[1]
 
 
 def _probabilities(explored: ExploredModel, logits: Tensor) -> dict[str, float]:

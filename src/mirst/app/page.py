@@ -1,9 +1,7 @@
 """The page itself, in Gradio."""
 
-import io
 import math
 import threading
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html import escape
@@ -19,7 +17,6 @@ from mirst.app.explore import (
     LARGEST,
     MOST_STEPS,
     ExploredModel,
-    Picture,
     View,
     attack_image,
     prediction,
@@ -28,6 +25,7 @@ from mirst.app.explore import (
 from mirst.app.uploads import SUFFIXES, take
 from mirst.data import ImageFile, Record, decode
 from mirst.errors import MirstError
+from mirst.report.figures import image_uri
 
 IDLE = 3600
 """Seconds after which the data of a visitor are deleted."""
@@ -161,7 +159,7 @@ def build(explorer: Explorer) -> Any:
 def render(selection: Selection, views: Sequence[View]) -> str:
     """The result of the attack as HTML, with its images inside."""
     environment = Environment(loader=PackageLoader("mirst.app"), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"uri": _uri, "levels": _levels}
+    environment.filters |= {"uri": lambda picture: image_uri(Image.fromarray(picture)), "levels": _levels}
     smallest = [_smaller(eps, view) for eps, view in zip(selection.smallest, views, strict=True)]
     return environment.get_template("explorer.html.j2").render(
         name=selection.name, truth=selection.truth, views=list(zip(views, smallest, strict=True))
@@ -176,12 +174,6 @@ def _smaller(smallest: float | None, view: View) -> float | None:
 def _levels(eps: float) -> str:
     """In units of 1/255, rounded up, so that it remains an upper bound."""
     return f"{math.ceil(25500 * eps - 1e-3) / 100:.2f}"
-
-
-def _uri(picture: Picture) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="png")
-    return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
 def _arrived(sent: dict[str, Any], page: gr.Blocks) -> Path:

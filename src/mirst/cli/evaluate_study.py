@@ -12,7 +12,7 @@ from mirst.cli.suite_option import SuiteOption, print_warnings, rounded
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
-    from mirst.study import Engine
+    from mirst.study import Engine, Results
 
 
 @stops_in_order("run the same command again to continue with the remaining trials")
@@ -38,24 +38,23 @@ def evaluate_study(folder: Path, data: Path | None, suite: SuiteOption, eps: lis
         rows = analyses[suite](folder, data=data, engine=engine, on_trial=display.end, on_progress=display.progress)
     results = read_results(folder)
     page = write_report(folder, trusted=results.spec.model.name)
-    _print_study(folder, suite)
+    _print_study(results, suite)
     print_warnings(constant_predictions(every_row(results), results.classes, results.positive))
     typer.echo(f"Rows: {rows}\nReport: {page}")
 
 
-def _print_study(folder: Path, suite: SuiteOption) -> None:
+def _print_study(results: "Results", suite: SuiteOption) -> None:
     from rich.console import Console
 
     from mirst.display import show_table
     from mirst.report import corruption_grid, f1_over_eps
-    from mirst.study import read_results
 
     if suite is SuiteOption.corruptions:
-        grid = corruption_grid(read_results(folder), "f1")
+        grid = corruption_grid(results, "f1")
         assert grid is not None
         typer.echo("F1, mean over folds and seeds:\n" + grid.to_string(float_format=rounded))
     elif suite is SuiteOption.distances:
-        curves = f1_over_eps(read_results(folder))
+        curves = f1_over_eps(results)
         typer.echo("F1, pooled over folds and seeds, at eps:\n" + curves.to_string(float_format=rounded))
     else:
-        show_table(Console(), folder)
+        show_table(Console(), results.folder)

@@ -16,6 +16,7 @@ from mirst.data.value_range import Values
 from mirst.errors import MirstError
 from mirst.untrusted.dicom_headers import DEFLATED, require_bounded, require_one_photometric
 from mirst.untrusted.dicom_streams import bit_shift, extra_could_read, missing_extra, plugin, require_declared_sizes
+from mirst.untrusted.pictures import require_sides
 
 TISSUE = 1
 """Region Data Type of B-mode tissue (DICOM PS3.3, C.8.5.5)."""
@@ -42,11 +43,10 @@ def require_one_slice(path: Path, max_side: int) -> None:
     dataset = _dataset(path)
     with _reading(path):
         frames = int(getattr(dataset, "NumberOfFrames", 1) or 1)
-        height, width = int(dataset.Rows), int(dataset.Columns)
+        size = int(dataset.Columns), int(dataset.Rows)
     if frames > 1:
         raise MirstError(f"{path} contains {frames} frames; upload one slice of a volume, or one frame of a loop")
-    if max(height, width) > max_side:
-        raise MirstError(f"{path} is {width} x {height}; images with sides of at most {max_side} pixels are accepted")
+    require_sides(path, size, max_side)
 
 
 def forget() -> None:
@@ -158,8 +158,7 @@ def _reading(path: Path) -> Iterator[None]:
     except MirstError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise MirstError(f"cannot read {path} as a DICOM image ({reason}); repair or remove it") from error
+        raise MirstError(f"cannot read {path} as a DICOM image ({error}); repair or remove it") from error
 
 
 def _cropped(dataset: Any, frame: NDArray[Any]) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from mirst.data.record import ImageFile
 from mirst.data.value_range import EIGHT_BITS, Intensity, ValueRange, Values, covering
 from mirst.errors import MirstError
 from mirst.untrusted.lfs_pointers import require_content
-from mirst.untrusted.pictures import MAX_SIDE, open_picture
+from mirst.untrusted.pictures import open_picture, require_sides
 
 Pixels = NDArray[np.uint8]
 
@@ -32,11 +32,7 @@ def decode(file: ImageFile, channels: int = 1) -> Image.Image:
     """
     values = _values(file)
     image = _decode_eight_bit(file) if values is None else Image.fromarray(values.eight_bit(file.value_range))
-    if max(image.size) > MAX_SIDE:
-        raise MirstError(
-            f"{file.path} is {image.width} x {image.height}; images with sides of at most {MAX_SIDE} pixels are "
-            "accepted"
-        )
+    require_sides(file.path, image.size)
     return image.convert("L" if channels == 1 else "RGB")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.descent import gradient_of, iterates, last
+from mirst.attacks.descent import gradient_of, last
 from mirst.attacks.losses import cross_entropy
 from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
@@ -31,14 +31,7 @@ class AT(Crafting):
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
         x, y = checked_batch(x, y)
-
         with self._crafting(model, x, y) as net:
-
-            def objective(images: Tensor) -> Tensor:
-                return cross_entropy(net(images), y)
-
-            attacked = last(
-                iterates(gradient_of(objective), x, eps=self.eps, step_size=self._step_size, steps=self.steps)
-            )
+            attacked = last(self._iterates(gradient_of(lambda images: cross_entropy(net(images), y)), x))
         loss = weighted_cross_entropy(Logits(model)(attacked), y, self.class_weights)
         return LossTerms(loss, {"adversarial": loss.item()})

@@ -1,6 +1,6 @@
 """Crafting inside a defense: the common floor of AT, TRADES, LLR, RST and MIRST."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks.base import PAPER_EPS, attackable, require_fields
+from mirst.attacks.descent import iterates
 from mirst.defenses.base_classes import BaseDefense
 from mirst.errors import MirstError
 from mirst.nn.accelerate.agreement import packed_if_equal
@@ -43,9 +44,13 @@ class Crafting(BaseDefense):
         if self.craft_mode not in ("eval", "train"):
             raise MirstError(f"craft_mode is {self.craft_mode}; choose eval or train")
 
-    @property
-    def _step_size(self) -> float:
-        return 2 * self.eps / self.steps if self.step_size is None else self.step_size
+    def _iterates(
+        self, gradient: Callable[[Tensor], Tensor], x: Tensor, *, steps: int | None = None, start: Tensor | None = None
+    ) -> Iterator[Tensor]:
+        """As `mirst.attacks.descent.iterates`, in this ball; `steps` defaults to the field."""
+        step_size = 2 * self.eps / self.steps if self.step_size is None else self.step_size
+        steps = self.steps if steps is None else steps
+        return iterates(gradient, x, eps=self.eps, step_size=step_size, steps=steps, start=start)
 
     @contextmanager
     def _crafting(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Logits]:

@@ -9,6 +9,7 @@ from mirst.attacks.losses import cross_entropy
 from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
 from mirst.defenses.base_classes import BaseDefense
+from mirst.defenses.ce import CE
 from mirst.defenses.crafting import require_weight
 from mirst.nn.logits import Logits, input_gradient
 
@@ -38,12 +39,12 @@ class GR(BaseDefense):
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
+        if self.weight == 0:
+            return CE(class_weights=self.class_weights)(model, x, y)
         x, y = checked_batch(x, y)
-        pixels = x.detach().requires_grad_(self.weight > 0)
+        pixels = x.detach().requires_grad_(True)
         logits = Logits(model)(pixels)
         clean = weighted_cross_entropy(logits, y, self.class_weights)
-        if self.weight == 0:
-            return LossTerms(clean, {"clean": clean.item()})
         # of the sum: the gradient of a mean would shrink with the square of the batch size
         gradient = input_gradient(cross_entropy(logits, y), pixels, create_graph=True)
         penalty = gradient.flatten(1).square().sum(1).mean()

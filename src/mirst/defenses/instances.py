@@ -7,7 +7,7 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.descent import gradient_of, iterates, last, random_point
+from mirst.attacks.descent import gradient_of, last, random_point
 from mirst.attacks.losses import cross_entropy
 from mirst.batches import checked_batch
 from mirst.defenses.accumulated_loss import AccumulatedLoss
@@ -133,7 +133,7 @@ class InstanceTraining(Crafting):
                 return input_gradient(self._loss(Logits(model), images, y), images)
 
         end = max(wanted)
-        train_on(end, last(iterates(gradient, x, eps=self.eps, step_size=self._step_size, steps=end, start=start)))
+        train_on(end, last(self._iterates(gradient, x, steps=end, start=start)))
 
     def _craft(
         self, model: nn.Module, x: Tensor, y: Tensor, wanted: list[int], generator: torch.Generator | None = None
@@ -141,16 +141,10 @@ class InstanceTraining(Crafting):
         """The iterates `wanted`, in that order."""
         if not wanted:
             return []
-
         start = self._start(x, generator)
         with self._crafting(model, x, y) as net:
-
-            def objective(images: Tensor) -> Tensor:
-                return self._loss(net, images, y)
-
-            run = iterates(
-                gradient_of(objective), x, eps=self.eps, step_size=self._step_size, steps=max(wanted), start=start
-            )
+            gradient = gradient_of(lambda images: self._loss(net, images, y))
+            run = self._iterates(gradient, x, steps=max(wanted), start=start)
             crafted = dict(enumerate(run, start=1))
         return [crafted[number] for number in wanted]
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks.descent import gradient_of, iterates, last, random_point
+from mirst.attacks.descent import gradient_of, last, random_point
 from mirst.attacks.losses import cross_entropy
 from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
+from mirst.defenses.ce import CE
 from mirst.defenses.crafting import Crafting, require_weight, training_logits
-from mirst.nn.logits import Logits, input_gradient
+from mirst.nn.logits import input_gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +47,9 @@ class LLR(Crafting):
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
-        x, y = checked_batch(x, y)
         if self.linearity_weight == self.gradient_weight == 0:
-            clean = weighted_cross_entropy(Logits(model)(x), y, self.class_weights)
-            return LossTerms(clean, {"clean": clean.item()})
+            return CE(class_weights=self.class_weights)(model, x, y)
+        x, y = checked_batch(x, y)
         delta = self._search(model, x, y, generator)
         logits, gap, slope = _around(model, x, y, delta, self.joint_batch)
         clean = weighted_cross_entropy(logits, y, self.class_weights)
@@ -67,10 +67,7 @@ class LLR(Crafting):
                 return (cross_entropy(net(images), y) - loss - _dot(images - x, gradient)).abs()
 
             start = random_point(x, self.eps, generator)
-            run = iterates(
-                gradient_of(nonlinearity), x, eps=self.eps, step_size=self._step_size, steps=self.steps, start=start
-            )
-            return last(run) - x
+            return last(self._iterates(gradient_of(nonlinearity), x, start=start)) - x
 
 
 def llr_penalty(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:

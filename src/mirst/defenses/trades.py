@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mirst.attacks.descent import gradient_of, iterates, last
+from mirst.attacks.descent import gradient_of, last
 from mirst.batches import checked_batch
 from mirst.defenses.base import LossTerms, weighted_cross_entropy
+from mirst.defenses.ce import CE
 from mirst.defenses.crafting import Crafting, require_weight, training_logits
-from mirst.nn.logits import Logits
 
 START_NOISE = 0.001
 """Standard deviation: at the clean image itself the divergence has no gradient."""
@@ -45,10 +45,9 @@ class TRADES(Crafting):
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
-        x, y = checked_batch(x, y)
         if self.weight == 0:
-            clean = weighted_cross_entropy(Logits(model)(x), y, self.class_weights)
-            return LossTerms(clean, {"clean": clean.item()})
+            return CE(class_weights=self.class_weights)(model, x, y)
+        x, y = checked_batch(x, y)
         logits, attacked = training_logits(model, [x, self._craft(model, x, y, generator)], self.joint_batch)
         clean = weighted_cross_entropy(logits, y, self.class_weights)
         gap = divergence(logits, attacked).mean()
@@ -61,15 +60,7 @@ class TRADES(Crafting):
         with self._crafting(model, x, y) as net:
             with torch.no_grad():
                 clean = net(x)
-
-            def objective(images: Tensor) -> Tensor:
-                return divergence(clean, net(images))
-
-            return last(
-                iterates(
-                    gradient_of(objective), x, eps=self.eps, step_size=self._step_size, steps=self.steps, start=start
-                )
-            )
+            return last(self._iterates(gradient_of(lambda images: divergence(clean, net(images))), x, start=start))
 
 
 def divergence(logits: Tensor, others: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """What all displays share: progress bars on a terminal, sparse plain lines elsewhere."""
 
 import time
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -32,9 +31,7 @@ class Lines:
             self.bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.animated:  # otherwise `stop` prints an empty line
             self.bars.stop()
 

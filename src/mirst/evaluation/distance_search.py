@@ -16,13 +16,14 @@ from mirst.attacks.losses import margin
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.data import Record
 from mirst.errors import MirstError
-from mirst.evaluation.judge import WORST, at_threshold, judge, seeded, shifted
+from mirst.evaluation.judge import WORST, at_threshold, judge, shifted
 from mirst.evaluation.model_checks import NO_FINITE_LOGITS, warn_of_flaws
 from mirst.evaluation.outcomes import checked_distance
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.metrics import METRICS, MetricInput
 from mirst.nn.device import device_of
 from mirst.nn.logits import logits_of, misclassified
+from mirst.random_draws import seeded
 
 LARGEST = 16 / 255
 """The largest eps of the search."""

@@ -1,8 +1,5 @@
 """How a model is called, how far its logits may differ by rounding, and which class it predicts."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
@@ -125,11 +122,3 @@ class AtThreshold(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model(x)
         return logits - _shift(logits, self.positive, self.threshold)
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Set torch's own generators to `seed`, for models that draw from them; restore them afterwards."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

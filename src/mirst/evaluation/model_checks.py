@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sized
+from contextlib import contextmanager
 from itertools import chain
 from typing import cast
 from warnings import warn
@@ -17,12 +18,13 @@ from torch.utils.data import DataLoader, IterableDataset
 from mirst.attacks.losses import margin
 from mirst.batches import Loader, checked_batch, checked_batches, require_labels
 from mirst.errors import MirstError
-from mirst.evaluation.judge import differ, in_batches, seeded, tolerance_of
+from mirst.evaluation.judge import differ, in_batches, tolerance_of
 from mirst.evaluation.normalisation import missing_normalisation
 from mirst.nn.device import device_of
 from mirst.nn.factory import in_words
 from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits, input_gradient, logits_of, require_logits
+from mirst.random_draws import seeded
 
 IMAGES = 256
 """Number of images of a data set that the checks use, evenly spaced."""
@@ -153,21 +155,24 @@ def _logits(model: nn.Module, x: Tensor) -> Tensor:
         raise MirstError(
             "the model has lazy layers without weights; call it once in its factory, then load the weights"
         )
-    try:
+    with _must_accept(
+        f"{x.dtype} images of shape {tuple(x.shape[1:])}",
+        "if it needs another size or another number of channels, prepare the images accordingly (mirst evaluate: --set "
+        "data.size=224 --set data.channels=3), or wrap it in a module whose forward(self, x) has two lines: x = "
+        "torch.nn.functional.interpolate(x.expand(-1, 3, -1, -1), (224, 224)); return self.model(x)",
+    ):
         return in_batches(model, x)
+
+
+@contextmanager
+def _must_accept(images: str, remedy: str) -> Iterator[None]:
+    """Turn whatever the model raises in the block into a `MirstError`."""
+    try:
+        yield
     except MirstError:
         raise
     except Exception as error:
-        raise MirstError(_failure(x, error)) from error
-
-
-def _failure(x: Tensor, error: Exception) -> str:
-    return (
-        f"the model fails on {x.dtype} images of shape {tuple(x.shape[1:])} with {in_words(error)}; if it needs "
-        "another size or another number of channels, prepare the images accordingly (mirst evaluate: --set "
-        "data.size=224 --set data.channels=3), or wrap it in a module whose forward(self, x) has two lines: x = "
-        "torch.nn.functional.interpolate(x.expand(-1, 3, -1, -1), (224, 224)); return self.model(x)"
-    )
+        raise MirstError(f"the model fails on {images} with {in_words(error)}; {remedy}") from error
 
 
 def _extreme_images(x: Tensor) -> Tensor:
@@ -229,14 +234,8 @@ def _changing(model: nn.Module, x: Tensor) -> Iterator[str]:
 
 def _alone(model: nn.Module, image: Tensor) -> Tensor:
     """The logits of one image: attacks also run on a single image, the last one classified correctly."""
-    try:
+    with _must_accept("a single image", "it must accept batches of any size"):
         return logits_of(model, image)
-    except MirstError:
-        raise
-    except Exception as error:
-        raise MirstError(
-            f"the model fails on a single image with {in_words(error)}; it must accept batches of any size"
-        ) from error
 
 
 def _no_gradient(model: nn.Module, x: Tensor, y: Tensor, *, saturated: bool) -> Iterator[str]:
@@ -253,16 +252,9 @@ def _no_gradient(model: nn.Module, x: Tensor, y: Tensor, *, saturated: bool) -> 
 def _with_gradients(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """Images that require a gradient, and their logits."""
     images = x.clone().requires_grad_(True)
-    try:
-        with frozen(model, training=False):
-            return images, Logits(model)(images)
-    except MirstError:
-        raise
-    except Exception as error:
-        raise MirstError(
-            f"the model fails on images that require a gradient with {in_words(error)}; call .detach() on them before "
-            "operations without a gradient (numpy, for example)"
-        ) from error
+    remedy = "call .detach() on them before operations without a gradient (numpy, for example)"
+    with _must_accept("images that require a gradient", remedy), frozen(model, training=False):
+        return images, Logits(model)(images)
 
 
 def _probabilities(logits: Tensor, extremes: Tensor) -> Iterator[str]:

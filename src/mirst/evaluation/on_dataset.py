@@ -128,7 +128,7 @@ def evaluate_on(
         model,
         loaded,
         attacks,
-        positive=_positive(card),
+        positive=card.positive_index,
         threshold=card.threshold,
         on_progress=lambda progress: on_progress(progress._replace(images=len(records))),
     )
@@ -157,7 +157,7 @@ def distances_on(model: nn.Module, card: ModelCard, data: Path, on_progress: OnP
     found = distances(
         model,
         loaded,
-        positive=_positive(card),
+        positive=card.positive_index,
         threshold=card.threshold,
         on_progress=lambda progress: on_progress(progress._replace(images=len(records))),
     )
@@ -189,7 +189,7 @@ def robustness_on(
         source=source,
         stand_ins=stand_ins,
         draws=draws,
-        positive=_positive(card),
+        positive=card.positive_index,
         threshold=card.threshold,
         on_progress=on_progress,
     )
@@ -204,10 +204,6 @@ def metrics_of(rows: pd.DataFrame, card: ModelCard) -> pd.DataFrame:
         for (attack, eps), part in rows.groupby(["attack", "eps"], sort=False)
     ]
     return pd.DataFrame(metrics, columns=["attack", "eps", *METRICS])
-
-
-def _positive(card: ModelCard) -> int:
-    return card.classes.index(card.positive)
 
 
 def _data(model: nn.Module, card: ModelCard, path: Path) -> tuple[list[Record], DataLoader[Batch]]:

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from mirst.attacks import Attack
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
-from mirst.evaluation.judge import judge, seeded
+from mirst.evaluation.judge import judge
 from mirst.evaluation.model_checks import NO_FINITE_LOGITS, warn_of_flaws
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.nn.device import device_of
 from mirst.nn.logits import logits_of
+from mirst.random_draws import seeded
 
 CLEAN = "none"
 TOLERANCE = 1e-6

@@ -109,7 +109,6 @@ def predict(
             f"format is not supported: {names}"
         )
     boxes = _boxes(files, box, card)
-    positive = card.classes.index(card.positive)
     predictions: list[Prediction] = []
     for begin in range(0, len(files), BATCH_SIZE):
         part = [file._replace(value_range=card.value_range) for file in files[begin : begin + BATCH_SIZE]]
@@ -117,7 +116,7 @@ def predict(
         logits = logits_of(model, x)
         if unsure := [str(file.path) for file, row in zip(part, logits, strict=True) if not row.isfinite().all()]:
             raise MirstError(f"the model returns logits that are not finite for {', '.join(unsure)}; leave them out")
-        score, predicted = decide(logits, positive, card.threshold)
+        score, predicted = decide(logits, card.positive_index, card.threshold)
         columns = predicted.tolist(), logits.softmax(1).tolist(), score.sigmoid().tolist()
         predictions += [
             Prediction(

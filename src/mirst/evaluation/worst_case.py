@@ -12,12 +12,13 @@ from mirst.attacks import Attack
 from mirst.attacks.losses import margin
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
-from mirst.evaluation.judge import at_threshold, judge, seeded, shifted
+from mirst.evaluation.judge import at_threshold, judge, shifted
 from mirst.evaluation.model_checks import NO_FINITE_LOGITS
 from mirst.evaluation.outcomes import CLEAN, checked_distance, require_attacks
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.nn.device import device_of
 from mirst.nn.logits import logits_of, misclassified
+from mirst.random_draws import seeded
 
 ROBUST = ""
 """In `broken_by`: no attack misclassified the image."""

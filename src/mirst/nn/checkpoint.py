@@ -65,6 +65,11 @@ class ModelCard:
         """Channels of the input: those of the image, and the box code."""
         return self.channels + (self.box == "fused")
 
+    @property
+    def positive_index(self) -> int:
+        """The place of `positive` among the logits."""
+        return self.classes.index(self.positive)
+
 
 _CARD = TypeAdapter(ModelCard)
 

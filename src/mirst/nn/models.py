@@ -1,6 +1,7 @@
 """Models by name. Each normalises its input itself, so that inputs are raw [0, 1] pixels."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -72,17 +73,11 @@ def build_model(name: str, in_channels: int, num_classes: int, drop_max: bool = 
     return replace_first_max_pool(model) if drop_max else model
 
 
-def _resnet50(in_channels: int, num_classes: int) -> nn.Module:
-    from monai.networks.nets.resnet import resnet50
+def _resnet(name: str, in_channels: int, num_classes: int) -> nn.Module:
+    from monai.networks.nets import resnet
 
-    net = resnet50(spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, num_classes=num_classes)
-    return Normalized(net, IMAGENET_MEAN, IMAGENET_STD)
-
-
-def _resnet18(in_channels: int, num_classes: int) -> nn.Module:
-    from monai.networks.nets.resnet import resnet18
-
-    net = resnet18(spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, num_classes=num_classes)
+    build = getattr(resnet, name)
+    net = build(spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, num_classes=num_classes)
     return Normalized(net, IMAGENET_MEAN, IMAGENET_STD)
 
 
@@ -105,7 +100,7 @@ def _resnet_tiny(in_channels: int, num_classes: int) -> nn.Module:
 
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
-    "resnet50": _resnet50,
-    "resnet18": _resnet18,
+    "resnet50": partial(_resnet, "resnet50"),
+    "resnet18": partial(_resnet, "resnet18"),
     "resnet_tiny": _resnet_tiny,
 }

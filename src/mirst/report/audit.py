@@ -1,16 +1,15 @@
 """The audit of a data set as files: `groups.csv` and a page with pictures."""
 
-import io
-from base64 import b64encode
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from PIL import Image
 
 from mirst.data import Audit, decode
 from mirst.data.similarity import Pair
-from mirst.files import write_csv, write_text
+from mirst.files import write_csv
+from mirst.report.figures import image_uri
+from mirst.report.html import render
 
 THUMBNAIL = 220
 
@@ -20,20 +19,15 @@ def write_audit(audit: Audit, out: Path) -> Path:
     rows = [(r.name, g, r.source) for r, g in zip(audit.records, audit.groups, strict=True)]
     write_csv(out / "groups.csv", pd.DataFrame(rows, columns=["image", "group", "source"]))
     page = out / "audit.html"
-    environment = Environment(
-        loader=PackageLoader("mirst.report"), autoescape=select_autoescape(["j2"]), undefined=StrictUndefined
-    )
     ordered = sorted(audit.found.pairs, key=lambda pair: (not _conflicting(audit, pair), -pair.coarse))
-    write_text(
+    render(
         page,
-        environment.get_template("audit.html.j2").render(
-            audit=audit,
-            classes=sorted({record.label for record in audit.records}),
-            pairs=[
-                (pair, _conflicting(audit, pair), _thumb(audit, pair.first), _thumb(audit, pair.second))
-                for pair in ordered
-            ],
-        ),
+        "audit.html.j2",
+        audit=audit,
+        classes=sorted({record.label for record in audit.records}),
+        pairs=[
+            (pair, _conflicting(audit, pair), _thumb(audit, pair.first), _thumb(audit, pair.second)) for pair in ordered
+        ],
     )
     return page
 
@@ -45,6 +39,4 @@ def _conflicting(audit: Audit, pair: Pair) -> bool:
 def _thumb(audit: Audit, number: int) -> str:
     image = decode(audit.records[number].file)
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
-    buffer = io.BytesIO()
-    image.save(buffer, format="jpeg", quality=80)
-    return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode()}"
+    return image_uri(image, "jpeg", quality=80)

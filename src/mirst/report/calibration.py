@@ -9,7 +9,7 @@ from scipy.special import expit
 from sklearn.metrics import brier_score_loss
 
 from mirst.report.context import ReportContext, of_defense, scored
-from mirst.report.figures import as_png, data_uri
+from mirst.report.figures import as_png, data_uri, without_frame
 
 BINS = 10
 COLOURS = ("#2b6cb0", "#c05621")
@@ -104,5 +104,5 @@ def _figure(under: dict[str, Reliability], positive: str) -> Figure:
     counts.set_xlabel(f"predicted probability of {positive}", parse_math=False)
     counts.set_ylabel("images")
     for panel in (axes, counts):
-        panel.spines[["top", "right"]].set_visible(False)
+        without_frame(panel)
     return figure

@@ -40,8 +40,7 @@ class ReportContext:
     def summary(self) -> pd.DataFrame:
         """The study's summary, then the worst of its own attacks per image, then each suite at each eps."""
         results = self.results
-        attacked = results.outcomes[results.outcomes["attack"] != CLEAN]
-        parts = [worst_rows(attacked, PROTOCOL, results.positive)]
+        parts = [self.under_attack[PROTOCOL]]
         for suite, rows in results.suites.items():
             parts.append(rows.assign(attack=[suite_at(suite, eps) for eps in rows["eps"]]))
         rows = pd.concat(parts)

@@ -46,12 +46,11 @@ def differences(context: ReportContext) -> pd.DataFrame:
         which a trial diverged or was killed are left out.
     """
     results = context.results
-    titles = [entry.title for entry in results.spec.defenses if results.is_whole(entry)]
-    entries = {entry.title: entry for entry in results.spec.defenses}
+    entries = [entry for entry in results.spec.defenses if results.is_whole(entry)]
     rows, found = [], []
     for name, under in context.under_attack.items():
-        for first, second in combinations(titles, 2):
-            one, other = (of_defense(under, entries[title]) for title in (first, second))
+        for first, second in combinations(entries, 2):
+            one, other = (of_defense(under, entry) for entry in (first, second))
             whole = pooled_difference(one, other, results.classes, results.positive)
             seeds = [
                 pooled_difference(
@@ -60,7 +59,7 @@ def differences(context: ReportContext) -> pd.DataFrame:
                 for seed in results.spec.seeds
             ]
             found.append(whole)
-            rows.append((name, first, second, str(whole), ", ".join(f"{value:+.3f}" for value in seeds)))
+            rows.append((name, first.title, second.title, str(whole), ", ".join(f"{value:+.3f}" for value in seeds)))
     table = pd.DataFrame(rows, columns=["attack", "first", "second", "difference", "seeds"])
     for part in ("value", "low", "high"):
         table[part] = [getattr(one, part) for one in found]

@@ -127,9 +127,16 @@ def as_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def data_uri(png: bytes) -> str:
-    """The image as a `data:` URI."""
-    return f"data:image/png;base64,{b64encode(png).decode()}"
+def data_uri(content: bytes, kind: str = "png") -> str:
+    """The content of an image file as a `data:` URI."""
+    return f"data:image/{kind};base64,{b64encode(content).decode()}"
+
+
+def image_uri(image: Image.Image, kind: str = "png", **options: Any) -> str:
+    """The image as a file of that kind in a `data:` URI; the options are those of Pillow."""
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return data_uri(buffer.getvalue(), kind)
 
 
 def _compact(png: bytes) -> bytes:

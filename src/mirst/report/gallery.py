@@ -1,6 +1,5 @@
 """Images of the positive class whose prediction an attack flips, the smallest eps first."""
 
-import io
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from scipy.special import expit
 from mirst.box_code import without_box
 from mirst.evaluation import curve
 from mirst.report.context import PROTOCOL, ReportContext, of_defense
-from mirst.report.figures import data_uri
+from mirst.report.figures import image_uri
 from mirst.study import Results
 from mirst.study.layout import TrialFolder
 from mirst.study.named_configs import NamedDefense
@@ -156,6 +155,4 @@ def _signed(delta: Pixels, eps: float) -> str:
 
 def _png(image: Image.Image) -> str:
     image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
-    buffer = io.BytesIO()
-    image.save(buffer, format="png", optimize=True)
-    return data_uri(buffer.getvalue())
+    return image_uri(image, optimize=True)

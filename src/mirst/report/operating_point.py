@@ -13,7 +13,6 @@ from mirst.report.context import ReportContext, of_defense, scored
 from mirst.report.figures import as_png, data_uri, without_frame
 from mirst.study import Results
 from mirst.study.named_configs import NamedDefense
-from mirst.study.trial import Trial
 
 WANTED = 0.9
 """The sensitivity on clean images of the moved operating point."""
@@ -72,14 +71,10 @@ def operating_points(context: ReportContext) -> list[OperatingPoint]:
 
 def _thresholds(results: Results, entry: NamedDefense) -> dict[tuple[int, int], float]:
     """By fold and seed; empty if a model is missing."""
-    found = {}
-    for fold in range(results.spec.folds.count):
-        for seed in results.spec.seeds:
-            path = results.files.trial(Trial(entry, fold, seed).name).model
-            if not path.exists():
-                return {}
-            found[fold, seed] = read_card(path).threshold
-    return found
+    models = {(trial.fold, trial.seed): results.files.trial(trial.name).model for trial in results.trials(entry)}
+    if not all(path.exists() for path in models.values()):
+        return {}
+    return {trial: read_card(path).threshold for trial, path in models.items()}
 
 
 def _point(

@@ -45,7 +45,7 @@ class FigureInput:
     def prediction(self, x: Tensor) -> str:
         """The model's prediction at its operating point, and the log-odds of the positive class."""
         logits = logits_of(self.model, x)
-        score, predicted = decide(logits, self.card.classes.index(self.card.positive), self.card.threshold)
+        score, predicted = decide(logits, self.card.positive_index, self.card.threshold)
         return f"→ {self.card.classes[int(predicted)]} ({score.item():+.2f})"
 
 

@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mirst.evaluation import Robustness, overall
-from mirst.files import atomic, write_csv, write_text
+from mirst.files import write_csv, write_text
 from mirst.report.context import pixels
 from mirst.report.eps_curve import DRAWN
 from mirst.report.figures import without_frame
+from mirst.report.paper_figures import save_figure
 
 
 def verdict_lines(found: Robustness, flaws: list[str]) -> list[str]:
@@ -50,8 +51,7 @@ def write_robustness(out: Path, found: Robustness, flaws: list[str], metrics: pd
     write_text(out / "verdict.txt", "\n".join([*verdict_lines(found, flaws), ""]))
     figure = robustness_curve(metrics)
     for kind in ("png", "svg"):
-        with atomic(out / f"curve.{kind}") as partial:
-            figure.savefig(partial, format=kind, dpi=150)
+        save_figure(figure, out / f"curve.{kind}")
     return out
 
 

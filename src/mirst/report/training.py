@@ -10,7 +10,6 @@ from mirst.report.figures import as_png, data_uri, without_frame
 from mirst.study import Results
 from mirst.study.history import read_history
 from mirst.study.named_configs import NamedDefense
-from mirst.study.trial import Trial
 
 CLEAN, ATTACKED, LOSS = "#2b6cb0", "#c05621", "#4a5568"
 
@@ -52,13 +51,8 @@ def training_time(results: Results) -> str | None:
 
 
 def _histories(results: Results, entry: NamedDefense) -> list[pd.DataFrame]:
-    found = []
-    for fold in range(results.spec.folds.count):
-        for seed in results.spec.seeds:
-            folder = results.files.trial(Trial(entry, fold, seed).name)
-            if folder.history.exists():
-                found.append(read_history(folder))
-    return found
+    folders = [results.files.trial(trial.name) for trial in results.trials(entry)]
+    return [read_history(folder) for folder in folders if folder.history.exists()]
 
 
 def _curve(title: str, trials: list[pd.DataFrame], top: float) -> TrainingCurve:

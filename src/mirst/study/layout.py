@@ -7,6 +7,16 @@ SUITES = ("standard", "adaptive")
 """Suites of attacks that the models of a finished study can be attacked with."""
 
 
+class _File:
+    """A file of a `TrialFolder` or `StudyFolder` by its name: the attribute is its path."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: "TrialFolder | StudyFolder", _: object) -> Path:
+        return folder.path / self.name
+
+
 @dataclass(frozen=True)
 class TrialFolder:
     """The files of one trial.
@@ -17,53 +27,24 @@ class TrialFolder:
 
     path: Path
 
-    @property
-    def state(self) -> Path:
-        """Checkpoint of the training; it is removed when the trial ends."""
-        return self.path / "state.pt"
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model.safetensors"
-
-    @property
-    def history(self) -> Path:
-        """One row per epoch."""
-        return self.path / "history.csv"
-
-    @property
-    def examples(self) -> Path:
-        """Some test images, clean and attacked; only the first fold and seed have them."""
-        return self.path / "examples.npz"
-
-    @property
-    def outcomes(self) -> Path:
-        """Outcome rows of the study's own attacks. This file is written last: it marks the end of the trial."""
-        return self.table("outcomes")
-
-    @property
-    def diverged(self) -> Path:
-        """How the training diverged, in a sentence. This file marks the end of such a trial."""
-        return self.path / "diverged.txt"
-
-    @property
-    def killed(self) -> Path:
-        """How the worker was killed, in a sentence. The next run tries the trial again."""
-        return self.path / "killed.txt"
-
-    @property
-    def distances(self) -> Path:
-        """The smallest eps that misclassifies each test image."""
-        return self.table("distances")
-
-    @property
-    def distance_images(self) -> Path:
-        """Images and perturbations that belong to `distances`."""
-        return self.path / "distances.npz"
-
-    @property
-    def corruptions(self) -> Path:
-        return self.table("corruptions")
+    state = _File("state.pt")
+    """Checkpoint of the training; it is removed when the trial ends."""
+    model = _File("model.safetensors")
+    history = _File("history.csv")
+    """One row per epoch."""
+    examples = _File("examples.npz")
+    """Some test images, clean and attacked; only the first fold and seed have them."""
+    outcomes = _File("outcomes.csv")
+    """Outcome rows of the study's own attacks. This file is written last: it marks the end of the trial."""
+    diverged = _File("diverged.txt")
+    """How the training diverged, in a sentence. This file marks the end of such a trial."""
+    killed = _File("killed.txt")
+    """How the worker was killed, in a sentence. The next run tries the trial again."""
+    distances = _File("distances.csv")
+    """The smallest eps that misclassifies each test image."""
+    distance_images = _File("distances.npz")
+    """Images and perturbations that belong to `distances`."""
+    corruptions = _File("corruptions.csv")
 
     def table(self, name: str) -> Path:
         return self.path / f"{name}.csv"
@@ -99,53 +80,21 @@ class StudyFolder:
 
     path: Path
 
-    @property
-    def spec(self) -> Path:
-        """The study with all defaults filled in."""
-        return self.path / "study.yaml"
-
-    @property
-    def run(self) -> Path:
-        """Versions, data fingerprint, classes and the like."""
-        return self.path / "run.json"
-
-    @property
-    def outcomes(self) -> Path:
-        return self.table("outcomes")
-
-    @property
-    def summary(self) -> Path:
-        return self.table("summary")
-
-    @property
-    def failed(self) -> Path:
-        """Trials whose training diverged or whose worker was killed."""
-        return self.table("failed")
-
-    @property
-    def old_failed(self) -> Path:
-        """The name of `failed` in folders of older versions."""
-        return self.table("diverged")
-
-    @property
-    def distances(self) -> Path:
-        return self.table("distances")
-
-    @property
-    def corruptions(self) -> Path:
-        return self.table("corruptions")
-
-    @property
-    def paper_table(self) -> Path:
-        return self.path / "table.md"
-
-    @property
-    def differences(self) -> Path:
-        return self.path / "differences.md"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
+    spec = _File("study.yaml")
+    """The study with all defaults filled in."""
+    run = _File("run.json")
+    """Versions, data fingerprint, classes and the like."""
+    outcomes = _File("outcomes.csv")
+    summary = _File("summary.csv")
+    failed = _File("failed.csv")
+    """Trials whose training diverged or whose worker was killed."""
+    old_failed = _File("diverged.csv")
+    """The name of `failed` in folders of older versions."""
+    distances = _File("distances.csv")
+    corruptions = _File("corruptions.csv")
+    paper_table = _File("table.md")
+    differences = _File("differences.md")
+    report = _File("report.html")
 
     def table(self, name: str) -> Path:
         return self.path / f"{name}.csv"

@@ -11,12 +11,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from mirst.evaluation import weak_budget
+from mirst.evaluation import metrics_of, weak_budget
 from mirst.files import write_text
-from mirst.metrics import METRICS, classification_metrics
+from mirst.metrics import METRICS
 from mirst.nn import read_card
 from mirst.study.named_configs import NamedDefense
-from mirst.study.prepared import Prepared
+from mirst.study.prepared import Prepared, training_shares
 
 FILE = "MODEL_CARD.md"
 
@@ -26,7 +26,7 @@ def write_card(
     name: str,
     entry: NamedDefense,
     prepared: Prepared,
-    shares: tuple[NDArray[np.int64], NDArray[np.int64]],
+    indices: NDArray[np.int64],
     history: pd.DataFrame,
     seed: int,
     rows: pd.DataFrame | None = None,
@@ -36,16 +36,17 @@ def write_card(
 
     Args:
         name: of the model.
-        shares: positions of the training records, and of the validation records.
+        indices: positions of the records that the model was trained and validated on.
         history: a row per epoch, with the one whose weights were kept marked.
         rows: outcome rows on test images, clean and attacked, by class names.
         split: which test images these are.
     """
     card, spec = read_card(checkpoint), prepared.spec
+    trained, held_out = training_shares(prepared, indices)
     sources = sorted({record.source for record in prepared.records})
-    evaluation = [] if rows is None else _evaluation(rows, card.classes, card.positive)
+    evaluation: list[dict[Any, Any]] = [] if rows is None else metrics_of(rows, card).to_dict("records")
     clean = None if rows is None else rows[rows["attack"] == "none"]
-    front = _front(name, entry, sources, card.classes)
+    front = _front(name, entry, sources)
     if evaluation:
         front["model-index"] = [{"name": name, "results": [_result(under, sources, split) for under in evaluation]}]
     environment = Environment(
@@ -60,8 +61,8 @@ def write_card(
         trusted=f', trusted="{card.model}"' if ":" in card.model else "",
         weights=spec.model.weights,
         sources=", ".join(sources),
-        trained=_counts(prepared, shares[0]),
-        held_out=_counts(prepared, shares[1]) if len(shares[1]) else "",
+        trained=_counts(prepared, trained),
+        held_out=_counts(prepared, held_out) if len(held_out) else "",
         tested="" if clean is None else _class_counts(Counter(clean["label"])),
         split=split,
         folds=spec.folds.kind,
@@ -78,7 +79,7 @@ def write_card(
     write_text(checkpoint.with_name(FILE), text)
 
 
-def _front(name: str, entry: NamedDefense, sources: list[str], classes: tuple[str, ...]) -> dict[str, Any]:
+def _front(name: str, entry: NamedDefense, sources: list[str]) -> dict[str, Any]:
     return {
         "library_name": "mirst",
         "pipeline_tag": "image-classification",
@@ -111,15 +112,6 @@ def _result(measured: dict[str, Any], sources: list[str], split: str) -> dict[st
 def _attack(measured: dict[str, Any]) -> str:
     attack, eps = measured["attack"], measured["eps"]
     return "no attack" if attack == "none" else f"{attack} at eps {eps * 255:g}/255"
-
-
-def _evaluation(rows: pd.DataFrame, classes: tuple[str, ...], positive: str) -> list[dict[str, Any]]:
-    """`attack`, `eps` and metrics, for every attack and eps of `rows`."""
-    return [
-        {"attack": own["attack"].iloc[0], "eps": float(own["eps"].iloc[0])}
-        | classification_metrics(own["label"], own["prediction"], own["score"], classes, positive)
-        for _, own in rows.groupby(["attack", "eps"], sort=False)
-    ]
 
 
 def _cells(measured: dict[str, Any]) -> list[str]:

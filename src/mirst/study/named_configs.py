@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter
 
 from mirst.attacks import ATTACKS, Attack
 from mirst.defenses import DEFENSES, Defense
@@ -166,7 +166,7 @@ def _object(kind: str, known: Mapping[str, type], name: str, settings: dict[str,
         raise ValueError(f"{name} is not a dataclass; decorate it with dataclasses.dataclass")
     try:
         configured = _instance(found, name, values)
-    except (ValidationError, ValueError):
+    except ValueError:
         raise
     except (PydanticUserError, NameError) as error:
         raise ValueError(

@@ -15,6 +15,7 @@ from mirst.study.named_configs import NamedDefense
 from mirst.study.row_checks import AGAIN, ROWS, require_every_trial, require_rows
 from mirst.study.spec import StudySpec
 from mirst.study.summary import TRIAL
+from mirst.study.trial import Trial, all_trials
 
 TABLES = ("outcomes.csv", "summary.csv", "failed.csv")
 FAILED_COLUMNS = ["defense", "drop_max", "fold", "seed", "reason"]
@@ -58,6 +59,10 @@ class Results:
     @property
     def files(self) -> StudyFolder:
         return StudyFolder(self.folder)
+
+    def trials(self, entry: NamedDefense) -> list[Trial]:
+        """The trials of the defense, folds first."""
+        return [trial for trial in all_trials(self.spec) if trial.entry == entry]
 
     def is_whole(self, entry: NamedDefense) -> bool:
         """Whether every trial of the defense has rows."""

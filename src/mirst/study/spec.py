@@ -1,10 +1,10 @@
 """The study as YAML: which data, model, training, defenses, attacks, folds and seeds."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -45,13 +45,9 @@ NamedPath = Annotated[Path, BeforeValidator(_named)]
 """Not empty: that would be the working directory."""
 
 
-class _Entry(Protocol):
-    """Such as `defense_entry`."""
+def _parsed_by(entry: Callable[..., Any]) -> PlainValidator:
+    """Validation by a function such as `defense_entry`."""
 
-    def __call__(self, raw: object, *, trusted: bool = True) -> Any: ...
-
-
-def _parsed_by(entry: _Entry) -> PlainValidator:
     def parse(raw: object, info: ValidationInfo) -> Any:
         return entry(raw, trusted=(info.context or {}).get(TRUSTED, True))
 
@@ -115,13 +111,9 @@ class DataSpec(_Section):
     """Whether near-duplicates that still have different classes are kept or left out."""
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _consistent(self) -> Self:
         if self.path is not None and self.sources:
             raise ValueError("give path or sources, not both")
-        return self
-
-    @model_validator(mode="after")
-    def _distinct_classes(self) -> Self:
         _require_distinct("classes", self.classes or ())
         return self
 
@@ -277,7 +269,6 @@ def packages_of(spec: StudySpec) -> list[Path]:
     Packages that are installed are left out, as by `mirst.nn.package_of`.
     """
     names = [spec.model.name] if is_factory(spec.model.name) else []
-    names += [entry.name for entry in spec.defenses if is_own(entry.name)]
-    names += [entry.name for entry in spec.attacks if is_own(entry.name)]
-    names += [entry.name for entry in spec.training.extensions if is_own(entry.name)]
+    for entries in (spec.defenses, spec.attacks, spec.training.extensions):
+        names += [entry.name for entry in entries if is_own(entry.name)]
     return list(dict.fromkeys(place for name in names if (place := package_of(name)) is not None))

@@ -10,7 +10,7 @@ from mirst.nn import save_model
 from mirst.study.history import history_table
 from mirst.study.model_card import write_card
 from mirst.study.named_configs import NamedDefense
-from mirst.study.prepared import conditions, prepare, training_shares
+from mirst.study.prepared import conditions, prepare
 from mirst.study.spec import StudySpec
 from mirst.study.train_model import model_card, train_model
 from mirst.training import Epoch, FitResult
@@ -45,7 +45,7 @@ def train(
     with conditions(spec):
         model, result = train_model(entry, prepared, everything, spec.seeds[0], state, on_epoch)
     save_model(out, model, model_card(entry, prepared, result))
-    shares, history = training_shares(prepared, everything), history_table(result.history, result.epoch)
-    write_card(out, out.stem, entry, prepared, shares, history, spec.seeds[0])
+    history = history_table(result.history, result.epoch)
+    write_card(out, out.stem, entry, prepared, everything, history, spec.seeds[0])
     forget_state(state)
     return result

@@ -14,7 +14,7 @@ from mirst.files import atomic
 from mirst.nn.device import device_of
 from mirst.study.layout import TrialFolder
 from mirst.study.model_card import write_card
-from mirst.study.prepared import EVALUATION_BATCH, Prepared, training_shares
+from mirst.study.prepared import EVALUATION_BATCH, Prepared
 from mirst.study.trial import Trial
 
 
@@ -32,9 +32,9 @@ def write_trial_card(
     trial: Trial, prepared: Prepared, folder: TrialFolder, history: pd.DataFrame, rows: pd.DataFrame
 ) -> None:
     """Write the model card with the metrics of the outcome rows `rows`."""
-    shares = training_shares(prepared, prepared.folds[trial.fold].train)
+    indices = prepared.folds[trial.fold].train
     split = f"the test images of fold {trial.fold} of {prepared.spec.folds.count}"
-    write_card(folder.model, trial.name, trial.entry, prepared, shares, history, trial.seed, rows, split)
+    write_card(folder.model, trial.name, trial.entry, prepared, indices, history, trial.seed, rows, split)
 
 
 def save_examples(

@@ -1,13 +1,13 @@
 """What an interrupted epoch needs to resume between two of its steps."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from mirst.nn.device import device_of
+from mirst.random_draws import seeded
 
 
 @dataclass
@@ -35,13 +35,9 @@ class Interrupted(Exception):
     """
 
 
-@contextmanager
-def seeded(model: nn.Module, seed: int, epoch: int) -> Iterator[None]:
+def seeded_epoch(model: nn.Module, seed: int, epoch: int) -> AbstractContextManager[None]:
     """Torch's global generators seeded by seed and epoch, and put back afterwards."""
-    device = device_of(model)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed((seed << 16) + epoch)
-        yield
+    return seeded((seed << 16) + epoch, device_of(model))
 
 
 def generator_states(device: torch.device) -> list[Tensor]:

@@ -18,7 +18,7 @@ from mirst.defenses.base import has_eps
 from mirst.errors import Diverged, MirstError
 from mirst.metrics import youden_threshold
 from mirst.nn.device import device_of
-from mirst.training.epoch import Interrupted, PartialEpoch, generator_states, seeded, set_generators
+from mirst.training.epoch import Interrupted, PartialEpoch, generator_states, seeded_epoch, set_generators
 from mirst.training.extensions import Extension
 from mirst.training.extensions.base import require_extension
 from mirst.training.modes import to_train_mode
@@ -87,7 +87,7 @@ class TrainingRun:
         self.best_value = -1.0
         self.best_weights: dict[str, Tensor] | None = None
         self.extensions = copy.deepcopy(list(extensions))
-        with seeded(model, seed, 0):
+        with seeded_epoch(model, seed, 0):
             for extension in self.extensions:
                 extension.start(model)
         self._averaged()  # says before the first step that two extensions give weights
@@ -124,7 +124,7 @@ class TrainingRun:
         """
         index, start = len(self.history), time.monotonic() - self.partial.seconds
         try:
-            with seeded(self.model, self.seed, index):
+            with seeded_epoch(self.model, self.seed, index):
                 loss, terms = self.train_epoch(data, index, should_stop)
         except Diverged as error:
             raise Diverged(f"training diverged in epoch {index + 1}: {error}", self.history) from error
@@ -236,7 +236,7 @@ class TrainingRun:
 
     def result(self, data: Loader, positive: int) -> FitResult:
         """Set the threshold of the trained model on `data`, and look for a collapse."""
-        with seeded(self.model, self.seed, self.settings.epochs):
+        with seeded_epoch(self.model, self.seed, self.settings.epochs):
             logits, labels = logits_on(self.model, data)
         predicted, threshold = logits.argmax(1), 0.0
         if self.settings.threshold == "youden":

@@ -11,7 +11,7 @@ from mirst.defenses.base_classes import require_defense, uses_labels
 from mirst.errors import MirstError
 from mirst.nn import in_fast_layout, reference_mode
 from mirst.training.checks import check_validation, class_counts, require_trainable
-from mirst.training.epoch import seeded
+from mirst.training.epoch import seeded_epoch
 from mirst.training.extensions import Extension
 from mirst.training.loop import FitResult, TrainingRun
 from mirst.training.modes import modes_kept
@@ -86,10 +86,10 @@ def _checked(
             f"select={settings.select} and threshold={settings.threshold} need validation images; pass val"
         )
     needs_classes = uses_labels(defense)
-    with seeded(model, seed, 0):
+    with seeded_epoch(model, seed, 0):
         counts = class_counts(model, data, uses_labels=needs_classes)
     if val is not None:
-        with seeded(model, seed, 0):
+        with seeded_epoch(model, seed, 0):
             check_validation(model, val, len(counts) if needs_classes else None)
     if settings.threshold == "youden" and len(counts) != 2:
         raise MirstError(f"threshold=youden needs two classes, not {len(counts)}; set it to argmax")

@@ -49,7 +49,7 @@ def open_picture(path: Path, max_side: int = MAX_SIDE) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore", UserWarning)  # damaged metadata do not matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as image:
-                _require_sides(path, image, max_side)
+                require_sides(path, image.size, max_side)
                 _drop_large_exif(image)
                 yield image
     except MirstError:
@@ -91,11 +91,11 @@ def _unidentified(path: Path) -> MirstError:
     return MirstError(f"{path} is not a valid file of {', '.join(FORMATS)}; repair or remove it")
 
 
-def _require_sides(path: Path, image: Image.Image, max_side: int) -> None:
-    if max(image.size) > max_side:
-        raise MirstError(
-            f"{path} is {image.width} x {image.height}; images with sides of at most {max_side} pixels are accepted"
-        )
+def require_sides(path: Path, size: tuple[int, int], max_side: int = MAX_SIDE) -> None:
+    """Raise `MirstError` unless width and height are small enough."""
+    width, height = size
+    if max(size) > max_side:
+        raise MirstError(f"{path} is {width} x {height}; images with sides of at most {max_side} pixels are accepted")
 
 
 def _drop_large_exif(image: Image.Image) -> None:

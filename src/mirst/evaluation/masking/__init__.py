@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from mirst.attacks import Attack, StandIns
 from mirst.attacks.stand_in import standing_in
 from mirst.errors import MirstError
-from mirst.evaluation.judge import seeded
 from mirst.evaluation.masking.attack_checks import more_steps, noise, one_step, unbounded
 from mirst.evaluation.masking.check import Check, require_batch
 from mirst.evaluation.masking.gradient_checks import finite_differences, gradients, repeatable
@@ -23,6 +22,7 @@ from mirst.evaluation.outcomes import CLEAN
 from mirst.nn.accelerate.switch import reference_mode
 from mirst.nn.box_fusion import pixel_part, split_box
 from mirst.nn.device import device_of
+from mirst.random_draws import seeded
 
 
 def check_masking(

@@ -12,6 +12,7 @@ from mirst.nn.accelerate.folded_batch_norms import folded
 from mirst.nn.accelerate.packed_convolutions import packed, packs
 from mirst.nn.frozen import frozen
 from mirst.nn.logits import Logits, input_gradient
+from mirst.random_draws import seeded
 
 COMPARED = 4
 """Images of a batch that are compared. Comparing all of them would add several passes to a short attack."""
@@ -33,7 +34,7 @@ def optimized(model: nn.Module, x: Tensor) -> Logits:
     """
     itself, fast, images = Logits(model), folded(model), _some(x)
     if fast is model:
-        with _same_draws(images.device), torch.no_grad():
+        with seeded(0, images.device), torch.no_grad():
             itself(images[:1])
         return itself
     copy = Logits(fast)
@@ -91,21 +92,13 @@ def _outputs(net: Logits, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     The two batches differ, since a model may compute its weights from its input.
     """
-    with _same_draws(images.device):
+    with seeded(0, images.device):
         with torch.no_grad():
             off = net(images[: max(1, len(images) // 2)])
         images = images.detach().requires_grad_(True)
         on = net(images)
         weights = torch.rand(on.shape[1], generator=torch.Generator().manual_seed(1), dtype=on.dtype).to(on)
         return off, on.detach(), input_gradient((on * weights).sum(1), images)
-
-
-@contextmanager
-def _same_draws(device: torch.device) -> Iterator[None]:
-    """Inside the block random layers draw the same each time; afterwards torch's generators are restored."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(0)
-        yield
 
 
 def _close(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> bool:

@@ -15,24 +15,24 @@ EVENTS, RANK = Path("/proc/vmstat"), Path("/proc/self/oom_score_adj")
 def peak_memory() -> int:
     """Largest resident set in bytes, libraries included, since the start or `forget_peak_memory`."""
     # getrusage of a process that was spawned begins with the peak of its parent, so Linux is asked itself
-    peak = _status("VmHWM")
-    if peak is not None:
-        return peak
+    kilobytes = _entry(STATUS, "VmHWM:")
+    if kilobytes is not None:
+        return 1024 * kilobytes
     spawned = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return spawned if sys.platform == "darwin" else 1024 * spawned
 
 
 def library_memory() -> int:
     """Bytes of the resident set that are pages of files, which processes of one program share; 0 where unknown."""
-    return _status("RssFile") or 0
+    return 1024 * (_entry(STATUS, "RssFile:") or 0)
 
 
-def _status(field: str) -> int | None:
-    """Bytes, as Linux tells them."""
+def _entry(file: Path, key: str) -> int | None:
+    """The number after `key` in a file of Linux; `None` on other systems."""
     with suppress(OSError):
-        for line in STATUS.read_text(encoding="utf-8").splitlines():
-            if line.startswith(f"{field}:"):
-                return 1024 * int(line.split()[1])
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if line.startswith(key):
+                return int(line.split()[1])
     return None
 
 
@@ -46,11 +46,7 @@ def forget_peak_memory() -> None:
 
 def starved_processes() -> int | None:
     """How many processes Linux has killed for lack of memory since it started; `None` where it does not say."""
-    with suppress(OSError):
-        for line in EVENTS.read_text(encoding="utf-8").splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return None
+    return _entry(EVENTS, "oom_kill ")
 
 
 def starve_first() -> None:

@@ -61,13 +61,16 @@ class Analysis(Work[None]):
     def tables(self) -> tuple[str, ...]:
         """Names of the tables, without suffix; those of all trials are joined in the results folder."""
 
-    @abstractmethod
+    def end_marks(self) -> tuple[str, ...]:
+        return tuple(f"{table}.csv" for table in self.tables())
+
     def is_done(self, folder: TrialFolder) -> bool:
         """Whether an earlier call has finished the trial."""
+        return all((folder.path / name).exists() for name in self.end_marks())
 
     @abstractmethod
     def run(self, trained: TrainedModel, study: StudyFolder, on_progress: OnProgress) -> None:
-        """Analyse one model, and write the file that `is_done` looks at last."""
+        """Analyse one model, and write the files of `end_marks` last."""
 
     def inputs(self, trial: Trial, prepared: Prepared, study: StudyFolder) -> Iterable[Path]:
         return [study.trial(trial.name).model]

@@ -7,7 +7,7 @@ from pathlib import Path
 from mirst.evaluation import Progress, evaluate_corruptions
 from mirst.evaluation.progress import OnProgress
 from mirst.study.engines.base import Engine
-from mirst.study.layout import StudyFolder, TrialFolder
+from mirst.study.layout import StudyFolder
 from mirst.study.post_hoc.base import Analysis, TrainedModel, analyse
 
 
@@ -17,9 +17,6 @@ class Corruptions(Analysis):
 
     def tables(self) -> tuple[str, ...]:
         return ("corruptions",)
-
-    def is_done(self, folder: TrialFolder) -> bool:
-        return folder.corruptions.exists()
 
     def run(self, trained: TrainedModel, study: StudyFolder, on_progress: OnProgress) -> None:
         table = evaluate_corruptions(

@@ -10,7 +10,7 @@ from mirst.evaluation import Distances, Progress, distances, named_distances
 from mirst.evaluation.progress import OnProgress
 from mirst.files import atomic
 from mirst.study.engines.base import Engine
-from mirst.study.layout import StudyFolder, TrialFolder
+from mirst.study.layout import StudyFolder
 from mirst.study.post_hoc.base import Analysis, TrainedModel, analyse
 
 PICTURES = 12
@@ -23,12 +23,6 @@ class DistanceSearch(Analysis):
 
     def tables(self) -> tuple[str, ...]:
         return ("distances",)
-
-    def end_marks(self) -> tuple[str, ...]:
-        return ("distances.csv",)
-
-    def is_done(self, folder: TrialFolder) -> bool:
-        return folder.distances.exists()
 
     def run(self, trained: TrainedModel, study: StudyFolder, on_progress: OnProgress) -> None:
         records = trained.records
