@@ -75,7 +75,7 @@ def run(
     engine: EngineOption = "local",
     ray_address: RayAddressOption = None,
     gpus_per_trial: GpusOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure how long the study would take.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate how long the study would take.")] = False,
     quiet: QuietOption = False,
     json_lines: JsonOption = False,
     track: TrackOption = None,
