@@ -434,7 +434,7 @@ def test_pretrain_and_probe(mirst, phantoms, tmp_path):
     code, text, _ = mirst("pretrain", "simclr", "--data", phantoms, "--data", phantoms, "--out", out, *epochs)
     assert code == 0
     assert "epoch 2/2: loss" in text
-    assert f"start from it with --set model.weights={out}" in text
+    assert f"use it with --set model.weights={out}" in text
     code, text, _ = mirst("probe", "--data", phantoms, "--set", f"model.weights={out}", "--set", "folds.count=2", *size)
     assert code == 0
     assert "random" in text

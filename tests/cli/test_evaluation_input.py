@@ -69,4 +69,4 @@ def test_a_setting_has_no_effect_on_a_study(mirst, finished, setting):
 def test_a_setting_without_effect_on_a_factory_is_refused(mirst, phantoms):
     command = ["evaluate", "tests.contracts.models:tiny", "--data", phantoms, "--set"]
     words = refused(mirst(*command, "training.epochs=3"))
-    assert "--set takes data.channels, data.classes, data.positive, data.size, training.fast here" in words
+    assert "only data.channels, data.classes, data.positive, data.size, training.fast can be set here" in words

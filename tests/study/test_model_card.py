@@ -49,7 +49,7 @@ def test_the_hub_reads_the_metadata(card):
 def test_the_text_names_use_data_and_weak_attacks(card):
     _, body = front_matter(card)
     assert "Not a medical device" in body
-    assert re.search(r"Tested on 12 images \(\d+ benign, \d+ malignant\), the test images of fold 1 of 2", body)
+    assert re.search(r"It was tested on 12 images \(\d+ benign, \d+ malignant\), the test images of fold 1 of 2", body)
     assert "pgd has weak settings: 3 steps of 0.001" in body
     assert "No strong attack was run" in body
     assert "trained with the defense `mirst+dm`" in body

@@ -17,12 +17,15 @@ def explorer(
     data: Annotated[Path | None, typer.Option("--data", help="Images to choose from.")] = None,
     demo: Annotated[
         bool,
-        typer.Option("--demo", help="Use two small models and phantoms, which are generated and trained on first use."),
+        typer.Option("--demo", help="Use phantoms and two small models, which are trained on first use."),
     ] = False,
     host: Annotated[
-        str, typer.Option("--host", help="Address to serve on; 0.0.0.0 serves to every network.")
+        str, typer.Option("--host", help="Address to serve on; 0.0.0.0 allows access from every network.")
     ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option("--port", min=1, max=65535)] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=1, max=65535, help="Port to serve on. Default: the first free port from 7860."),
+    ] = None,
     trust: TrustOption = None,
 ) -> None:
     """Explore attacks on single images in a browser. Not a medical device."""

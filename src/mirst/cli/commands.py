@@ -37,9 +37,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _DEMO = """\
-Demo: generates 240 breast phantoms and trains classifiers on them: plain (ce), robust (rst) and multi-instance
-robust (mirst), the last one also with a drop-max layer (+dm). It attacks each with FGSM, PGD and CW at eps 5/255,
-with three-fold cross-validation. It takes about five minutes on two cores and writes to {out}."""
+The demo generates 240 breast phantoms and trains classifiers on them: plain (ce), robust (rst), multi-instance robust
+(mirst), and mirst with a drop-max layer (mirst+dm). It attacks each with FGSM, PGD and CW at eps 5/255, with three-fold
+cross-validation. It takes about five minutes on two cores and writes to {out}."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -56,7 +56,7 @@ def options(
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Robust classifiers for small medical image sets: train, attack, cross-validate, report."""
+    """Train image classifiers on small medical data sets and test their robustness."""
 
 
 app.add_typer(data_app, name="data")
@@ -67,7 +67,7 @@ app.add_typer(pretrain_app, name="pretrain")
 @app.command()
 @stops_in_order(RESUMES)
 def run(
-    study: Annotated[Path, typer.Argument(help="The study, a YAML file.")],
+    study: Annotated[Path, typer.Argument(help="Study file (YAML).")],
     data: DataOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="Results folder; overrides the study key out.")] = None,
     override: SetOption = None,
@@ -75,7 +75,7 @@ def run(
     engine: EngineOption = "local",
     ray_address: RayAddressOption = None,
     gpus_per_trial: GpusOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure how long the study would take.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate how long the study would take.")] = False,
     quiet: QuietOption = False,
     json_lines: JsonOption = False,
     track: TrackOption = None,
@@ -109,7 +109,7 @@ def demo(
     json_lines: JsonOption = False,
     track: TrackOption = None,
 ) -> None:
-    """Run a complete study on generated breast phantoms: about five minutes on two cores."""
+    """Run a complete study on generated breast phantoms, in about five minutes on two cores."""
     from mirst.study import demo_spec
 
     if not (quiet or json_lines):
@@ -123,15 +123,15 @@ def demo(
 def train(
     out: Annotated[Path, typer.Option("--out", help="Checkpoint to write.")],
     data: DataOption = None,
-    study: Annotated[
-        Path | None, typer.Argument(help="A study; its data, model and training settings are used.")
-    ] = None,
-    defense: Annotated[str, typer.Option("--defense", help="ce, rst, mirst, or {name: rst, alpha: 2}.")] = "mirst",
-    drop_max: Annotated[bool, typer.Option("--drop-max", help="Replace the first max-pool by drop-max.")] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    study: Annotated[Path | None, typer.Argument(help="Study whose data, model and training settings to use.")] = None,
+    defense: Annotated[
+        str, typer.Option("--defense", help="Defense, such as ce, rst, mirst or {name: rst, alpha: 2}.")
+    ] = "mirst",
+    drop_max: Annotated[bool, typer.Option("--drop-max", help="Replace the first max-pool with drop-max.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed.")] = 0,
     override: SetOption = None,
 ) -> None:
-    """Train one model on a whole data set and write it as a checkpoint."""
+    """Train one model on a whole data set and write a checkpoint."""
     from mirst.study import load_spec, parse_defense
     from mirst.study import train as train_one
 
@@ -152,8 +152,8 @@ def train(
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
-    to: Annotated[str, typer.Option("--to", help="onnx, torch-export, safetensors or monai-bundle.")],
-    out: Annotated[Path, typer.Option("--out", help="File to write; for monai-bundle a new folder.")],
+    to: Annotated[str, typer.Option("--to", help="Format: onnx, torch-export, safetensors or monai-bundle.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write, or a new folder for monai-bundle.")],
     trust: TrustOption = None,
 ) -> None:
     """Export a trained model to ONNX, torch.export, safetensors or a MONAI bundle."""
@@ -170,7 +170,7 @@ def report(
         list[Path],
         typer.Argument(metavar="RESULTS [OTHER]", help="Results folder of a finished study, or two to compare."),
     ],
-    out: Annotated[Path | None, typer.Option("--out", help="Where to write the comparison of two studies.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="HTML file for the comparison of two studies.")] = None,
 ) -> None:
     """Rewrite the tables and report.html from the outcome rows.
 
@@ -192,10 +192,10 @@ def compare(
         list[Path],
         typer.Argument(metavar="RESULTS...", help="Results folders for the paper's Tables 1, 2 and 3, in order."),
     ],
-    paper: Annotated[bool, typer.Option("--paper", help="Give a verdict on each claim of the MIRST-DM paper.")] = False,
+    paper: Annotated[bool, typer.Option("--paper", help="Judge each claim of the MIRST-DM paper.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write a Markdown file instead of printing.")] = None,
 ) -> None:
-    """Print the paper's results beside measured results, and a verdict on each of the paper's claims."""
+    """Print the paper's results beside your own, and a verdict on each claim of the paper."""
     from mirst.files import write_text
     from mirst.report import paper_comparison
     from mirst.study import read_results
@@ -219,7 +219,7 @@ def status(
     folder: Annotated[Path, typer.Argument(help="Results folder; the study may still be running.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the state as one JSON object.")] = False,
 ) -> None:
-    """Show which trials of a study are done, running, diverged, killed and waiting, and which process runs it."""
+    """Show which trials of a study are done, running, diverged, killed or waiting, and which process runs it."""
     import json
     from dataclasses import asdict
 

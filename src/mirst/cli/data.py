@@ -37,8 +37,8 @@ def audit_data(
 
 @data_app.command("fetch")
 def fetch_data(
-    name: Annotated[str, typer.Argument(help="busi, busbra or breastmnist.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to put the data set into.")] = Path("data"),
+    name: Annotated[str, typer.Argument(help="Data set: busi, busbra or breastmnist.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the data set.")] = Path("data"),
 ) -> None:
     """Print the licence of a public data set and download it.
 
@@ -57,7 +57,9 @@ def fetch_data(
 def prepare_data(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Data sets.")],
     out: Annotated[Path, typer.Option("--out", help="New folder to write.")],
-    size: Annotated[int, typer.Option("--size", min=16, max=2048, help="Side of the letterboxed images.")] = 224,
+    size: Annotated[
+        int, typer.Option("--size", min=16, max=2048, help="Side of the letterboxed images in pixels.")
+    ] = 224,
     channels: Annotated[int, typer.Option("--channels", help="1 for gray, 3 for colour.")] = 1,
 ) -> None:
     """Letterbox all images into one folder that you can copy to another machine and pass to --data."""

@@ -21,7 +21,7 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model.safetensors that mirst wrote, package.module:factory, or a study's results folder."
+            help="A model.safetensors that mirst wrote, package.module:factory, or the results folder of a study."
         ),
     ],
     data: Annotated[Path | None, typer.Option("--data", help="Data set that the model was not trained on.")] = None,
@@ -29,8 +29,8 @@ def evaluate(
         SuiteOption,
         typer.Option(
             "--suite",
-            help="paper: the paper's weak attacks; standard: strong attacks; adaptive: standard and attacks adapted to "
-            "the model; distances: the smallest eps at which each image is misclassified; corruptions: natural "
+            help="paper: the paper's weak attacks; standard: strong attacks; adaptive: standard plus attacks adapted "
+            "to the model; distances: the smallest eps at which each image is misclassified; corruptions: natural "
             "corruptions.",
         ),
     ] = SuiteOption.paper,
@@ -41,28 +41,28 @@ def evaluate(
         ),
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--source", help="For adaptive: model on which the transferred attacks are crafted.")
+        str | None, typer.Option("--source", help="For adaptive: source model of the transfer attacks.")
     ] = None,
     stand_in: Annotated[
         list[str] | None,
         typer.Option(
             "--stand-in",
             metavar="LAYER=FACTORY",
-            help="For adaptive: use the gradient of another module for LAYER: identity, or a module from "
-            "package.module:factory. Can be given several times.",
+            help="For adaptive: module whose gradient replaces that of LAYER: identity or package.module:factory. "
+            "Can be given several times.",
         ),
     ] = None,
     draws: Annotated[
         int,
         typer.Option(
-            "--draws", help="For adaptive: number of calls of a randomised model over which each gradient is averaged."
+            "--draws", help="For adaptive: number of calls of a randomised model to average each gradient over."
         ),
     ] = 1,
     attack: Annotated[
         list[str] | None,
         typer.Option(
             "--attack",
-            help="Single attack to run instead of the suite: fgsm, pgd, cw, or {name: pgd, steps: 100}. Can be given "
+            help="Attack to run instead of the suite: fgsm, pgd, cw, or {name: pgd, steps: 100}. Can be given "
             "several times.",
         ),
     ] = None,
@@ -76,7 +76,7 @@ def evaluate(
     gpus_per_trial: GpusOption = None,
     trust: TrustOption = None,
 ) -> None:
-    """Attack or corrupt a model on every image of a data set, or all models of a study on their test folds."""
+    """Test a model on a data set, or all models of a study on their test folds, under attacks or corruptions."""
     from mirst.nn import reference_mode
     from mirst.study import load_spec, parse_eps
 
@@ -87,18 +87,17 @@ def evaluate(
             "--attack '{name: pgd, eps: 8/255}'"
         )
     if source and suite is not SuiteOption.adaptive:
-        raise MirstError("--source is for transfer; add --suite adaptive")
+        raise MirstError("--source is for transfer attacks; add --suite adaptive")
     if (stand_in or draws != 1) and suite is not SuiteOption.adaptive:
         raise MirstError("--stand-in and --draws are for adaptive attacks; add --suite adaptive")
     if attack and suite is not SuiteOption.paper:
-        raise MirstError(f"--attack and --suite {suite} exclude each other; leave one out")
+        raise MirstError(f"--attack and --suite {suite} cannot be combined; leave one out")
     radii = parse_eps(eps or "5/255") if strong else []
     require_effect(override or [], [model, *([source] if source else [])])
     if Path(model).is_dir():
         if source or attack or out or stand_in or draws != 1:
             raise MirstError(
-                f"{model} is the results folder of a study, and results are written into that folder; leave out "
-                "--source, --stand-in, --draws, --attack and --out"
+                f"{model} is the results folder of a study; leave out --source, --stand-in, --draws, --attack and --out"
             )
         evaluate_study(Path(model), data, suite, radii, engine_of(engine, jobs, ray_address, gpus_per_trial))
         return

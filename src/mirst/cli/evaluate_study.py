@@ -31,7 +31,7 @@ def evaluate_study(folder: Path, data: Path | None, suite: SuiteOption, eps: lis
     }
     if suite not in analyses:
         raise MirstError(
-            f"{folder} is a study, in which the study's own attacks have already been run; add --suite "
+            f"{folder} is a study whose own attacks have already been run; add --suite "
             f"{', '.join(list(analyses)[:-1])} or {list(analyses)[-1]}"
         )
     with locked(folder), EvaluationDisplay(Console(stderr=True)) as display:

@@ -44,5 +44,5 @@ def require_effect(override: Sequence[str], models: Sequence[str]) -> None:
         elif key in OF_A_FACTORY:
             why = "the checkpoint has its own settings"
         else:
-            why = f"--set takes {', '.join(sorted(used))} here"
+            why = f"only {', '.join(sorted(used))} can be set here"
         raise MirstError(f"--set {key} has no effect on the evaluation of {models[0]}: {why}; leave it out")

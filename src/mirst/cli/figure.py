@@ -28,7 +28,7 @@ def figure_attacks(
     label: LabelOption = None,
     trust: TrustOption = None,
 ) -> None:
-    """Perturbations of FGSM, PGD and CW, magnified, and the attacked images (Figure 1)."""
+    """Draw the attacked images and magnified perturbations of FGSM, PGD and CW (Figure 1)."""
     from mirst.report import attacks_figure, read_figure_input, save_figure
     from mirst.study import parse_attacks
 
@@ -45,7 +45,7 @@ def figure_residuals(
     label: LabelOption = None,
     trust: TrustOption = None,
 ) -> None:
-    """The part of a PGD attack on the model that remains after max-pool and after drop-max (Figure 2)."""
+    """Draw the part of a PGD attack that remains after max-pool and after drop-max (Figure 2)."""
     from mirst.attacks import PGD
     from mirst.report import read_figure_input, residuals_figure, save_figure
 

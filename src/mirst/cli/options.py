@@ -15,9 +15,9 @@ JobsOption = Annotated[
     int | None, typer.Option("--jobs", help="Number of trials to run in parallel. Default: as many as the cores allow.")
 ]
 
-EngineOption = Annotated[str, typer.Option("--engine", help="Where the trials run, such as local or ray.")]
+EngineOption = Annotated[str, typer.Option("--engine", help="Where to run the trials: local or ray.")]
 RayAddressOption = Annotated[
-    str | None, typer.Option("--ray-address", help="HOST:PORT of a Ray cluster's head, or auto.")
+    str | None, typer.Option("--ray-address", help="HOST:PORT of the head of a Ray cluster, or auto.")
 ]
 GpusOption = Annotated[
     float | None,
@@ -32,11 +32,9 @@ TrustOption = Annotated[
     typer.Option(
         "--trust",
         metavar="PACKAGE.MODULE:FACTORY",
-        help="Allow a checkpoint to run the code of this factory, if the checkpoint names it.",
+        help="Allow checkpoints that name this factory to run its code.",
     ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print only the path of the results.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
-TrackOption = Annotated[
-    str | None, typer.Option("--track", help="Also write the numbers of every epoch to: tensorboard.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print progress as one JSON object per line.")]
+TrackOption = Annotated[str | None, typer.Option("--track", help="Log every epoch to a tracker: tensorboard.")]

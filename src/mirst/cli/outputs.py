@@ -30,6 +30,4 @@ def require_no_input(out: Path, inputs: Iterable[Path]) -> None:
     for one in inputs:
         with suppress(OSError):  # what does not exist is not overwritten
             if out.samefile(one):
-                raise MirstError(
-                    f"{out} is an input of this command and would be overwritten; give another place to write"
-                )
+                raise MirstError(f"{out} is an input of this command and would be overwritten; give another path")

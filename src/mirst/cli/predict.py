@@ -18,7 +18,7 @@ STDOUT = Path("-")
 def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
     images: Annotated[
-        list[Path], typer.Argument(metavar="PATH", help="Image files, and folders, which are searched recursively.")
+        list[Path], typer.Argument(metavar="PATH", help="Image files or folders; folders are searched recursively.")
     ],
     csv_file: Annotated[
         Path | None,
@@ -102,7 +102,4 @@ def _require_no_image(file: Path) -> None:
 
     inputs = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
     if file.suffix.lower() in {*inputs, ".safetensors"}:
-        raise MirstError(
-            f"{file} has the suffix of an input, but was given as the file for the predictions; give "
-            "a .csv or .json file"
-        )
+        raise MirstError(f"{file} has the suffix of an input file; give a .csv or .json file for the predictions")

@@ -20,7 +20,7 @@ BackboneOption = Annotated[Path, typer.Option("--out", help="File to write the b
 
 @pretrain_app.command("simclr")
 def pretrain_simclr(data: SourcesOption, out: BackboneOption, override: SetOption = None) -> None:
-    """Pretrain with SimCLR, without labels: 100 epochs in batches of 128, unless --set changes these."""
+    """Pretrain with SimCLR, which needs no labels. Default: 100 epochs with batch size 128."""
     _pretrain("simclr", data, out, ["training.epochs=100", "training.batch_size=128", *(override or [])])
 
 
@@ -37,13 +37,10 @@ def pretrain_supervised(
 
 def probe(
     data: DataOption = None,
-    study: Annotated[Path | None, typer.Argument(help="A study whose data, folds and model to use.")] = None,
+    study: Annotated[Path | None, typer.Argument(help="Study whose data, folds and model to use.")] = None,
     override: SetOption = None,
 ) -> None:
-    """Train a linear classifier on the features of a frozen backbone and on those of a random one.
-
-    Both are compared by cross-validation.
-    """
+    """Cross-validate a linear classifier on the features of a frozen backbone, and on those of random weights."""
     from mirst.study import load_spec
     from mirst.study import probe as probe_backbone
 
@@ -67,4 +64,4 @@ def _pretrain(method: "Method", data: list[Path], out: Path, overrides: list[str
         defense=None if defense is None else parse_defense(defense).defense,
         on_remark=lambda sentence: typer.echo(f"Data: {sentence}"),
     )
-    typer.echo(f"Backbone: {out}; start from it with --set model.weights={out}")
+    typer.echo(f"Backbone: {out}; use it with --set model.weights={out}")

@@ -22,7 +22,7 @@ def engine_of(name: str, jobs: int | None, address: str | None = None, gpus: flo
     if name not in ENGINES:
         raise MirstError(f"--engine is {name}; choose {' or '.join(ENGINES)}")
     if name != "ray" and (address is not None or gpus is not None):
-        raise MirstError("--ray-address and --gpus-per-trial belong to --engine ray; add it or leave them out")
+        raise MirstError("--ray-address and --gpus-per-trial need --engine ray; add it or leave them out")
     return ENGINES[name](jobs=jobs) if name != "ray" else ENGINES[name](jobs=jobs, gpus=gpus, address=address)
 
 
@@ -44,7 +44,7 @@ def run_and_report(
     from mirst.tracking import open_tracker
 
     if quiet and json_lines:
-        raise MirstError("--quiet and --json exclude each other; give one of them")
+        raise MirstError("--quiet and --json cannot be combined; leave one out")
     display = JsonLines(typer.echo) if json_lines else StudyDisplay(Console(quiet=quiet))
     listeners = [display, *([] if track is None else [open_tracker(track, out)])]
 

@@ -18,7 +18,7 @@ from mirst.study import Results
 
 
 def bar_chart(context: ReportContext, metric: str) -> bytes:
-    """The metric of every defense under every attack; whiskers are one standard deviation over the folds."""
+    """The metric of every defense under every attack; error bars show one standard deviation over the folds."""
     results, summary = context.results, context.summary
     summary = summary[summary["metric"] == metric]
     headings = {

@@ -56,7 +56,7 @@ SECTIONS = (
     Section("operating_point", "Operating threshold", _operating_point),
     Section("examples", "Examples"),
     Section("audit", "Data audit"),
-    Section("repeat", "How to repeat the study", lambda context: {"training_time": training_time(context.results)}),
+    Section("repeat", "How to reproduce the study", lambda context: {"training_time": training_time(context.results)}),
 )
 
 
