@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -10,7 +11,7 @@ from PIL import Image
 from mirst.data import Augmentation, read_dataset, write_phantoms
 from mirst.errors import MirstError
 from mirst.nn import read_card
-from mirst.study import load_spec, run_study
+from mirst.study import Local, load_spec, run_study
 from mirst.study.prepared import prepare, training_shares
 from mirst.study.spec import StudySpec
 
@@ -132,6 +133,86 @@ def test_augmentation_is_read_back_from_the_resolved_study():
     assert spec.training.augmentation == Augmentation(rotation=10, box=0.1)
     resolved = yaml.safe_load(yaml.safe_dump(spec.resolved()))
     assert StudySpec.model_validate(resolved).training == spec.training
+
+
+@pytest.fixture(scope="module")
+def finished_lesions(lesions, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished") / "out"
+    spec = spec_of(lesions, "training.epochs=2", "defenses=[ce, rst]", "attacks=[fgsm]", "model.box=fused")
+    run_study(spec, out, engine=Local(2))
+    return out
+
+
+def test_misplaced_boxes_of_a_study(finished_lesions, mirst):
+    code, text, _ = mirst("evaluate", finished_lesions, "--suite", "boxes")
+    assert code == 0
+    assert "worst per image" in text
+    rows = pd.read_csv(finished_lesions / "boxes.csv")
+    assert len(rows) == 4 * (1 + 3 * 82)
+    outcomes = pd.read_csv(finished_lesions / "outcomes.csv")
+    for (defense, fold), part in rows[rows["placement"] == "true"].groupby(["defense", "fold"]):
+        own = outcomes.query("defense == @defense and fold == @fold and attack == 'none'")
+        assert part["accuracy"].item() == pytest.approx((own["label"] == own["prediction"]).mean())
+    page = (finished_lesions / "report.html").read_text()
+    assert "F1 score with misplaced boxes" in page
+
+
+def test_misplaced_boxes_of_one_model(finished_lesions, lesions, mirst, tmp_path):
+    model = finished_lesions / "trials" / "rst-fold0-seed0" / "model.safetensors"
+    code, text, _ = mirst("evaluate", model, "--data", lesions, "--suite", "boxes", "--out", tmp_path / "rows")
+    assert code == 0
+    assert "worst" in text
+    assert len(pd.read_csv(tmp_path / "rows" / "boxes.csv")) == 1 + 3 * 82
+
+
+def test_a_study_of_whole_images_has_no_boxes(finished, mirst):
+    code, _, error = mirst("evaluate", finished, "--suite", "boxes")
+    assert code == 2
+    assert "is a study of whole images, so there is no box to misplace" in error
+
+
+def test_predictions_need_the_box_of_the_lesion(finished_lesions, lesions, mirst, tmp_path):
+    model = finished_lesions / "trials" / "rst-fold0-seed0" / "model.safetensors"
+    image = next(r for r in read_dataset(lesions) if r.box)
+    code, _, error = mirst("predict", model, image.path)
+    assert code == 2
+    assert "takes crops around lesions, and there is no box for" in error
+    box = ",".join(f"{edge:g}" for edge in image.box[:4])
+    code, text, _ = mirst("predict", model, image.path, "--box", box)
+    assert code == 0
+    left, top, right, bottom = (int(edge) for edge in image.box[:4])
+    mask = Image.new("L", Image.open(image.path).size)
+    mask.paste(255, (left, top, right, bottom))
+    mask.save(tmp_path / "mask.png")
+    assert mirst("predict", model, image.path, "--mask", tmp_path / "mask.png")[:2] == (0, text)
+    outcomes = pd.read_csv(finished_lesions / "outcomes.csv").query("defense == 'rst' and attack == 'none'")
+    tested = outcomes[outcomes["fold"] == 0].iloc[0]
+    one = next(r for r in read_dataset(lesions) if r.name == tested["image"])
+    _, text, _ = mirst("predict", model, one.path, "--box", ",".join(f"{edge:g}" for edge in one.box[:4]))
+    assert f": {tested['prediction']} (" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--box", "1,2,3"], "is not a box"),
+        (["--box", "900,900,950,950"], "covers no part of the 128 x 96 image"),
+        (["--box", "1,1,5,5", "--mask", "m.png"], "--box and --mask both give the box"),
+        (["--mask", "missing.png"], "missing.png is not a file"),
+    ],
+)
+def test_a_bad_box_gets_a_sentence(finished_lesions, lesions, mirst, options, words):
+    model = finished_lesions / "trials" / "rst-fold0-seed0" / "model.safetensors"
+    code, _, error = mirst("predict", model, read_dataset(lesions)[0].path, *options)
+    assert code == 2
+    assert words in error
+
+
+def test_a_model_of_whole_images_takes_no_box(finished, phantoms, mirst):
+    model = finished / "trials" / "ce-fold0-seed0" / "model.safetensors"
+    code, _, error = mirst("predict", model, read_dataset(phantoms)[0].path, "--box", "1,1,9,9")
+    assert code == 2
+    assert "takes whole images, so a box changes nothing" in error
 
 
 def test_a_study_of_lesions_runs_and_its_models_know_their_view(lesions, others, tmp_path):

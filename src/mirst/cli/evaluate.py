@@ -31,7 +31,7 @@ def evaluate(
             "--suite",
             help="paper: the paper's weak attacks; standard: strong attacks; adaptive: standard plus attacks adapted "
             "to the model; distances: the smallest eps at which each image is misclassified; corruptions: natural "
-            "corruptions.",
+            "corruptions; boxes: misplaced boxes, for models that see the lesion.",
         ),
     ] = SuiteOption.paper,
     eps: Annotated[

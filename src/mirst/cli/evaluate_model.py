@@ -57,8 +57,8 @@ def _shown() -> Iterator[tuple["OnProgress", list[str]]]:
 def evaluate_weak(
     model: "nn.Module", card: "ModelCard", data: Path, suite: SuiteOption, attacks: list[str], out: Path | None
 ) -> None:
-    """Corruptions, distances, or single attacks."""
-    from mirst.evaluation import corrupt_on, curve, distances_on, evaluate_on, metrics_of
+    """Corruptions, misplaced boxes, distances, or single attacks."""
+    from mirst.evaluation import boxes_on, corrupt_on, curve, distances_on, evaluate_on, metrics_of
     from mirst.files import write_csv
     from mirst.report import constant_predictions
     from mirst.study import parse_attacks
@@ -67,6 +67,10 @@ def evaluate_weak(
         if suite is SuiteOption.corruptions:
             clean_rows = evaluate_on(model, card, data, {})
             table = rows = corrupt_on(model, card, data, on_progress)
+        elif suite is SuiteOption.boxes:
+            clean_rows = evaluate_on(model, card, data, {})
+            rows = boxes_on(model, card, data, on_progress)
+            table = rows[rows["placement"] != "moved"]
         elif suite is SuiteOption.distances:
             rows = distances_on(model, card, data, on_progress)
             clean_rows = rows.assign(attack="none", eps=0.0)
@@ -140,5 +144,7 @@ def open_named_model(name: str, data: Path, override: list[str], trust: str | No
         settings.positive,
         size=settings.size,
         channels=settings.channels,
+        view=settings.view,
+        margin=settings.margin,
         trusted=trust,
     )

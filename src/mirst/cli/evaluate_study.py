@@ -21,13 +21,14 @@ def evaluate_study(folder: Path, data: Path | None, suite: SuiteOption, eps: lis
 
     from mirst.display import EvaluationDisplay
     from mirst.report import constant_predictions, every_row, write_report
-    from mirst.study import attack_study, corrupt_study, locked, measure_distances, read_results
+    from mirst.study import attack_study, corrupt_study, locked, measure_distances, misplace_boxes, read_results
 
     analyses: dict[str, Callable[..., Path]] = {
         "standard": partial(attack_study, suite="standard", eps=eps),
         "adaptive": partial(attack_study, suite="adaptive", eps=eps),
         "distances": measure_distances,
         "corruptions": corrupt_study,
+        "boxes": misplace_boxes,
     }
     if suite not in analyses:
         raise MirstError(
@@ -47,12 +48,16 @@ def _print_study(results: "Results", suite: SuiteOption) -> None:
     from rich.console import Console
 
     from mirst.display import show_table
-    from mirst.report import corruption_grid, f1_over_eps
+    from mirst.report import box_grid, corruption_grid, f1_over_eps
 
     if suite is SuiteOption.corruptions:
         grid = corruption_grid(results, "f1")
         assert grid is not None
         typer.echo("F1, mean over folds and seeds:\n" + grid.to_string(float_format=rounded))
+    elif suite is SuiteOption.boxes:
+        boxes = box_grid(results, "f1")
+        assert boxes is not None
+        typer.echo("F1, mean over folds and seeds:\n" + boxes.to_string(float_format=rounded))
     elif suite is SuiteOption.distances:
         curves = f1_over_eps(results)
         typer.echo("F1, pooled over folds and seeds, at eps:\n" + curves.to_string(float_format=rounded))

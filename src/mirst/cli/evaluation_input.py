@@ -6,9 +6,9 @@ from pathlib import Path
 from mirst.cli.outputs import require_no_input, require_output
 from mirst.errors import MirstError
 
-TABLES = ("outcomes.csv", "metrics.csv", "costs.csv", "distances.csv", "corruptions.csv")
+TABLES = ("outcomes.csv", "metrics.csv", "costs.csv", "distances.csv", "corruptions.csv", "boxes.csv")
 """What the suites write into the folder of `--out`."""
-OF_A_FACTORY = frozenset({"data.size", "data.channels", "data.classes", "data.positive"})
+OF_A_FACTORY = frozenset({"data.size", "data.channels", "data.classes", "data.positive", "data.view", "data.margin"})
 """The settings that a checkpoint has and a factory has not."""
 
 

@@ -12,6 +12,7 @@ class SuiteOption(StrEnum):
     adaptive = "adaptive"
     distances = "distances"
     corruptions = "corruptions"
+    boxes = "boxes"
 
 
 def rounded(value: float) -> str:

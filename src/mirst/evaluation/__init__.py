@@ -6,9 +6,11 @@ from mirst.evaluation.distance_search import LARGEST, Distances, curve, distance
 from mirst.evaluation.intervals import Difference, Interval, holm, interval, paired_difference
 from mirst.evaluation.judge import decide
 from mirst.evaluation.masking.check import Check, overall
+from mirst.evaluation.misplaced_boxes import evaluate_boxes
 from mirst.evaluation.model_checks import ModelWarning, inspect_model
 from mirst.evaluation.on_dataset import (
     DataWarning,
+    boxes_on,
     corrupt_on,
     distances_on,
     evaluate_on,
@@ -41,6 +43,7 @@ __all__ = [
     "Progress",
     "Robustness",
     "SuiteName",
+    "boxes_on",
     "classification_metrics",
     "corrupt",
     "corrupt_on",
@@ -49,6 +52,7 @@ __all__ = [
     "distances",
     "distances_on",
     "evaluate",
+    "evaluate_boxes",
     "evaluate_corruptions",
     "evaluate_on",
     "holm",

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from mirst.attacks import Attack, StandIns
 from mirst.data import (
+    MARGIN,
     ImageSet,
     Lesions,
     Record,
@@ -28,6 +30,7 @@ from mirst.data import (
 from mirst.data.image_set import Batch
 from mirst.evaluation.corruptions import evaluate_corruptions
 from mirst.evaluation.distance_search import distances, named_distances
+from mirst.evaluation.misplaced_boxes import evaluate_boxes
 from mirst.evaluation.model_checks import require_classes
 from mirst.evaluation.outcomes import evaluate
 from mirst.evaluation.progress import OnProgress, no_progress
@@ -76,6 +79,8 @@ def open_model(
     *,
     size: int = 64,
     channels: int = 1,
+    view: Literal["whole", "lesion"] = "whole",
+    margin: float = MARGIN,
     trusted: str | None = None,
 ) -> tuple[nn.Module, ModelCard]:
     """A checkpoint written by mirst, or the model of `package.module:factory`.
@@ -84,7 +89,7 @@ def open_model(
         name: path or factory.
         data: the data set whose classes a factory's model predicts, in alphabetical order, unless `classes` names
             them in the order of its logits.
-        positive, size, channels: of a factory's model; a checkpoint has its own.
+        positive, size, channels, view, margin: of a factory's model; a checkpoint has its own.
         trusted: the factory that a checkpoint may use, as for `load_model`.
 
     Raises:
@@ -105,6 +110,8 @@ def open_model(
         positive=positive_class(classes, positive),
         threshold=0.0,
         defense="unknown",
+        view=view,
+        margin=margin,
     )
     return model.to(device), card
 
@@ -145,6 +152,17 @@ def corrupt_on(model: nn.Module, card: ModelCard, data: Path, on_progress: OnPro
     return evaluate_corruptions(
         model, loaded, card.classes, card.positive, threshold=card.threshold, on_progress=on_progress
     )
+
+
+def boxes_on(model: nn.Module, card: ModelCard, data: Path, on_progress: OnProgress = no_progress) -> pd.DataFrame:
+    """Metrics of a model on a data set with misplaced boxes, as `evaluate_boxes`.
+
+    Raises:
+        MirstError: as `evaluate_on`, or a model that takes whole images.
+    """
+    _, loaded = _data(model, card, data)
+    images = cast("ImageSet", loaded.dataset)
+    return evaluate_boxes(model, images, card.classes, card.positive, threshold=card.threshold, on_progress=on_progress)
 
 
 def distances_on(model: nn.Module, card: ModelCard, data: Path, on_progress: OnProgress = no_progress) -> pd.DataFrame:
@@ -227,7 +245,9 @@ def _images(records: Sequence[Record], card: ModelCard) -> ImageSet:
         return ImageSet(prepare_images(files, card.size, card.channels).pixels, labels)
     images = prepare_lesions(files, [record.box for record in records], card.size, card.margin, card.channels)
     assert images.features is not None  # lesions have them
-    return ImageSet(images.pixels, labels, lesions=Lesions(card.size, card.margin, images.features))
+    return ImageSet(
+        images.pixels, labels, lesions=Lesions(card.size, card.margin, images.features, card.box == "fused")
+    )
 
 
 def _warn(sentence: str) -> None:

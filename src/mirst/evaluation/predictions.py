@@ -149,7 +149,7 @@ def images_for(card: ModelCard, files: Sequence[ImageFile], boxes: Sequence[Box 
         lesion_crop(file, box, card.size, card.margin, card.channels) for file, box in zip(files, boxes, strict=True)
     ]
     surroundings = np.stack([crop.surroundings for crop in crops])
-    lesions = Lesions(card.size, card.margin, np.array([crop.features for crop in crops]))
+    lesions = Lesions(card.size, card.margin, np.array([crop.features for crop in crops]), card.box == "fused")
     return ImageSet(surroundings, np.zeros(len(crops), np.int64), lesions=lesions)[list(range(len(crops)))][0]
 
 

@@ -9,12 +9,13 @@ from mirst.report.paper_claims import paper_comparison
 from mirst.report.paper_figures import attacks_figure, read_figure_input, residuals_figure, save_figure
 from mirst.report.robustness import verdict_lines, write_robustness
 from mirst.report.study_notes import constant_predictions, notes
-from mirst.report.tables import corruption_grid, paper_table
+from mirst.report.tables import box_grid, corruption_grid, paper_table
 from mirst.report.two_studies import write_comparison
 
 __all__ = [
     "ReportContext",
     "attacks_figure",
+    "box_grid",
     "constant_predictions",
     "corruption_grid",
     "every_row",

@@ -10,7 +10,7 @@ from mirst.report.context import ReportContext
 from mirst.report.eps_curve import eps_curve
 from mirst.report.gallery import galleries
 from mirst.report.operating_point import operating_points
-from mirst.report.tables import corruption_grid
+from mirst.report.tables import box_grid, corruption_grid
 from mirst.report.training import training_curves, training_time
 
 Variables = Mapping[str, Any]
@@ -39,6 +39,11 @@ def _operating_point(context: ReportContext) -> Variables:
     return {"operating_points": operating_points(context), "threshold": context.results.spec.training.threshold}
 
 
+def _boxes(context: ReportContext) -> Variables:
+    results = context.results
+    return {"lesion_view": results.spec.data.view == "lesion", "boxes": box_grid(results, "f1")}
+
+
 SECTIONS = (
     Section("verdict", "Verdict"),
     Section("comparison", "Comparison"),
@@ -51,6 +56,7 @@ SECTIONS = (
     Section(
         "corruptions", "Natural corruptions", lambda context: {"corruptions": corruption_grid(context.results, "f1")}
     ),
+    Section("boxes", "Misplaced boxes", _boxes),
     Section("residuals", "Residual maps"),
     Section("calibration", "Calibration", lambda context: {"calibrations": calibrations(context)}),
     Section("operating_point", "Operating threshold", _operating_point),

@@ -71,6 +71,21 @@ def corruption_grid(results: Results, metric: str) -> pd.DataFrame | None:
     return grid.reindex(columns=[entry.title for entry in results.spec.defenses])
 
 
+def box_grid(results: Results, metric: str) -> pd.DataFrame | None:
+    """The metric with misplaced boxes, averaged over the folds and seeds in which it is defined, a column per defense.
+
+    Each reach has a row for the mean over all placements of the boxes and one for the worst of them, image by image.
+    `None` if the study was not run with misplaced boxes.
+    """
+    if not results.files.boxes.exists():
+        return None
+    rows = pd.read_csv(results.files.boxes)
+    rows["column"] = [title(d, m) for d, m in zip(rows["defense"], rows["drop_max"], strict=True)]
+    rows["boxes"] = rows["placement"].map({"true": "as given", "moved": "mean", "worst": "worst per image"})
+    grid = rows.pivot_table(index=["reach", "boxes"], columns="column", values=metric)
+    return grid.reindex(columns=[entry.title for entry in results.spec.defenses])
+
+
 def paper_table(context: ReportContext) -> str:
     """The headline metrics as a Markdown table, with the notes below it."""
     return "\n".join([markdown(paper_rows(context)), *(f"- {note}" for note in notes(context.results)), ""])

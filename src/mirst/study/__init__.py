@@ -6,6 +6,7 @@ from mirst.study.estimate import ColumnEstimate, Estimate, estimate_study
 from mirst.study.linear_probe import probe
 from mirst.study.load import load_spec, overridden, parse_attacks, parse_defense, parse_eps
 from mirst.study.lock import locked
+from mirst.study.post_hoc.boxes import misplace_boxes
 from mirst.study.post_hoc.corruptions import corrupt_study
 from mirst.study.post_hoc.distances import measure_distances
 from mirst.study.post_hoc.suites import attack_study
@@ -37,6 +38,7 @@ __all__ = [
     "load_spec",
     "locked",
     "measure_distances",
+    "misplace_boxes",
     "overridden",
     "parse_attacks",
     "parse_defense",

@@ -91,6 +91,7 @@ class StudyFolder:
     old_failed = _File("diverged.csv")
     """The name of `failed` in folders of older versions."""
     distances = _File("distances.csv")
+    boxes = _File("boxes.csv")
     corruptions = _File("corruptions.csv")
     paper_table = _File("table.md")
     differences = _File("differences.md")
