@@ -150,8 +150,8 @@ def test_misplaced_boxes_of_a_study(finished_lesions, mirst):
     rows = pd.read_csv(finished_lesions / "boxes.csv")
     assert len(rows) == 4 * (1 + 3 * 82)
     outcomes = pd.read_csv(finished_lesions / "outcomes.csv")
-    for (defense, fold), part in rows[rows["placement"] == "true"].groupby(["defense", "fold"]):
-        own = outcomes.query("defense == @defense and fold == @fold and attack == 'none'")
+    for (name, number), part in rows[rows["placement"] == "true"].groupby(["defense", "fold"]):
+        own = outcomes[(outcomes["defense"] == name) & (outcomes["fold"] == number) & (outcomes["attack"] == "none")]
         assert part["accuracy"].item() == pytest.approx((own["label"] == own["prediction"]).mean())
     page = (finished_lesions / "report.html").read_text()
     assert "F1 score with misplaced boxes" in page
@@ -181,7 +181,7 @@ def test_predictions_need_the_box_of_the_lesion(finished_lesions, lesions, mirst
     code, text, _ = mirst("predict", model, image.path, "--box", box)
     assert code == 0
     left, top, right, bottom = (int(edge) for edge in image.box[:4])
-    mask = Image.new("L", Image.open(image.path).size)
+    mask = Image.new("L", (128, 96))
     mask.paste(255, (left, top, right, bottom))
     mask.save(tmp_path / "mask.png")
     assert mirst("predict", model, image.path, "--mask", tmp_path / "mask.png")[:2] == (0, text)
