@@ -40,5 +40,5 @@ class AT(Crafting):
             attacked = last(
                 iterates(gradient_of(objective), x, eps=self.eps, step_size=self._step_size, steps=self.steps)
             )
-        loss = weighted_cross_entropy(Logits(model)(attacked), y, self.class_weights)
+        loss = weighted_cross_entropy(Logits(model)(attacked), y, self.class_weights, self.label_smoothing)
         return LossTerms(loss, {"adversarial": loss.item()})

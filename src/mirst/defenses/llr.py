@@ -48,11 +48,11 @@ class LLR(Crafting):
     ) -> LossTerms:
         x, y = checked_batch(x, y)
         if self.linearity_weight == self.gradient_weight == 0:
-            clean = weighted_cross_entropy(Logits(model)(x), y, self.class_weights)
+            clean = weighted_cross_entropy(Logits(model)(x), y, self.class_weights, self.label_smoothing)
             return LossTerms(clean, {"clean": clean.item()})
         delta = self._search(model, x, y, generator)
         logits, gap, slope = _around(model, x, y, delta, self.joint_batch)
-        clean = weighted_cross_entropy(logits, y, self.class_weights)
+        clean = weighted_cross_entropy(logits, y, self.class_weights, self.label_smoothing)
         total = clean + self.linearity_weight * gap + self.gradient_weight * slope
         return LossTerms(total, {"clean": clean.item(), "nonlinearity": gap.item(), "slope": slope.item()})
 

@@ -47,10 +47,10 @@ class TRADES(Crafting):
     ) -> LossTerms:
         x, y = checked_batch(x, y)
         if self.weight == 0:
-            clean = weighted_cross_entropy(Logits(model)(x), y, self.class_weights)
+            clean = weighted_cross_entropy(Logits(model)(x), y, self.class_weights, self.label_smoothing)
             return LossTerms(clean, {"clean": clean.item()})
         logits, attacked = training_logits(model, [x, self._craft(model, x, y, generator)], self.joint_batch)
-        clean = weighted_cross_entropy(logits, y, self.class_weights)
+        clean = weighted_cross_entropy(logits, y, self.class_weights, self.label_smoothing)
         gap = divergence(logits, attacked).mean()
         return LossTerms(clean + self.weight * gap, {"clean": clean.item(), "divergence": gap.item()})
 

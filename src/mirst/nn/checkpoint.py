@@ -48,6 +48,8 @@ class ModelCard:
     """Operating point on the log-odds of `positive`, for two classes; 0 is the larger logit."""
     defense: Annotated[str, Field(max_length=2000)]
     """How it was trained."""
+    threshold_rule: Annotated[str, Field(max_length=200)] | None = None
+    """Which rule gave the threshold, as `training.threshold`; `None` in files of older versions."""
     value_range: tuple[Finite, Finite] | None = None
     """The values of its training images that were shown as black and white, if the files define none."""
 
@@ -117,7 +119,7 @@ def _require_sound(card: ModelCard) -> None:
         raise ValueError("its value range ends below its start")
     if len(set(card.classes)) < len(card.classes) or card.positive not in card.classes:
         raise ValueError("its classes are not distinct, or the positive one is not among them")
-    if any(plain(text) != text for text in (card.model, card.defense, *card.classes)):
+    if any(plain(text) != text for text in (card.model, card.defense, card.threshold_rule or "", *card.classes)):
         raise ValueError("its card contains control characters")
 
 
