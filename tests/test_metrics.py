@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -7,7 +8,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
 from mirst.errors import MirstError
-from mirst.metrics import METRICS, balanced_accuracy, classification_metrics, metric_named, youden_threshold
+from mirst.metrics import (
+    METRICS,
+    auc,
+    balanced_accuracy,
+    classification_metrics,
+    metric_named,
+    sensitivity_threshold,
+    specificity_threshold,
+    youden_threshold,
+)
 
 CLASSES = ("benign", "malignant")
 LISTED = {"f1", "sensitivity", "specificity", "auc", "accuracy"}
@@ -198,6 +208,57 @@ def test_youden_leaves_out_scores_that_are_not_finite():
 def test_youden_lies_between_scores_nearest_to_zero():
     assert youden_threshold([False, True], [-3.0, 1.0]) == -1.0
     assert youden_threshold([True, True], [0.5, 1.0]) == 0.0
+
+
+RATES = st.one_of(st.sampled_from([0.25, 0.5, 0.9, 0.95, 1.0]), st.floats(0, 1, exclude_min=True))
+SCORES = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, width=32))
+SCORED = st.lists(st.tuples(st.booleans(), SCORES), min_size=2, max_size=20).filter(
+    lambda rows: len({is_positive for is_positive, _ in rows}) == 2
+)
+
+
+def all_cuts(score):
+    """One threshold for every way to divide the scores, from all images positive to none."""
+    values = sorted(set(score.tolist()))
+    return [values[0] - 1, *[(a + b) / 2 for a, b in itertools.pairwise(values)], values[-1] + 1]
+
+
+@given(SCORED, RATES)
+def test_the_sensitivity_threshold_is_the_largest_cut_of_that_sensitivity(rows, wanted):
+    is_positive, score = (np.array(column) for column in zip(*rows, strict=True))
+    enough = [cut for cut in all_cuts(score) if np.mean(score[is_positive] > cut) >= wanted]
+    assert sensitivity_threshold(is_positive, score, wanted) == max(enough)
+
+
+@given(SCORED, RATES)
+def test_the_specificity_threshold_is_the_smallest_cut_of_that_specificity(rows, wanted):
+    is_positive, score = (np.array(column) for column in zip(*rows, strict=True))
+    enough = [cut for cut in all_cuts(score) if np.mean(score[~is_positive] <= cut) >= wanted]
+    assert specificity_threshold(is_positive, score, wanted) == min(enough)
+
+
+def test_images_of_equal_score_are_called_alike():
+    is_positive, score = [True, False, True, True, False], [1.0, 1.0, 1.0, 3.0, -1.0]
+    assert sensitivity_threshold(is_positive, score, 0.3) == 2.0
+    assert sensitivity_threshold(is_positive, score, 0.4) == 0.0
+    assert specificity_threshold(is_positive, score, 0.5) == 0.0
+    assert specificity_threshold(is_positive, score, 0.6) == 2.0
+
+
+def test_thresholds_at_a_rate_without_images_of_the_class_or_with_scores_that_are_not_finite():
+    assert sensitivity_threshold([False], [2.0], 0.9) == specificity_threshold([True], [2.0], 0.9) == 0.0
+    assert sensitivity_threshold([True, True, False], [np.nan, 1.0, np.inf], 1.0) == 0.0
+    assert specificity_threshold([False, False, True], [np.nan, 1.0, -np.inf], 1.0) == 2.0
+
+
+@given(SCORED)
+def test_auc_is_that_of_scikit_learn(rows):
+    is_positive, score = (np.array(column) for column in zip(*rows, strict=True))
+    assert auc(is_positive, score) == pytest.approx(roc_auc_score(is_positive, score))
+
+
+def test_auc_without_both_classes_is_nan():
+    assert np.isnan(auc([True, True], [0.0, 1.0]))
 
 
 def test_every_entry_of_the_table_is_computed_under_its_own_name():

@@ -111,6 +111,7 @@ def _epoch_scalars(epoch: Epoch) -> Iterator[Scalar]:
     yield "loss", epoch.loss, epoch.number
     yield "validation/clean", epoch.clean, epoch.number
     yield "validation/attacked", epoch.attacked, epoch.number
+    yield "validation/attacked_auc", epoch.attacked_auc, epoch.number
     for name, value in epoch.terms.items():
         yield f"term/{name}", value, epoch.number
 

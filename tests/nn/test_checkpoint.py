@@ -73,6 +73,9 @@ def rewritten(path, state=None, **fields):
         ({"threshold": float("nan")}, "its threshold: "),
         ({"threshold": float("inf")}, "its threshold: "),
         ({"threshold": None}, "its threshold: "),
+        ({"threshold_rule": "x" * 201}, "its threshold_rule: "),
+        ({"threshold_rule": "\x1b[2J"}, "control characters"),
+        ({"threshold_rule": {"sensitivity": 0.9}}, "its threshold_rule: "),
         ({"defense": "x" * 2001}, "its defense: "),
         ({"model": ""}, "its model: "),
         ({"extra": 1}, "its extra: "),
@@ -83,6 +86,13 @@ def test_every_field_of_a_card_is_bounded(tmp_path, fields, words):
     with pytest.raises(MirstError, match=words) as caught:
         load_model(rewritten(tmp_path / "m.safetensors", **fields))
     assert len(str(caught.value)) < 400
+
+
+def test_a_card_of_an_older_version_names_no_rule_of_its_threshold(tmp_path):
+    card = {key: value for key, value in asdict(CARD).items() if key != "threshold_rule"}
+    weights = build_model("resnet_tiny", 1, 2, drop_max=True).state_dict()
+    save_file(weights, tmp_path / "m.safetensors", {"mirst": json.dumps(card)})
+    assert load_model(tmp_path / "m.safetensors")[1] == replace(CARD, threshold_rule=None)
 
 
 def test_a_card_that_is_no_object_gets_a_sentence(tmp_path):

@@ -244,3 +244,27 @@ def test_a_defense_that_diverged_has_dashes_and_a_footnote(small_spec, tmp_path)
     plans = []
     run_study(spec, tmp_path / "out", on_plan=plans.append)
     assert plans[0].pending == {}
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("argmax", "predicts the class of the larger logit (training.threshold: argmax)"),
+        (
+            "youden",
+            "predicts malignant above the log-odds that maximise sensitivity plus specificity on its clean validation "
+            "images (training.threshold: youden).",
+        ),
+        (
+            "{robust: {specificity: 0.9}}",
+            "predicts malignant above the smallest log-odds with a specificity of at least 0.9 on its attacked "
+            "validation images (training.threshold: {robust: {specificity: 0.9}}).",
+        ),
+    ],
+)
+def test_the_report_says_which_rule_gave_the_threshold(finished, tmp_path, rule, words):
+    folder = tmp_path / "small"
+    shutil.copytree(finished, folder)
+    study = folder / "study.yaml"
+    study.write_text(study.read_text().replace("threshold: argmax", f"threshold: {rule}"))
+    assert words in " ".join(write_report(folder).read_text().split())

@@ -15,7 +15,8 @@ from mirst.study.prepared import prepare
 from mirst.study.spec import TrialTraining
 from mirst.study.train_model import train_model
 from mirst.study.trial import all_trials
-from mirst.training import TrainingRun, loop
+from mirst.training import TrainingRun, loop, selection
+from mirst.training.validation import logits_on
 
 COST = Cost(
     worker=1,
@@ -67,11 +68,27 @@ def test_a_trial_without_validation_ends_with_a_pass_over_the_training_images():
     assert trial_seconds(COST, RST(), settings, Sizes(100, 0, 30)) == pytest.approx(expected)
 
 
-def test_a_trial_is_what_fit_calls(small_spec, monkeypatch, tmp_path):
-    """The epochs of each kind, counted in a training that runs."""
-    spec = changed(small_spec, training={"epochs": 7, "warmup": 0.3, "ramp": 0.3, "select": "best_robust"})
+def test_a_robust_threshold_attacks_the_validation_images_once_more():
+    plain, robust = (TrialTraining(epochs=2, threshold=rule) for rule in ("youden", {"robust": "youden"}))
+    seconds = [trial_seconds(COST, RST(), settings, SIZES) for settings in (plain, robust)]
+    assert seconds[1] - seconds[0] == pytest.approx(20 * 0.05)
+
+
+@pytest.mark.parametrize(
+    ("select", "threshold", "attacks"),
+    [
+        ("best_robust", "argmax", 3),
+        ("best_robust_auc", "argmax", 3),
+        ("best_robust_auc", {"robust": "youden"}, 4),
+        ("last", "youden", 0),
+    ],
+)
+def test_a_trial_is_what_fit_calls(small_spec, monkeypatch, tmp_path, select, threshold, attacks):
+    """The epochs of each kind, and the attacks on validation images, counted in a training that runs."""
+    training = {"epochs": 7, "warmup": 0.3, "ramp": 0.3, "select": select, "threshold": threshold}
+    spec = changed(small_spec, training=training)
     trial, prepared, calls = all_trials(spec)[-1], prepare(spec), []
-    train_epoch, balanced = TrainingRun.train_epoch, loop.balanced_accuracy_on
+    train_epoch = TrainingRun.train_epoch
 
     def watched_epoch(run, data, index, *rest):
         calls.append("clean" if isinstance(run.settings.defense_at(run.defense, index), CE) else "full")
@@ -79,14 +96,17 @@ def test_a_trial_is_what_fit_calls(small_spec, monkeypatch, tmp_path):
 
     def watched_look(model, data, attack=None):
         calls.append("look" if attack is None else "selection")
-        return balanced(model, data, attack)
+        return logits_on(model, data, attack)
 
     monkeypatch.setattr(TrainingRun, "train_epoch", watched_epoch)
-    monkeypatch.setattr(loop, "balanced_accuracy_on", watched_look)
+    monkeypatch.setattr(loop, "logits_on", watched_look)
+    monkeypatch.setattr(selection, "logits_on", watched_look)
     train_model(trial.entry, prepared, prepared.folds[0].train, 0, tmp_path / "state.pt", lambda _: None)
     assert calls.count("clean") == costs.clean_epochs(spec.training, trial.entry.defense) == 2
     assert calls.count("full") == 5
-    assert calls.count("selection") == costs.selection_epochs(spec.training) == 3
+    assert calls.count("look") == 7 + 1
+    assert calls.count("selection") == attacks
+    assert attacks - spec.training.operating_point.robust == costs.selection_epochs(spec.training)
 
 
 def test_twice_the_epochs_are_twice_the_training():

@@ -7,7 +7,8 @@ import yaml
 from markdown_it import MarkdownIt
 
 from mirst.evaluation import METRICS, classification_metrics
-from mirst.study import parse_defense, read_results, train
+from mirst.nn import read_card
+from mirst.study import StudySpec, parse_defense, read_results, train
 
 
 def front_matter(path):
@@ -87,3 +88,24 @@ def test_a_model_of_all_the_data_claims_no_test(small_spec, tmp_path):
     assert "model-index" not in front
     assert "There are no test images" in body
     assert 'load_model("plain.safetensors")' in body
+
+
+def test_a_card_says_how_epoch_and_threshold_were_chosen(small_spec, tmp_path):
+    training = {"select": "best_robust_auc", "threshold": {"robust": {"sensitivity": 0.9}}, "label_smoothing": 0.1}
+    raw = small_spec.resolved()
+    spec = StudySpec.model_validate(raw | {"training": raw["training"] | training})
+    result = train(spec, parse_defense("{name: rst, steps: 2}"), tmp_path / "robust.safetensors")
+    _, body = front_matter(tmp_path / "MODEL_CARD.md")
+    rule = "{robust: {sensitivity: 0.9}}"
+    assert result.threshold_rule == read_card(tmp_path / "robust.safetensors").threshold_rule == rule
+    assert f"({rule}, chosen on the attacked validation images)" in body
+    assert "label smoothing 0.1, seed" in body
+    kept = result.history[result.epoch - 1]
+    assert f"under PGD with 10 steps, with an AUC of {kept.attacked_auc:.3f}." in body
+
+
+def test_a_card_of_the_larger_logit_names_no_images(card):
+    _, body = front_matter(card)
+    assert "a probability of 0.500 (argmax)." in body
+    assert "label smoothing" not in body
+    assert read_card(card.with_name("model.safetensors")).threshold_rule == "argmax"

@@ -69,6 +69,28 @@ def test_fields_reach_the_dataclasses(tmp_path):
     assert spec.attacks[1].attack == PGD(eps=8 / 255, steps=40)
 
 
+@pytest.mark.parametrize(
+    "threshold",
+    [
+        "argmax",
+        "youden",
+        {"sensitivity": 0.95},
+        {"specificity": 1},
+        {"robust": "youden"},
+        {"robust": {"sensitivity": 0.9}},
+    ],
+    ids=str,
+)
+def test_an_operating_point_survives_the_file(tmp_path, threshold):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({"training": {"threshold": threshold, "select": "best_robust_auc"}}))
+    spec = load_spec(path)
+    assert spec.training.threshold == threshold
+    assert spec.training.select == "best_robust_auc"
+    path.write_text(yaml.safe_dump(spec.resolved()))
+    assert load_spec(path) == spec
+
+
 def test_overrides(small_yaml):
     spec = load_spec(small_yaml, ["training.epochs=5", "seeds=[7]", "defenses=[ce]", "model.name=resnet18"])
     assert (spec.training.epochs, spec.seeds, spec.model.name) == (5, (7,), "resnet18")
@@ -87,6 +109,17 @@ def test_overrides(small_yaml):
         ("training.lr=-1", "lr is -1.0"),
         ("training.val_fraction=0.9", "val_fraction is 0.9"),
         ("training={select: best_robust, val_fraction: 0}", "need validation images"),
+        (
+            "training={threshold: {robust: youden}, val_fraction: 0}",
+            "select=last and threshold={robust: youden} need validation images",
+        ),
+        ("training.threshold=Youden", "training: threshold is Youden; choose argmax, youden, {sensitivity: 0.95}"),
+        ("training.threshold=true", "training: threshold is true; it must not be true or false"),
+        ("training.threshold.sensitivity=95", "training: threshold has sensitivity 95; it must be a number above 0"),
+        ("training.threshold={robust: argmax}", "training: threshold is {'robust': 'argmax'}; choose argmax"),
+        ("training.label_smoothing=1", "training: label_smoothing is 1"),
+        ("training.label_smoothing=true", "label_smoothing is true; it must not be true or false"),
+        ("training.select=best", "training.select: "),
         ("defenses=[{name: rst, eps: -0.1}]", "defenses.0: eps is -0.1"),
         ("defenses=[{name: rst, epss: 0.1}]", "defenses.0: rst has no field epss; did you mean eps?"),
         ("defenses=[{name: rst, steps: 1.5}]", "defenses.0.steps: "),

@@ -33,5 +33,5 @@ class AT(Crafting):
         x, y = checked_batch(x, y)
         with self._crafting(model, x, y) as net:
             attacked = last(self._iterates(gradient_of(lambda images: cross_entropy(net(images), y)), x))
-        loss = weighted_cross_entropy(Logits(model)(attacked), y, self.class_weights)
+        loss = weighted_cross_entropy(Logits(model)(attacked), y, self.class_weights, self.label_smoothing)
         return LossTerms(loss, {"adversarial": loss.item()})

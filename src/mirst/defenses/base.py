@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mirst.batches import require_labels
+from mirst.errors import MirstError
 
 
 class LossTerms(NamedTuple):
@@ -28,10 +29,11 @@ class Defense(Protocol):
     Called on a model, images and labels it returns a loss whose backward trains the model. It knows neither optimizer
     nor epoch, leaves the model's modes unchanged, and crafts without a trace in batch-norm buffers or `.grad`.
 
-    `at_eps_share` and `with_class_weights` declare how `fit` applies warm-up, ramp and class weights. A defense gets
-    both from `mirst.defenses.BaseDefense`, or from `mirst.defenses.DefenseWrapper` if it wraps another defense.
-    Two more attributes are optional: `eps`, the radius of its L-infinity ball in units of the [0, 1] pixel range, and
-    `uses_labels`, which is False for an objective that ignores the labels.
+    `at_eps_share`, `with_class_weights` and `with_label_smoothing` declare how `fit` applies warm-up, ramp, class
+    weights and label smoothing. A defense gets them from `mirst.defenses.BaseDefense`, or from
+    `mirst.defenses.DefenseWrapper` if it wraps another defense. Two more attributes are optional: `eps`, the radius of
+    its L-infinity ball in units of the [0, 1] pixel range, and `uses_labels`, which is False for an objective that
+    ignores the labels.
 
     >>> from mirst.defenses import CE
     >>> defense: Defense = CE()
@@ -59,6 +61,14 @@ class Defense(Protocol):
         """
         ...
 
+    def with_label_smoothing(self, share: float) -> "Defense":
+        """This defense with `share` of every label spread evenly over the classes, unless it smooths labels already.
+
+        Labels are smoothed in the cross-entropies that are trained on, never in a loss that crafting ascends. A defense
+        that ignores the labels returns itself.
+        """
+        ...
+
 
 def has_eps(defense: Defense) -> bool:
     """Whether `defense` changes with the share of its eps.
@@ -70,12 +80,28 @@ def has_eps(defense: Defense) -> bool:
     return defense.at_eps_share(0.0) != defense
 
 
-def weighted_cross_entropy(logits: Tensor, y: Tensor, class_weights: tuple[float, ...] | None) -> Tensor:
+def weighted_cross_entropy(
+    logits: Tensor, y: Tensor, class_weights: tuple[float, ...] | None, label_smoothing: float = 0.0
+) -> Tensor:
     """Mean cross-entropy, each image weighted by its class, the weights of a batch summing to one.
+
+    With `label_smoothing` s the target of an image is 1 - s + s/K for its class and s/K for every other. The weight
+    stays that of its class, so balanced classes stay balanced; torch weights each entry of the target by its own class.
 
     Raises:
         MirstError: a label that is no class of the model.
     """
     require_labels(y, logits.shape[1])
     weight = None if class_weights is None else logits.new_tensor(class_weights)
-    return nn.functional.cross_entropy(logits, y, weight=weight)
+    loss = nn.functional.cross_entropy(logits, y, weight=weight)
+    if label_smoothing == 0:
+        return loss
+    spread = -nn.functional.log_softmax(logits, 1).mean(1)
+    own = torch.ones_like(spread) if weight is None else weight[y]
+    return (1 - label_smoothing) * loss + label_smoothing * (own * spread).sum() / own.sum()
+
+
+def require_label_smoothing(share: float) -> None:
+    """Raise `MirstError` unless `share` is a share of a label that may be spread."""
+    if not 0 <= share < 1:
+        raise MirstError(f"label_smoothing is {share}; it must be at least 0 and below 1")

@@ -1,6 +1,6 @@
-"""Base classes that declare how a defense takes a share of its eps and class weights."""
+"""Base classes that declare how a defense takes a share of its eps, class weights and label smoothing."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from mirst.defenses.base import Defense
@@ -10,6 +10,8 @@ from mirst.errors import MirstError
 
 class BaseDefense(Defense):
     """Base class of a frozen dataclass with the field `class_weights` and, if it has a ball, the field `eps`.
+
+    With the field `label_smoothing` it can be trained with smoothed labels.
 
     At a share of its eps, `eps` and the field `step_size`, if it is a number, are multiplied by the share. At share 0
     the defense is plain training, `CE`.
@@ -22,17 +24,18 @@ class BaseDefense(Defense):
     >>> Mine().at_eps_share(0.5)
     Mine(eps=0.05, class_weights=None)
     >>> Mine().with_class_weights((1.0, 3.0)).at_eps_share(0.0)
-    CE(class_weights=(1.0, 3.0))
+    CE(class_weights=(1.0, 3.0), label_smoothing=0.0)
     """
 
     class_weights: tuple[float, ...] | None
+    label_smoothing: float = 0.0
 
     def at_eps_share(self, share: float) -> Defense:
         """As for `mirst.defenses.Defense`."""
         if share == 1 or not hasattr(self, "eps"):
             return self
         if share == 0:
-            return CE(class_weights=self.class_weights)
+            return CE(class_weights=self.class_weights, label_smoothing=self.label_smoothing)
         own: Any = self
         scaled = {"eps": share * own.eps}
         if getattr(own, "step_size", None) is not None:
@@ -43,11 +46,26 @@ class BaseDefense(Defense):
         """As for `mirst.defenses.Defense`."""
         return self if self.class_weights is not None else _replaced(self, {"class_weights": weights})
 
+    def with_label_smoothing(self, share: float) -> Defense:
+        """As for `mirst.defenses.Defense`.
+
+        Raises:
+            MirstError: the defense has no field `label_smoothing`.
+        """
+        own: Any = self
+        if "label_smoothing" not in {field.name for field in fields(own)}:
+            raise MirstError(
+                f"the defense {type(self).__name__} has no field label_smoothing; add it and pass it to the "
+                "cross-entropy, or set training.label_smoothing to 0"
+            )
+        return self if self.label_smoothing else _replaced(self, {"label_smoothing": share})
+
 
 class DefenseWrapper(Defense):
     """Base class of a frozen dataclass that wraps the defense in its field `inner`.
 
-    The share of eps and the class weights go to `inner`, whose `eps` and `uses_labels` are those of the wrapper.
+    The share of eps, the class weights and the label smoothing go to `inner`, whose `eps` and `uses_labels` are those
+    of the wrapper.
 
     >>> from dataclasses import dataclass
     >>> from mirst.defenses import RST
@@ -61,7 +79,7 @@ class DefenseWrapper(Defense):
     >>> Halved().at_eps_share(0.5).eps
     0.05
     >>> Halved().with_class_weights((1.0, 3.0)).at_eps_share(0.0)
-    Halved(inner=CE(class_weights=(1.0, 3.0)))
+    Halved(inner=CE(class_weights=(1.0, 3.0), label_smoothing=0.0))
     """
 
     inner: Any
@@ -83,6 +101,10 @@ class DefenseWrapper(Defense):
         """As for `mirst.defenses.Defense`."""
         return _replaced(self, {"inner": self.inner.with_class_weights(weights)})
 
+    def with_label_smoothing(self, share: float) -> Defense:
+        """As for `mirst.defenses.Defense`."""
+        return _replaced(self, {"inner": smoothed(self.inner, share)})
+
 
 def require_defense(defense: object) -> None:
     """Raise `MirstError` unless `defense` declares how it takes a share of its eps and class weights."""
@@ -100,6 +122,26 @@ def require_defense(defense: object) -> None:
         )
     if isinstance(defense, DefenseWrapper):
         require_defense(getattr(defense, "inner", None))
+
+
+def smoothed(defense: Defense, share: float) -> Defense:
+    """`defense` with `share` of every label spread over the classes.
+
+    Raises:
+        MirstError: it does not declare how it takes a share above 0.
+
+    >>> from mirst.defenses import CE
+    >>> smoothed(CE(), 0.1)
+    CE(class_weights=None, label_smoothing=0.1)
+    """
+    if share == 0:
+        return defense
+    if not callable(getattr(defense, "with_label_smoothing", None)):
+        raise MirstError(
+            f"the defense {type(defense).__name__} has no with_label_smoothing; derive it from "
+            "mirst.defenses.BaseDefense, or set training.label_smoothing to 0"
+        )
+    return defense.with_label_smoothing(share)
 
 
 def uses_labels(defense: Defense) -> bool:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mirst.batches import checked_batch
-from mirst.defenses.base import LossTerms, weighted_cross_entropy
+from mirst.defenses.base import LossTerms, require_label_smoothing, weighted_cross_entropy
 from mirst.nn.logits import Logits
 
 
@@ -15,7 +15,8 @@ class CE:
     """Cross-entropy on clean images: the undefended baseline.
 
     Raises:
-        MirstError: images outside [0, 1], or labels that are no classes of the model, on call.
+        MirstError: a label smoothing outside [0, 1), on construction; images outside [0, 1], or labels that are no
+            classes of the model, on call.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     >>> total, terms = CE()(model, torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
@@ -26,6 +27,11 @@ class CE:
 
     class_weights: tuple[float, ...] | None = None
     """Weight of each class; with `None` all classes have the same weight."""
+    label_smoothing: float = 0.0
+    """Share of the label that is spread evenly over all classes."""
+
+    def __post_init__(self) -> None:
+        require_label_smoothing(self.label_smoothing)
 
     def at_eps_share(self, share: float) -> "CE":
         """Itself: it has no eps."""
@@ -35,9 +41,13 @@ class CE:
         """As for `mirst.defenses.Defense`."""
         return self if self.class_weights is not None else replace(self, class_weights=weights)
 
+    def with_label_smoothing(self, share: float) -> "CE":
+        """As for `mirst.defenses.Defense`."""
+        return self if self.label_smoothing else replace(self, label_smoothing=share)
+
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
         x, y = checked_batch(x, y)
-        loss = weighted_cross_entropy(Logits(model)(x), y, self.class_weights)
+        loss = weighted_cross_entropy(Logits(model)(x), y, self.class_weights, self.label_smoothing)
         return LossTerms(loss, {"clean": loss.item()})

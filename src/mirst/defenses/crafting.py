@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mirst.attacks.base import PAPER_EPS, attackable, require_fields
 from mirst.attacks.descent import iterates
+from mirst.defenses.base import require_label_smoothing
 from mirst.defenses.base_classes import BaseDefense
 from mirst.errors import MirstError
 from mirst.nn.accelerate.agreement import packed_if_equal
@@ -38,11 +39,14 @@ class Crafting(BaseDefense):
     """Mode of the model while crafting: "eval", or "train" for the mode that the training loop has set."""
     class_weights: tuple[float, ...] | None = None
     """Weight of each class in every cross-entropy; with `None` all classes have the same weight."""
+    label_smoothing: float = 0.0
+    """Share of the label that is spread evenly over all classes, in every cross-entropy that is trained on."""
 
     def __post_init__(self) -> None:
         require_fields(eps=self.eps, steps=self.steps, step_size=1.0 if self.step_size is None else self.step_size)
         if self.craft_mode not in ("eval", "train"):
             raise MirstError(f"craft_mode is {self.craft_mode}; choose eval or train")
+        require_label_smoothing(self.label_smoothing)
 
     def _iterates(
         self, gradient: Callable[[Tensor], Tensor], x: Tensor, *, steps: int | None = None, start: Tensor | None = None

@@ -32,8 +32,8 @@ class InstanceTraining(Crafting):
     `L = CE(f(x), y) + alpha * sum_j weights_j * CE(f(x_j), y)` with `x_j` the PGD iterates that the
     subclass names (MIRST-DM, Eq. 1 and 2), crafted from the clean image (Eq. 3).
 
-    With `joint_batch=False` only one graph is alive at a time; with `craft_mode="train"` on top, the
-    passes that craft are also those that train, and no batch is passed through the model twice.
+    With `joint_batch=False` only one graph is alive at a time; with `craft_mode="train"` and without label smoothing,
+    the passes that craft are also those that train, and no batch is passed through the model twice.
 
     Raises:
         MirstError: a field out of range, on construction; images outside [0, 1], on call.
@@ -79,7 +79,7 @@ class InstanceTraining(Crafting):
         """The loss as one graph, over all batches."""
         batches = [x, *self._craft(model, x, y, list(instances), generator)]
         logits = training_logits(model, batches, self.joint_batch)
-        clean, *attacked = (weighted_cross_entropy(z, y, self.class_weights) for z in logits)
+        clean, *attacked = (self._trained(z, y) for z in logits)
         losses = {CLEAN: clean} | dict(zip(instances, attacked, strict=True))
         if not instances:
             return clean, losses
@@ -93,12 +93,12 @@ class InstanceTraining(Crafting):
         held, losses, net = AccumulatedLoss(model), Losses(), Logits(model)
 
         def train_on(number: int, images: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-            loss = weighted_cross_entropy(net(images), y, self.class_weights)
+            loss = self._trained(net(images), y)
             losses[number] = loss.detach()
             return held.add(loss, 1.0 if number == CLEAN else self.alpha * instances[number], *inputs)
 
         with torch.enable_grad():
-            if self.craft_mode == "train":
+            if self.craft_mode == "train" and self.label_smoothing == 0:
                 with packed_if_equal(model, x):
                     self._craft_and_train(train_on, model, x, y, set(instances), generator)
             else:
@@ -150,6 +150,9 @@ class InstanceTraining(Crafting):
 
     def _start(self, x: Tensor, generator: torch.Generator | None) -> Tensor | None:
         return random_point(x, self.eps, generator) if self.random_start else None
+
+    def _trained(self, logits: Tensor, y: Tensor) -> Tensor:
+        return weighted_cross_entropy(logits, y, self.class_weights, self.label_smoothing)
 
     def _loss(self, net: Logits, images: Tensor, y: Tensor) -> Tensor:
         """What crafting ascends. In train mode batch norms tie the images of a batch together, and the class

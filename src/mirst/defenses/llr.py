@@ -48,11 +48,11 @@ class LLR(Crafting):
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
         if self.linearity_weight == self.gradient_weight == 0:
-            return CE(class_weights=self.class_weights)(model, x, y)
+            return CE(class_weights=self.class_weights, label_smoothing=self.label_smoothing)(model, x, y)
         x, y = checked_batch(x, y)
         delta = self._search(model, x, y, generator)
         logits, gap, slope = _around(model, x, y, delta, self.joint_batch)
-        clean = weighted_cross_entropy(logits, y, self.class_weights)
+        clean = weighted_cross_entropy(logits, y, self.class_weights, self.label_smoothing)
         total = clean + self.linearity_weight * gap + self.gradient_weight * slope
         return LossTerms(total, {"clean": clean.item(), "nonlinearity": gap.item(), "slope": slope.item()})
 

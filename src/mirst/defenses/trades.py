@@ -46,10 +46,10 @@ class TRADES(Crafting):
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
         if self.weight == 0:
-            return CE(class_weights=self.class_weights)(model, x, y)
+            return CE(class_weights=self.class_weights, label_smoothing=self.label_smoothing)(model, x, y)
         x, y = checked_batch(x, y)
         logits, attacked = training_logits(model, [x, self._craft(model, x, y, generator)], self.joint_batch)
-        clean = weighted_cross_entropy(logits, y, self.class_weights)
+        clean = weighted_cross_entropy(logits, y, self.class_weights, self.label_smoothing)
         gap = divergence(logits, attacked).mean()
         return LossTerms(clean + self.weight * gap, {"clean": clean.item(), "divergence": gap.item()})
 

@@ -49,6 +49,8 @@ class ModelCard:
     """Operating point on the log-odds of `positive`, for two classes; 0 is the larger logit."""
     defense: Annotated[str, Field(max_length=2000)]
     """How it was trained."""
+    threshold_rule: Annotated[str, Field(max_length=200)] | None = None
+    """Which rule gave the threshold, as `training.threshold`; `None` in files of older versions."""
     value_range: tuple[Finite, Finite] | None = None
     """The values of its training images that were shown as black and white, if the files define none."""
     view: Literal["whole", "lesion"] = "whole"
@@ -147,7 +149,7 @@ def _require_sound(card: ModelCard) -> None:
         raise ValueError(f"its box is {card.box}, but its bound is {card.bound}")
     if card.bound is not None and (card.bound <= 0 or len(card.classes) != 2):
         raise ValueError("it takes a box, which needs two classes and a bound above 0")
-    if any(plain(text) != text for text in (card.model, card.defense, *card.classes)):
+    if any(plain(text) != text for text in (card.model, card.defense, card.threshold_rule or "", *card.classes)):
         raise ValueError("its card contains control characters")
 
 

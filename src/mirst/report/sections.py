@@ -36,7 +36,7 @@ class Section:
 
 
 def _operating_point(context: ReportContext) -> Variables:
-    return {"operating_points": operating_points(context), "threshold": context.results.spec.training.threshold}
+    return {"operating_points": operating_points(context), "rule": context.results.spec.training.operating_point}
 
 
 def _boxes(context: ReportContext) -> Variables:

@@ -24,7 +24,7 @@ from mirst.study.prepared import EVALUATION_BATCH, Prepared, initial_model, trai
 from mirst.study.trial import Trial
 from mirst.study.trial_outcomes import outcome_rows
 from mirst.training import Training, TrainingRun
-from mirst.training.loop import selection_attack
+from mirst.training.selection import selection_attack
 from mirst.training.validation import logits_on
 
 SECONDS = 0.3
@@ -56,7 +56,7 @@ class Cost:
     clean_pass: float
     """Seconds to answer an image."""
     selection: float
-    """Seconds to attack and answer a validation image, where `select` asks for it."""
+    """Seconds to attack and answer a validation image, where `select` or `threshold` asks for it."""
     checkpoint: float
     """Seconds to write the state of the training."""
     evaluation: float
@@ -78,7 +78,7 @@ def clean_epochs(settings: Training, defense: Defense) -> int:
 def selection_epochs(settings: Training) -> int:
     """How many epochs end with an attack on the validation images."""
     shares = [settings.eps_share(epoch) for epoch in range(settings.epochs)]
-    return shares.count(1.0) if settings.select == "best_robust" else 0
+    return shares.count(1.0) if settings.select != "last" else 0
 
 
 class Measure(Work[Cost]):
@@ -102,7 +102,8 @@ def measure(trial: Trial, prepared: Prepared) -> Cost:
     selection, full_eps = selection_attack(defense), settings.epochs - 1
     batch, several = settings.batch_size, min(4 * settings.batch_size, len(pieces.own))
     most = min(EVALUATION_BATCH, len(pieces.test))
-    has_warmup, selects = clean_epochs(settings, defense) > 0, selection_epochs(settings) > 0
+    has_warmup = clean_epochs(settings, defense) > 0
+    selects = selection_epochs(settings) > 0 or settings.operating_point.robust
     return Cost(
         worker=f"{platform.node()}:{os.getpid()}",
         began=began,

@@ -142,6 +142,8 @@ def trial_seconds(cost: Cost, defense: Defense, settings: TrialTraining, sizes: 
     training = clean * cost.clean_step + (settings.epochs - clean) * cost.step
     validation = settings.epochs * cost.clean_pass + selection_epochs(settings) * cost.selection
     threshold = (sizes.val or sizes.train) * cost.clean_pass
+    if settings.operating_point.robust:
+        threshold += sizes.val * cost.selection
     return (
         cost.setup
         + sizes.train * training

@@ -14,10 +14,16 @@ TERM = "loss_"
 
 
 def history_table(history: Sequence[Epoch], kept: int | None = None) -> pd.DataFrame:
-    """The fields of `Epoch`, its terms as `loss_NAME`, and whether the epoch's weights were `kept`."""
+    """The fields of `Epoch`, its terms as `loss_NAME`, and whether the epoch's weights were `kept`.
+
+    `attacked_auc` is a column only if an epoch has it.
+    """
     rows = []
+    has_auc = any(epoch.attacked_auc is not None for epoch in history)
     for epoch in history:
         row = asdict(epoch)
+        if not has_auc:
+            del row["attacked_auc"]
         rows.append(row | {f"{TERM}{name}": value for name, value in row.pop("terms").items()})
     return pd.DataFrame(rows).assign(kept=lambda table: table["number"] == kept)
 

@@ -132,7 +132,7 @@ def _class_counts(counts: Counter[str]) -> str:
 def _kept(history: pd.DataFrame) -> dict[str, Any]:
     row = history[history["kept"]].iloc[0]
     return {"number": int(row["number"])} | {
-        name: None if pd.isna(row[name]) else float(row[name]) for name in ("clean", "attacked")
+        name: float(row[name]) if pd.notna(row.get(name)) else None for name in ("clean", "attacked", "attacked_auc")
     }
 
 

@@ -197,7 +197,7 @@ class TrialTraining(Training):
             raise MirstError(f"val_fraction is {self.val_fraction}; it must lie between 0 and 0.5")
         if self.needs_validation and self.val_fraction == 0:
             raise MirstError(
-                f"select={self.select} and threshold={self.threshold} need validation images; "
+                f"select={self.select} and threshold={self.operating_point} need validation images; "
                 "raise val_fraction above 0"
             )
         _require_distinct("extensions", [entry.name for entry in self.extensions])

@@ -63,6 +63,7 @@ def model_card(entry: NamedDefense, prepared: Prepared, result: FitResult) -> Mo
         classes=prepared.classes,
         positive=prepared.positive,
         threshold=result.threshold,
+        threshold_rule=result.threshold_rule,
         defense=repr(entry.defense),
         value_range=prepared.audit.found.value_range,
         view=prepared.spec.data.view,

@@ -50,11 +50,14 @@ def class_counts(model: nn.Module, data: Loader, *, uses_labels: bool) -> list[i
     return [int(count) for count in labels.bincount(minlength=classes)]
 
 
-def check_validation(model: nn.Module, data: Loader, classes: int | None) -> None:
+def check_validation(model: nn.Module, data: Loader, classes: int | None) -> set[int]:
     """Check validation data, and the model in eval mode on their first batch; nothing random is drawn.
 
     Args:
         classes: which the labels must be of, if any.
+
+    Returns:
+        The labels that occur.
 
     Raises:
         MirstError: bad data or output, as for `class_counts`.
@@ -65,8 +68,10 @@ def check_validation(model: nn.Module, data: Loader, classes: int | None) -> Non
             if not parts:
                 require_logits(logits_of(model, _on_device(model, x)), len(x), classes)
             parts.append(y.cpu())
+    labels = torch.cat(parts)
     if classes is not None:
-        _require_labels(torch.cat(parts), classes, "validation")
+        _require_labels(labels, classes, "validation")
+    return set(labels.tolist())
 
 
 def require_trainable(model: nn.Module) -> None:

@@ -11,21 +11,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mirst.attacks import PGD
 from mirst.batches import Loader, checked_batches
 from mirst.defenses import Defense
 from mirst.defenses.base import has_eps
 from mirst.errors import Diverged, MirstError
-from mirst.metrics import youden_threshold
 from mirst.nn.device import device_of
 from mirst.training.epoch import Interrupted, PartialEpoch, generator_states, seeded_epoch, set_generators
 from mirst.training.extensions import Extension
 from mirst.training.extensions.base import require_extension
 from mirst.training.modes import to_train_mode
+from mirst.training.selection import Validated, selection_attack, selection_value, validated
 from mirst.training.settings import Training
 from mirst.training.signals import signals_held
 from mirst.training.state import Epoch, epochs_of, read_state, run_identity, write_state
-from mirst.training.validation import balanced_accuracy_on, logits_on
+from mirst.training.validation import log_odds, logits_on
 
 LARGEST_LOSS = 1e6
 """A training with a larger loss has diverged."""
@@ -44,6 +43,8 @@ class FitResult:
     """Number of the epoch whose weights were kept."""
     threshold: float
     """Operating point on the log-odds of the positive class, for two classes."""
+    threshold_rule: str = "argmax"
+    """Which rule gave the threshold, as `Training.threshold` in YAML."""
     collapsed: int | None
     """The class that the model predicts for every validation image (training image without validation), if it does."""
 
@@ -131,22 +132,16 @@ class TrainingRun:
         except Interrupted:
             self.partial.seconds = time.monotonic() - start
             raise
-        share = self.settings.eps_share(index)
         with self.evaluated():
-            clean = attacked = None
-            if val is not None:
-                clean = balanced_accuracy_on(self.model, val)
-                if self.settings.select == "best_robust" and share == 1:
-                    attacked = balanced_accuracy_on(self.model, val, selection_attack(self.defense))
-            self._keep_best(index + 1, clean, attacked)
+            found = Validated() if val is None else validated(self.model, val, self.defense, self.settings, index)
+            self._keep_best(index + 1, selection_value(found))
         self.history.append(
             Epoch(
                 number=index + 1,
                 loss=loss,
                 terms=terms,
-                eps_share=share if has_eps(self.defense) else 1.0,
-                clean=clean,
-                attacked=attacked,
+                eps_share=self.settings.eps_share(index) if has_eps(self.defense) else 1.0,
+                **found._asdict(),
                 seconds=time.monotonic() - start,
             )
         )
@@ -227,27 +222,28 @@ class TrainingRun:
             raise MirstError(f"the extensions {names} both give weights for evaluation; use one of them")
         return found[0][1] if found else None
 
-    def _keep_best(self, number: int, clean: float | None, attacked: float | None) -> None:
-        if attacked is None or clean is None:
-            return
-        value = (clean + attacked) / 2
-        if value >= self.best_value:
+    def _keep_best(self, number: int, value: float | None) -> None:
+        if value is not None and value >= self.best_value:
             self.best_epoch, self.best_value, self.best_weights = number, value, _copied(self.model)
 
     def result(self, data: Loader, positive: int) -> FitResult:
         """Set the threshold of the trained model on `data`, and look for a collapse."""
+        point = self.settings.operating_point
         with seeded_epoch(self.model, self.seed, self.settings.epochs):
             logits, labels = logits_on(self.model, data)
+            attack = selection_attack(self.defense)
+            # with labels of its own: a loader may shuffle
+            seen, truth = logits_on(self.model, data, attack) if point.robust else (logits, labels)
         predicted, threshold = logits.argmax(1), 0.0
-        if self.settings.threshold == "youden":
-            log_odds = logits[:, positive] - logits[:, 1 - positive]
-            threshold = youden_threshold(labels == positive, log_odds.numpy())
-            predicted = torch.where(log_odds > threshold, positive, 1 - positive)
+        if point.rule != "argmax":
+            threshold = point.threshold(truth == positive, log_odds(seen, positive).numpy())
+            predicted = torch.where(log_odds(logits, positive) > threshold, positive, 1 - positive)
         classes = set(predicted.tolist())
         return FitResult(
             history=self.history,
             epoch=self.best_epoch or self.settings.epochs,
             threshold=threshold,
+            threshold_rule=str(point),
             collapsed=classes.pop() if len(classes) == 1 else None,
         )
 
@@ -282,12 +278,6 @@ class TrainingRun:
         self.history, self.partial = epochs_of(content), PartialEpoch(**content["begun"])
         self.best_epoch, self.best_value = content["best_epoch"], content["best_value"]
         self.best_weights = content["best_weights"]
-
-
-def selection_attack(defense: Defense) -> PGD:
-    """The attack on the validation images that `select` asks for, at the eps of the defense or of the paper."""
-    eps: float = getattr(defense, "eps", PGD().eps)
-    return PGD(eps=eps, steps=10, step_size=2 * eps / 10 or 1.0)
 
 
 def _copied(model: nn.Module) -> dict[str, Tensor]:

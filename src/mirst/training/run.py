@@ -1,13 +1,13 @@
 """Train a model in one call."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from torch import nn
 
 from mirst.batches import Loader
 from mirst.defenses import Defense
-from mirst.defenses.base_classes import require_defense, uses_labels
+from mirst.defenses.base_classes import require_defense, smoothed, uses_labels
 from mirst.errors import MirstError
 from mirst.nn import in_fast_layout, reference_mode
 from mirst.training.checks import check_validation, class_counts, require_trainable
@@ -54,11 +54,11 @@ def fit(
         extensions: of the training loop, such as `mirst.training.extensions.EMA`; their order counts.
 
     Raises:
-        MirstError: settings that need `val` without one; a defense that does not declare how it takes a share of its
-            eps and class weights; data that can be iterated only once; a batch that
-            `mirst.batches.checked_batch` refuses; a training batch of one image under batch norm; a model with
-            nothing to train, without gradient, or whose output is not finite `(N, K)` logits, K >= 2 the number of
-            classes; a checkpoint of another run.
+        MirstError: settings that need `val` without one, or two classes where there are others; a defense that does
+            not declare how it takes a share of its eps, class weights and, if it is set, label smoothing; data that can
+            be iterated only once; a batch that `mirst.batches.checked_batch` refuses; a training batch of one image
+            under batch norm; a model with nothing to train, without gradient, or whose output is not finite `(N, K)`
+            logits, K >= 2 the number of classes; a checkpoint of another run.
         Diverged: a loss above 1e6, or a loss or weights that are not finite.
 
     >>> import torch
@@ -80,20 +80,33 @@ def fit(
 def _checked(
     model: nn.Module, data: Loader, defense: Defense, val: Loader | None, settings: Training, seed: int
 ) -> Defense:
-    """Check what `fit` was given; the defense with the class weights of `settings`."""
+    """Check what `fit` was given; the defense with the class weights and the label smoothing of `settings`."""
     if settings.needs_validation and val is None:
         raise MirstError(
-            f"select={settings.select} and threshold={settings.threshold} need validation images; pass val"
+            f"select={settings.select} and threshold={settings.operating_point} need validation images; pass val"
         )
     needs_classes = uses_labels(defense)
     with seeded_epoch(model, seed, 0):
         counts = class_counts(model, data, uses_labels=needs_classes)
+    found: set[int] = set()
     if val is not None:
         with seeded_epoch(model, seed, 0):
-            check_validation(model, val, len(counts) if needs_classes else None)
-    if settings.threshold == "youden" and len(counts) != 2:
-        raise MirstError(f"threshold=youden needs two classes, not {len(counts)}; set it to argmax")
+            found = check_validation(model, val, len(counts) if needs_classes else None)
+    _require_two_classes(settings, len(counts), found)
+    defense = smoothed(defense, settings.label_smoothing)
     return balanced(defense, counts) if settings.class_weights == "balanced" else defense
+
+
+def _require_two_classes(settings: Training, classes: int, found: Collection[int]) -> None:
+    """Raise `MirstError` if a setting needs two classes, and the model or the validation images have others."""
+    for setting, needs_two, other in (
+        (f"threshold={settings.operating_point}", settings.threshold != "argmax", "argmax"),
+        (f"select={settings.select}", settings.select == "best_robust_auc", "last"),
+    ):
+        if needs_two and classes != 2:
+            raise MirstError(f"{setting} needs two classes, not {classes}; set it to {other}")
+        if needs_two and len(found) < 2:
+            raise MirstError(f"{setting} needs validation images of both classes; add some, or set it to {other}")
 
 
 def balanced(defense: Defense, counts: Sequence[int]) -> Defense:
@@ -104,7 +117,7 @@ def balanced(defense: Defense, counts: Sequence[int]) -> Defense:
 
     >>> from mirst.defenses import CE
     >>> balanced(CE(), [30, 10])
-    CE(class_weights=(0.6666666666666666, 2.0))
+    CE(class_weights=(0.6666666666666666, 2.0), label_smoothing=0.0)
     """
     weighted = defense.with_class_weights(tuple(sum(counts) / (len(counts) * max(n, 1)) for n in counts))
     if weighted != defense and not all(counts):

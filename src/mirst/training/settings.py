@@ -10,6 +10,7 @@ from torch import nn
 
 from mirst.defenses import Defense
 from mirst.errors import MirstError
+from mirst.training.operating_point import OperatingPoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +39,16 @@ class Training:
     """Share of the epochs, the next ones, in which eps and step size grow to their full values."""
     class_weights: Literal["balanced", "none"] = "balanced"
     """Weigh classes inversely to their frequency, or equally."""
-    select: Literal["last", "best_robust"] = "last"
-    """Keep the last epoch, or the one of largest mean of clean and attacked balanced accuracy on the
-    validation images (PGD, 10 steps, at the defense's eps), among those at full eps."""
-    threshold: Literal["argmax", "youden"] = "argmax"
-    """Operating point for two classes: the larger logit, or the log-odds at which sensitivity plus
-    specificity on the clean validation images is largest."""
+    select: Literal["last", "best_robust", "best_robust_auc"] = "last"
+    """Keep the last epoch, or among those at full eps the one whose attacked validation images (PGD, 10 steps, at the
+    defense's eps) give the largest mean of clean and attacked balanced accuracy, or for two classes the largest AUC.
+    Of equal epochs the latest is kept."""
+    threshold: object = "argmax"
+    """Operating point for two classes: `argmax`, the larger logit, or a threshold on the log-odds of the positive class
+    that is chosen on the validation images: `youden`, where sensitivity plus specificity is largest;
+    `{"sensitivity": s}`, the largest with a sensitivity of at least `s`; `{"specificity": s}`, the smallest with a
+    specificity of at least `s`. In `{"robust": ...}` one of these three is chosen on the images attacked as in
+    `select`."""
     fast: bool = True
     """Use every speed-up that changes no result beyond float rounding."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -53,6 +58,8 @@ class Training:
     gradient."""
     momentum: float = 0.0
     """Momentum of `sgd`."""
+    label_smoothing: float = 0.0
+    """Share of the label that is spread evenly over all classes, in the cross-entropies that are trained on."""
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -71,6 +78,9 @@ class Training:
                 "must be below 1"
             )
 
+        if not 0 <= self.label_smoothing < 1:
+            raise MirstError(f"label_smoothing is {self.label_smoothing}; it must be at least 0 and below 1")
+        OperatingPoint.of(self.threshold)
         self._check_optimizer()
 
     def _check_optimizer(self) -> None:
@@ -87,6 +97,11 @@ class Training:
             raise MirstError(
                 "optimizer adamw with weight_decay 0 is the same as adam; set weight_decay, for example to 0.01"
             )
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """The rule that `threshold` names."""
+        return OperatingPoint.of(self.threshold)
 
     @property
     def needs_validation(self) -> bool:

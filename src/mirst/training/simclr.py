@@ -47,6 +47,10 @@ class SimCLR:
         """Itself: there are no classes to weigh."""
         return self
 
+    def with_label_smoothing(self, share: float) -> "SimCLR":
+        """Itself: there are no labels to smooth."""
+        return self
+
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:

@@ -17,7 +17,7 @@ from mirst.training.settings import Training
 
 VERSION = 2
 """Of the layout of the file."""
-YOUNGER_FIELDS = ("optimizer", "weight_decay", "momentum")
+YOUNGER_FIELDS = ("optimizer", "weight_decay", "momentum", "label_smoothing")
 """Fields of `Training` that came after states of this version were first written."""
 ZIP = b"PK\x03\x04"
 """The first bytes of what `torch.save` writes."""
@@ -43,6 +43,8 @@ class Epoch:
     """Balanced accuracy (larger logit) on the clean validation images."""
     attacked: float | None
     """The same under PGD, where `select` asks for it."""
+    attacked_auc: float | None = None
+    """AUC under the same attack, where `select` asks for it."""
     seconds: float = field(default=0.0, compare=False)
     """What it took, validation included."""
 
@@ -50,15 +52,16 @@ class Epoch:
 def run_identity(defense: Defense, settings: Training, seed: int, extensions: Sequence[Extension]) -> str:
     """Text that differs between trainings of different results.
 
-    Without extensions and with the defaults of `YOUNGER_FIELDS` it is the text of versions without them, so their
-    states can be resumed.
+    Without extensions, without label smoothing and with the defaults of `YOUNGER_FIELDS` it is the text of versions
+    without them, so their states can be resumed.
     """
     values = [
         f"{field.name}={getattr(settings, field.name)!r}"
         for field in fields(settings)
         if field.repr and not (field.name in YOUNGER_FIELDS and getattr(settings, field.name) == field.default)
     ]
-    text = f"({defense!r}, {type(settings).__qualname__}({', '.join(values)}), {seed!r})"
+    objective = repr(defense).replace(", label_smoothing=0.0", "")
+    text = f"({objective}, {type(settings).__qualname__}({', '.join(values)}), {seed!r})"
     return f"{text} with {list(extensions)!r}" if extensions else text
 
 

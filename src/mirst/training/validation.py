@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from mirst.attacks import Attack
 from mirst.batches import Loader, checked_batches
-from mirst.metrics import balanced_accuracy
 from mirst.nn.device import device_of
 from mirst.nn.logits import logits_of
 
@@ -25,7 +24,6 @@ def logits_on(model: nn.Module, data: Loader, attack: Attack | None = None) -> t
     return torch.cat(outputs), torch.cat(labels).numpy()
 
 
-def balanced_accuracy_on(model: nn.Module, data: Loader, attack: Attack | None = None) -> float:
-    """Balanced accuracy of the larger logit."""
-    logits, labels = logits_on(model, data, attack)
-    return balanced_accuracy(labels, logits.argmax(1).numpy())
+def log_odds(logits: Tensor, positive: int) -> Tensor:
+    """Of the positive one of two classes, `(N,)`, from logits `(N, 2)`."""
+    return logits[:, positive] - logits[:, 1 - positive]
