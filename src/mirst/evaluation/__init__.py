@@ -22,9 +22,10 @@ from mirst.evaluation.predictions import Prediction, predict, prediction_documen
 from mirst.evaluation.progress import Progress
 from mirst.evaluation.suite_run import Robustness, robustness
 from mirst.evaluation.suites import SuiteName
-from mirst.metrics import METRICS, Metric, classification_metrics
+from mirst.metrics import AUC_ATTACKED, METRICS, Metric, classification_metrics
 
 __all__ = [
+    "AUC_ATTACKED",
     "CLEAN",
     "CORRUPTIONS",
     "LARGEST",

@@ -31,7 +31,7 @@ from mirst.evaluation.progress import OnProgress, no_progress
 from mirst.evaluation.suite_run import Robustness, robustness
 from mirst.evaluation.suites import SuiteName, has_drop_max
 from mirst.evaluation.value_range import range_remark
-from mirst.metrics import METRICS, classification_metrics
+from mirst.metrics import classification_metrics
 from mirst.nn import ModelCard, is_factory, load_factory, load_model
 from mirst.nn.device import default_device
 
@@ -107,7 +107,13 @@ def open_model(
 
 
 def evaluate_on(
-    model: nn.Module, card: ModelCard, data: Path, attacks: Mapping[str, Attack], on_progress: OnProgress = no_progress
+    model: nn.Module,
+    card: ModelCard,
+    data: Path,
+    attacks: Mapping[str, Attack],
+    on_progress: OnProgress = no_progress,
+    *,
+    auc: bool = False,
 ) -> pd.DataFrame:
     """Outcome rows of a model on every image of a data set, clean and under each attack.
 
@@ -116,6 +122,7 @@ def evaluate_on(
 
     Args:
         on_progress: as in `evaluate`, with the number of images.
+        auc: as in `evaluate`.
 
     Raises:
         MirstError: data that cannot be read, or that lack a class of the model, or a model that cannot be evaluated.
@@ -127,6 +134,7 @@ def evaluate_on(
         attacks,
         positive=_positive(card),
         threshold=card.threshold,
+        auc=auc,
         on_progress=lambda progress: on_progress(progress._replace(images=len(records))),
     )
     return named_rows(rows, records, card.classes)
@@ -171,6 +179,8 @@ def robustness_on(
     stand_ins: StandIns | None = None,
     draws: int = 1,
     on_progress: OnProgress = no_progress,
+    *,
+    auc: bool = False,
 ) -> Robustness:
     """`robustness` of a model on a data set, its rows with names.
 
@@ -188,19 +198,22 @@ def robustness_on(
         draws=draws,
         positive=_positive(card),
         threshold=card.threshold,
+        auc=auc,
         on_progress=on_progress,
     )
     return replace(found, rows=named_rows(found.rows, records, card.classes))
 
 
 def metrics_of(rows: pd.DataFrame, card: ModelCard) -> pd.DataFrame:
-    """One row of metrics per attack and eps of named outcome rows."""
+    """One row of metrics per attack and eps of named outcome rows, `auc_attacked` among them if they have it."""
     metrics = [
         {"attack": attack, "eps": eps}
-        | classification_metrics(part["label"], part["prediction"], part["score"], card.classes, card.positive)
+        | classification_metrics(
+            part["label"], part["prediction"], part["score"], card.classes, card.positive, part.get("worst_score")
+        )
         for (attack, eps), part in rows.groupby(["attack", "eps"], sort=False)
     ]
-    return pd.DataFrame(metrics, columns=["attack", "eps", *METRICS])
+    return pd.DataFrame(metrics)
 
 
 def _positive(card: ModelCard) -> int:
