@@ -64,7 +64,7 @@ def evaluate_weak(
     out: Path | None,
 ) -> None:
     """Corruptions, distances, or single attacks."""
-    from mirst.evaluation import corrupt_on, curve, distances_on, evaluate_on, metrics_of
+    from mirst.evaluation import attacked_auc, corrupt_on, curve, distances_on, evaluate_on, metrics_of
     from mirst.files import write_csv
     from mirst.report import constant_predictions
     from mirst.study import parse_attacks
@@ -83,6 +83,8 @@ def evaluate_weak(
             clean_rows = rows = evaluate_on(model, card, data, parse_attacks(attacks), on_progress, auc=auc)
             table = metrics_of(rows, card)
     typer.echo(table.to_string(index=False, float_format=rounded))
+    if auc:
+        typer.echo(f"AUC under the worst of all attacks for each image: {attacked_auc(rows, card):.4f}")
     print_warnings(constant_predictions(clean_rows, card.classes, card.positive))
     if out is not None:
         path = out / ("outcomes.csv" if suite is SuiteOption.paper else f"{suite}.csv")

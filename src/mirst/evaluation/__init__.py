@@ -9,6 +9,7 @@ from mirst.evaluation.masking.check import Check, overall
 from mirst.evaluation.model_checks import ModelWarning, inspect_model
 from mirst.evaluation.on_dataset import (
     DataWarning,
+    attacked_auc,
     corrupt_on,
     distances_on,
     evaluate_on,
@@ -42,6 +43,7 @@ __all__ = [
     "Progress",
     "Robustness",
     "SuiteName",
+    "attacked_auc",
     "classification_metrics",
     "corrupt",
     "corrupt_on",

@@ -31,7 +31,7 @@ from mirst.evaluation.progress import OnProgress, no_progress
 from mirst.evaluation.suite_run import Robustness, robustness
 from mirst.evaluation.suites import SuiteName, has_drop_max
 from mirst.evaluation.value_range import range_remark
-from mirst.metrics import classification_metrics
+from mirst.metrics import AUC_ATTACKED, MetricInput, classification_metrics
 from mirst.nn import ModelCard, is_factory, load_factory, load_model
 from mirst.nn.device import default_device
 
@@ -214,6 +214,22 @@ def metrics_of(rows: pd.DataFrame, card: ModelCard) -> pd.DataFrame:
         for (attack, eps), part in rows.groupby(["attack", "eps"], sort=False)
     ]
     return pd.DataFrame(metrics)
+
+
+def attacked_auc(rows: pd.DataFrame, card: ModelCard) -> float:
+    """The AUC of the worst score of each image over all attacks of named outcome rows with `worst_score`.
+
+    >>> card = ModelCard("resnet_tiny", False, 1, 32, ("a", "b"), "b", threshold=0.0, defense="CE()")
+    >>> rows = pd.DataFrame({"source": "s", "image": [0, 1, 0, 1], "label": ["a", "b"] * 2, "prediction": "a"})
+    >>> attacked_auc(rows.assign(score=0.0, worst_score=[0.0, 1.0, 2.0, 1.0]), card)
+    0.0
+    """
+    sign = np.where(rows["label"] == card.positive, 1, -1)
+    signed = rows.assign(worst_score=sign * rows["worst_score"])
+    worst = signed.sort_values("worst_score").drop_duplicates(["source", "image"])
+    score = np.where(worst["label"] == card.positive, 1, -1) * worst["worst_score"]
+    given = MetricInput.of(worst["label"], worst["prediction"], score, card.classes, card.positive, worst_score=score)
+    return AUC_ATTACKED.value(given)
 
 
 def _positive(card: ModelCard) -> int:
