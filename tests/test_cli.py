@@ -178,6 +178,20 @@ def test_evaluate_prints_metrics_and_writes_rows(mirst, checkpoint, phantoms, tm
     assert len((out / "outcomes.csv").read_text().splitlines()) == 1 + 3 * 24
 
 
+def test_evaluate_measures_auc_under_the_papers_attacks(mirst, checkpoint, phantoms):
+    code, text, _ = mirst("evaluate", checkpoint, "--data", phantoms, "--auc")
+    header, clean, *attacked = (line.split() for line in text.splitlines()[:5])
+    assert code == 0
+    assert header[-1] == "auc_attacked"
+    assert clean[header.index("auc")] == clean[-1]
+    worst = re.search(r"AUC under the worst of all attacks for each image: (0\.\d{4})", text)
+    assert len(attacked) == 3
+    assert 0 <= float(worst[1]) <= min(float(line[-1]) for line in attacked) <= float(clean[-1])
+    for suite in ("distances", "corruptions"):
+        sentence = refused(mirst("evaluate", checkpoint, "--data", phantoms, "--suite", suite, "--auc"))
+        assert f"--auc is for --suite paper, standard or adaptive, not {suite}" in sentence
+
+
 def test_evaluate_under_corruptions(mirst, checkpoint, phantoms, tmp_path):
     code, text, _ = mirst("evaluate", checkpoint, "--data", phantoms, "--suite", "corruptions", "--out", tmp_path)
     assert code == 0

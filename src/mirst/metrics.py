@@ -57,6 +57,8 @@ class MetricInput:
     """Which model gave the score; only scores of one model are compared."""
     classes: Sequence[str]
     positive: str
+    worst_score: Rows | None = None
+    """The worst score under attack, as `mirst.evaluation.worst_score` defines it; `None` if it was not measured."""
 
     @classmethod
     def of(
@@ -67,11 +69,17 @@ class MetricInput:
         classes: Sequence[str],
         positive: str,
         model: ArrayLike | None = None,
+        worst_score: ArrayLike | None = None,
     ) -> "MetricInput":
-        """From anything like an array; without `model` all scores are of one model."""
+        """From anything like an array; without `model` all scores are of one model.
+
+        `worst_score` counts as not measured if it is NaN for any image.
+        """
         label = np.asarray(label)
         model = np.zeros(len(label)) if model is None else np.asarray(model)
-        return cls(label, np.asarray(prediction), np.asarray(score), model, classes, positive)
+        worst = None if worst_score is None else np.asarray(worst_score, dtype=float)
+        worst = None if worst is None or np.isnan(worst).any() else worst
+        return cls(label, np.asarray(prediction), np.asarray(score), model, classes, positive, worst)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +111,14 @@ class Metric:
 
 
 def classification_metrics(
-    label: ArrayLike, prediction: ArrayLike, score: ArrayLike, classes: Sequence[str], positive: str
+    label: ArrayLike,
+    prediction: ArrayLike,
+    score: ArrayLike,
+    classes: Sequence[str],
+    positive: str,
+    worst_score: ArrayLike | None = None,
 ) -> dict[str, float]:
-    """Every metric of `METRICS` by name, each in [0, 1].
+    """Every metric of `METRICS` by name, each in [0, 1], and `AUC_ATTACKED` where `worst_score` was measured.
 
     With two classes they are those of `positive`. With more, F1, sensitivity and specificity are
     macro averages over the classes. AUC is that of `score`, the log-odds of `positive`, against
@@ -118,17 +131,19 @@ def classification_metrics(
     Args:
         label, prediction: `(N,)` class names.
         score: `(N,)`.
+        worst_score: `(N,)`, the worst score under attack; `None`, or NaN for any image, if it was not measured.
 
     >>> values = classification_metrics(["a", "b", "b"], ["a", "b", "a"], [-1.0, 2.0, 1.0], ("a", "b"), "b")
     >>> values["sensitivity"], values["specificity"], values["auc"]
     (0.5, 1.0, 1.0)
     """
-    given = MetricInput.of(label, prediction, score, classes, positive)
-    return {name: metric.value(given) for name, metric in METRICS.items()}
+    given = MetricInput.of(label, prediction, score, classes, positive, worst_score=worst_score)
+    metrics = METRICS.values() if given.worst_score is None else EVERY_METRIC.values()
+    return {metric.name: metric.value(given) for metric in metrics}
 
 
 def metric_named(name: str) -> Metric:
-    """The entry of `METRICS`.
+    """The entry of `EVERY_METRIC`.
 
     Raises:
         MirstError: there is none of that name.
@@ -136,9 +151,9 @@ def metric_named(name: str) -> Metric:
     >>> metric_named("auc").title
     'AUC'
     """
-    if name not in METRICS:
-        raise MirstError(f"unknown metric {name}{suggestion(name, list(METRICS))}")
-    return METRICS[name]
+    if name not in EVERY_METRIC:
+        raise MirstError(f"unknown metric {name}{suggestion(name, list(EVERY_METRIC))}")
+    return EVERY_METRIC[name]
 
 
 def per_class(ratio: Callable[[Mask, Mask], Ratio]) -> Callable[[MetricInput], list[Ratio]]:
@@ -167,9 +182,20 @@ def _share(part: Mask, whole: Mask) -> Ratio:
 
 
 def _ranked(given: MetricInput) -> list[Ratio]:
+    return _ranked_by(given.score, given)
+
+
+def _ranked_under_attack(given: MetricInput) -> list[Ratio]:
+    if given.worst_score is None:
+        nothing = np.zeros(len(given.label))
+        return [Ratio(nothing, nothing, (nothing > 0,), pairs=True)]
+    return _ranked_by(given.worst_score, given)
+
+
+def _ranked_by(score: Rows, given: MetricInput) -> list[Ratio]:
     """For each image, how many images of the other side it is compared with, and how many it is ranked correctly to."""
     is_positive, model = given.label == given.positive, given.model
-    rank = _codes(is_positive, given.score.astype(float))
+    rank = _codes(is_positive, score.astype(float))
     right, pairs = np.zeros(len(rank)), np.zeros(len(rank))
     for number in np.unique(model):
         for side in (is_positive, ~is_positive):
@@ -226,6 +252,15 @@ _TABLE = (
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
 """By name, in the order of every table. A new metric is one entry here."""
+AUC_ATTACKED = Metric(
+    name="auc_attacked",
+    title="AUC under attack",
+    hub="roc_auc_attacked",
+    computed_from="scores",
+    ratios=_ranked_under_attack,
+)
+"""The AUC of the worst scores, for rows of an evaluation with `auc=True`. Tables without such rows do not have it."""
+EVERY_METRIC = METRICS | {AUC_ATTACKED.name: AUC_ATTACKED}
 
 
 def balanced_accuracy(label: NDArray[np.int64], prediction: NDArray[np.int64]) -> float:

@@ -66,6 +66,13 @@ def evaluate(
             "several times.",
         ),
     ] = None,
+    auc: Annotated[
+        bool,
+        typer.Option(
+            "--auc",
+            help="For paper, standard and adaptive: attack misclassified images too, and report the AUC under attack.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the outcome rows and the curve over eps.")
     ] = None,
@@ -90,6 +97,8 @@ def evaluate(
         raise MirstError("--source is for transfer attacks; add --suite adaptive")
     if (stand_in or draws != 1) and suite is not SuiteOption.adaptive:
         raise MirstError("--stand-in and --draws are for adaptive attacks; add --suite adaptive")
+    if auc and not (strong or suite is SuiteOption.paper):
+        raise MirstError(f"--auc is for --suite paper, standard or adaptive, not {suite}; leave it out")
     if attack and suite is not SuiteOption.paper:
         raise MirstError(f"--attack and --suite {suite} cannot be combined; leave one out")
     radii = parse_eps(eps or "5/255") if strong else []
@@ -99,7 +108,7 @@ def evaluate(
             raise MirstError(
                 f"{model} is the results folder of a study; leave out --source, --stand-in, --draws, --attack and --out"
             )
-        evaluate_study(Path(model), data, suite, radii, engine_of(engine, jobs, ray_address, gpus_per_trial))
+        evaluate_study(Path(model), data, suite, radii, auc, engine_of(engine, jobs, ray_address, gpus_per_trial))
         return
     if engine != "local" or ray_address is not None or gpus_per_trial is not None or jobs is not None:
         raise MirstError(
@@ -114,6 +123,6 @@ def evaluate(
         if strong:
             twin = None if source is None else open_named_model(source, data, override or [], trust)[0]
             layers = parse_stand_ins(stand_in or [], opened)
-            evaluate_strong(opened, card, data, cast("SuiteName", suite.value), radii, twin, layers, draws, out)
+            evaluate_strong(opened, card, data, cast("SuiteName", suite.value), radii, twin, layers, draws, auc, out)
         else:
-            evaluate_weak(opened, card, data, suite, attack or ["fgsm", "pgd", "cw"], out)
+            evaluate_weak(opened, card, data, suite, attack or ["fgsm", "pgd", "cw"], auc, out)

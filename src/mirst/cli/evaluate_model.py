@@ -55,10 +55,16 @@ def _shown() -> Iterator[tuple["OnProgress", list[str]]]:
 
 
 def evaluate_weak(
-    model: "nn.Module", card: "ModelCard", data: Path, suite: SuiteOption, attacks: list[str], out: Path | None
+    model: "nn.Module",
+    card: "ModelCard",
+    data: Path,
+    suite: SuiteOption,
+    attacks: list[str],
+    auc: bool,
+    out: Path | None,
 ) -> None:
     """Corruptions, misplaced boxes, distances, or single attacks."""
-    from mirst.evaluation import boxes_on, corrupt_on, curve, distances_on, evaluate_on, metrics_of
+    from mirst.evaluation import attacked_auc, boxes_on, corrupt_on, curve, distances_on, evaluate_on, metrics_of
     from mirst.files import write_csv
     from mirst.report import constant_predictions
     from mirst.study import parse_attacks
@@ -78,9 +84,11 @@ def evaluate_weak(
         elif suite is not SuiteOption.paper:
             raise MirstError(f"--suite {suite} is for the models of a study; give its results folder")
         else:
-            clean_rows = rows = evaluate_on(model, card, data, parse_attacks(attacks), on_progress)
+            clean_rows = rows = evaluate_on(model, card, data, parse_attacks(attacks), on_progress, auc=auc)
             table = metrics_of(rows, card)
     typer.echo(table.to_string(index=False, float_format=rounded))
+    if auc:
+        typer.echo(f"AUC under the worst of all attacks for each image: {attacked_auc(rows, card):.4f}")
     print_warnings(constant_predictions(clean_rows, card.classes, card.positive))
     if out is not None:
         path = out / ("outcomes.csv" if suite is SuiteOption.paper else f"{suite}.csv")
@@ -97,13 +105,14 @@ def evaluate_strong(
     twin: "nn.Module | None",
     stand_ins: "StandIns",
     draws: int,
+    auc: bool,
     out: Path | None,
 ) -> None:
     from mirst.evaluation import metrics_of, robustness_on
     from mirst.report import constant_predictions, verdict_lines, write_robustness
 
     with _shown() as (on_progress, model_warnings):
-        found = robustness_on(model, card, data, suite, eps, twin, stand_ins, draws, on_progress)
+        found = robustness_on(model, card, data, suite, eps, twin, stand_ins, draws, on_progress, auc=auc)
     table = metrics_of(found.rows, card)
     typer.echo("\n".join(verdict_lines(found, [])) + "\n")
     typer.echo(table.to_string(index=False, float_format=rounded))

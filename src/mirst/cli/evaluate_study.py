@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @stops_in_order("run the same command again to continue with the remaining trials")
-def evaluate_study(folder: Path, data: Path | None, suite: SuiteOption, eps: list[float], engine: "Engine") -> None:
+def evaluate_study(
+    folder: Path, data: Path | None, suite: SuiteOption, eps: list[float], auc: bool, engine: "Engine"
+) -> None:
     from rich.console import Console
 
     from mirst.display import EvaluationDisplay
@@ -24,8 +26,8 @@ def evaluate_study(folder: Path, data: Path | None, suite: SuiteOption, eps: lis
     from mirst.study import attack_study, corrupt_study, locked, measure_distances, misplace_boxes, read_results
 
     analyses: dict[str, Callable[..., Path]] = {
-        "standard": partial(attack_study, suite="standard", eps=eps),
-        "adaptive": partial(attack_study, suite="adaptive", eps=eps),
+        "standard": partial(attack_study, suite="standard", eps=eps, auc=auc),
+        "adaptive": partial(attack_study, suite="adaptive", eps=eps, auc=auc),
         "distances": measure_distances,
         "corruptions": corrupt_study,
         "boxes": misplace_boxes,

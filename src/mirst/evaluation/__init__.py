@@ -10,6 +10,7 @@ from mirst.evaluation.misplaced_boxes import evaluate_boxes
 from mirst.evaluation.model_checks import ModelWarning, inspect_model
 from mirst.evaluation.on_dataset import (
     DataWarning,
+    attacked_auc,
     boxes_on,
     corrupt_on,
     distances_on,
@@ -24,9 +25,10 @@ from mirst.evaluation.predictions import Prediction, predict, prediction_documen
 from mirst.evaluation.progress import Progress
 from mirst.evaluation.suite_run import Robustness, robustness
 from mirst.evaluation.suites import SuiteName
-from mirst.metrics import METRICS, Metric, classification_metrics
+from mirst.metrics import AUC_ATTACKED, METRICS, Metric, classification_metrics
 
 __all__ = [
+    "AUC_ATTACKED",
     "CLEAN",
     "CORRUPTIONS",
     "LARGEST",
@@ -43,6 +45,7 @@ __all__ = [
     "Progress",
     "Robustness",
     "SuiteName",
+    "attacked_auc",
     "boxes_on",
     "classification_metrics",
     "corrupt",

@@ -65,8 +65,8 @@ def interval(
     """The metric of the pooled rows of one or several models, as `classification_metrics` defines it.
 
     Args:
-        rows: outcome rows with `group, label, prediction, score`.
-        metric: a name in `METRICS`.
+        rows: outcome rows with `group, label, prediction, score`, and `worst_score` for `auc_attacked`.
+        metric: a name in `EVERY_METRIC`.
         of_model: the columns whose values together identify the model, if the rows come from several models. A metric
             of scores, such as AUC, compares only scores of one model.
 
@@ -266,5 +266,5 @@ def _parts(
     model = rows.groupby(list(of_model)).ngroup().to_numpy() if of_model else None
     label, prediction, score = (rows[name].to_numpy() for name in ("label", "prediction", "score"))
     number = pd.factorize(group, use_na_sentinel=False)[0]
-    given = MetricInput.of(label, prediction, score, classes, positive, model)
+    given = MetricInput.of(label, prediction, score, classes, positive, model, rows.get("worst_score"))
     return [part_of(metric, ratio, number) for ratio in metric.ratios(given)]

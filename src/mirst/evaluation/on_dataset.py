@@ -37,7 +37,7 @@ from mirst.evaluation.progress import OnProgress, no_progress
 from mirst.evaluation.suite_run import Robustness, robustness
 from mirst.evaluation.suites import SuiteName, has_drop_max
 from mirst.evaluation.value_range import range_remark
-from mirst.metrics import METRICS, classification_metrics
+from mirst.metrics import AUC_ATTACKED, MetricInput, classification_metrics
 from mirst.nn import ModelCard, is_factory, load_factory, load_model
 from mirst.nn.device import default_device
 
@@ -117,7 +117,13 @@ def open_model(
 
 
 def evaluate_on(
-    model: nn.Module, card: ModelCard, data: Path, attacks: Mapping[str, Attack], on_progress: OnProgress = no_progress
+    model: nn.Module,
+    card: ModelCard,
+    data: Path,
+    attacks: Mapping[str, Attack],
+    on_progress: OnProgress = no_progress,
+    *,
+    auc: bool = False,
 ) -> pd.DataFrame:
     """Outcome rows of a model on every image of a data set, clean and under each attack.
 
@@ -126,6 +132,7 @@ def evaluate_on(
 
     Args:
         on_progress: as in `evaluate`, with the number of images.
+        auc: as in `evaluate`.
 
     Raises:
         MirstError: data that cannot be read, or that lack a class of the model, or a model that cannot be evaluated.
@@ -137,6 +144,7 @@ def evaluate_on(
         attacks,
         positive=card.positive_index,
         threshold=card.threshold,
+        auc=auc,
         on_progress=lambda progress: on_progress(progress._replace(images=len(records))),
     )
     return named_rows(rows, records, card.classes)
@@ -192,6 +200,8 @@ def robustness_on(
     stand_ins: StandIns | None = None,
     draws: int = 1,
     on_progress: OnProgress = no_progress,
+    *,
+    auc: bool = False,
 ) -> Robustness:
     """`robustness` of a model on a data set, its rows with names.
 
@@ -209,19 +219,38 @@ def robustness_on(
         draws=draws,
         positive=card.positive_index,
         threshold=card.threshold,
+        auc=auc,
         on_progress=on_progress,
     )
     return replace(found, rows=named_rows(found.rows, records, card.classes))
 
 
 def metrics_of(rows: pd.DataFrame, card: ModelCard) -> pd.DataFrame:
-    """One row of metrics per attack and eps of named outcome rows."""
+    """One row of metrics per attack and eps of named outcome rows, `auc_attacked` among them if they have it."""
     metrics = [
         {"attack": attack, "eps": eps}
-        | classification_metrics(part["label"], part["prediction"], part["score"], card.classes, card.positive)
+        | classification_metrics(
+            part["label"], part["prediction"], part["score"], card.classes, card.positive, part.get("worst_score")
+        )
         for (attack, eps), part in rows.groupby(["attack", "eps"], sort=False)
     ]
-    return pd.DataFrame(metrics, columns=["attack", "eps", *METRICS])
+    return pd.DataFrame(metrics)
+
+
+def attacked_auc(rows: pd.DataFrame, card: ModelCard) -> float:
+    """The AUC of the worst score of each image over all attacks of named outcome rows with `worst_score`.
+
+    >>> card = ModelCard("resnet_tiny", False, 1, 32, ("a", "b"), "b", threshold=0.0, defense="CE()")
+    >>> rows = pd.DataFrame({"source": "s", "image": [0, 1, 0, 1], "label": ["a", "b"] * 2, "prediction": "a"})
+    >>> attacked_auc(rows.assign(score=0.0, worst_score=[0.0, 1.0, 2.0, 1.0]), card)
+    0.0
+    """
+    sign = np.where(rows["label"] == card.positive, 1, -1)
+    signed = rows.assign(worst_score=sign * rows["worst_score"])
+    worst = signed.sort_values("worst_score").drop_duplicates(["source", "image"])
+    score = np.where(worst["label"] == card.positive, 1, -1) * worst["worst_score"]
+    given = MetricInput.of(worst["label"], worst["prediction"], score, card.classes, card.positive, worst_score=score)
+    return AUC_ATTACKED.value(given)
 
 
 def _data(model: nn.Module, card: ModelCard, path: Path) -> tuple[list[Record], DataLoader[Batch]]:

@@ -12,6 +12,7 @@ from mirst.errors import MirstError
 from mirst.evaluation.judge import judge
 from mirst.evaluation.model_checks import NO_FINITE_LOGITS, warn_of_flaws
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
+from mirst.evaluation.worst_score import pushed, pushes_score, worse
 from mirst.nn.device import device_of
 from mirst.nn.logits import logits_of
 from mirst.random_draws import seeded
@@ -30,6 +31,7 @@ def evaluate(
     threshold: float = 0.0,
     seed: int = 0,
     check: bool = True,
+    auc: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> pd.DataFrame:
     """Predict every image clean and under every attack.
@@ -47,12 +49,15 @@ def evaluate(
         threshold: operating point on the score, for two classes; other models take the largest logit.
         seed: of the attacks' random draws, and of those that the model takes from torch's own generators.
         check: emit a `ModelWarning` for each flaw that `mirst.evaluation.model_checks` detects in the model.
+        auc: add the column `worst_score`, the worst score among the clean image and the attacked one. With more than
+            two classes each attack is run again, towards a worse score.
         on_progress: called with the progress of each attack, before and after each batch.
 
     Returns:
         One row per image and attack, clean first: `image` (its position in `data`), `label` and
         `prediction` (class indices), `attack`, `eps` (0 for clean), `score` (log-odds of the
-        positive class), `linf` (distance from the clean image, in units of the pixel range).
+        positive class), `linf` (distance from the clean image, in units of the pixel range), and `worst_score` with
+        `auc`.
 
     Raises:
         MirstError: a bad batch, attacks without names, labels that the model has no logit for, outputs that are no
@@ -71,12 +76,13 @@ def evaluate(
     require_attacks(attacks)
     passes: list[tuple[str, Attack | None]] = [(CLEAN, None), *attacks.items()]
     generators = {name: torch.Generator().manual_seed(seed) for name, _ in passes}
+    pushes = {name: torch.Generator().manual_seed(seed) for name, attack in attacks.items() if pushes_score(attack)}
     device, rows, start, any_finite = device_of(model), list[pd.DataFrame](), 0, False
     with seeded(seed, device):
         if check:
             data = warn_of_flaws(model, data)
         for x, y in checked_batches(data):
-            x, y = x.to(device), y.to(device)
+            x, y, clean = x.to(device), y.to(device), None
             for name, attack in passes:
                 eps = 0.0 if attack is None else attack.eps
                 on_progress(Progress(name, eps, start))
@@ -88,6 +94,14 @@ def evaluate(
                     any_finite |= bool(logits.isfinite().all(1).any())
                 score, prediction = judge(logits, y, positive, threshold)
                 columns = {"label": y, "prediction": prediction, "score": score, "linf": linf.double()}
+                if auc:
+                    clean = score if clean is None else clean
+                    worst = worse(clean, score, y == positive)
+                    if name in pushes and logits.shape[1] > 2:
+                        with seeded(seed, device):  # the draws of the other passes stay the same
+                            more = pushed_score(name, model, attacks[name], x, y, positive, pushes[name])
+                        worst = worse(worst, more, y == positive)
+                    columns["worst_score"] = worst
                 frame = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
                 rows.append(frame.assign(image=range(start, start + len(x)), attack=name, eps=eps))
                 on_progress(Progress(name, eps, start + len(x)))
@@ -99,7 +113,25 @@ def evaluate(
     order = {name: i for i, (name, _) in enumerate(passes)}
     table = pd.concat(rows, ignore_index=True)
     table = table.sort_values(["attack", "image"], key=lambda c: c.map(order) if c.name == "attack" else c)
-    return table[["image", "label", "attack", "eps", "prediction", "score", "linf"]].reset_index(drop=True)
+    kept = ["image", "label", "attack", "eps", "prediction", "score", "linf", *(["worst_score"] if auc else [])]
+    return table[kept].reset_index(drop=True)
+
+
+def pushed_score(
+    name: str, model: nn.Module, attack: Attack, x: Tensor, y: Tensor, positive: int, generator: torch.Generator
+) -> Tensor:
+    """The score, `(N,)`, of images that an attack made to worsen it, whatever the prediction.
+
+    Args:
+        name: of the attack, for the errors.
+        x, y: images `(N, C, H, W)` and labels `(N,)`.
+
+    Raises:
+        RuntimeError: the images are not feasible; a defect of the attack.
+    """
+    attacked = pushed(model, attack, x, y, positive, generator)
+    checked_distance(name, x, attacked, attack.eps)
+    return judge(logits_of(model, attacked), y, positive, 0.0)[0]
 
 
 def require_attacks(attacks: object, what: str = "attacks") -> None:

@@ -22,6 +22,7 @@ from mirst.evaluation.outcomes import CLEAN, evaluate
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.evaluation.suites import AttackSuite, SuiteName, adaptive, paper, standard
 from mirst.evaluation.worst_case import ROBUST, worst_case
+from mirst.evaluation.worst_score import pushes_score
 from mirst.nn.device import device_of
 from mirst.nn.logits import logits_of
 
@@ -63,6 +64,7 @@ def robustness(
     threshold: float = 0.0,
     seed: int = 0,
     check: bool = True,
+    auc: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> Robustness:
     """Attack `model` with the suite `name` at every `eps`, and `check` the result for gradient masking.
@@ -79,7 +81,7 @@ def robustness(
         draws: for the adaptive suite: number of calls of a randomised model that a gradient is averaged over
             (`mirst.attacks.Expectation`).
         check: check for gradient masking, and warn of flaws of the model, as `evaluate` does.
-        on_progress: as in `worst_case`.
+        auc, on_progress: as in `worst_case`. The worst score of a clean row is its score.
 
     Raises:
         MirstError, RuntimeError: as `evaluate`; no eps, or one that is out of range or named twice; stand-ins or draws
@@ -92,14 +94,21 @@ def robustness(
         raise MirstError(f"stand-ins and draws are for the adaptive suite, not {name}; leave them out")
     stand_ins, batches = resolved(model, stand_ins or {}), list(checked_batches(data))
     with standing_in(model, stand_ins):  # so that the checks of the model see the gradients of the stand-ins
-        clean = evaluate(model, batches, {}, positive=positive, threshold=threshold, seed=seed, check=check)
+        clean = evaluate(model, batches, {}, positive=positive, threshold=threshold, seed=seed, check=check, auc=auc)
     kept = [clean.assign(broken_by=np.where(clean["label"] == clean["prediction"], ROBUST, CLEAN))]
     costs = []
     suites = {radius: _suite(name, radius, model, batches, source, stand_ins, draws) for radius in eps}
     for radius, suite in suites.items():
         for each in {"paper": paper(radius), name: suite}.values():
             rows, cost = worst_case(
-                model, batches, each.stages, positive=positive, threshold=threshold, seed=seed, on_progress=on_progress
+                model,
+                batches,
+                each.stages,
+                positive=positive,
+                threshold=threshold,
+                seed=seed,
+                auc=auc,
+                on_progress=on_progress,
             )
             kept.append(rows)
             costs.append(cost)
@@ -107,7 +116,19 @@ def robustness(
     checked = PAPER_EPS if PAPER_EPS in eps else max(eps)
     shifted = at_threshold(model, positive, threshold)
     checks = _checks(shifted, batches, table, suites[checked], checked, stand_ins, seed, on_progress) if check else []
-    return Robustness(table, pd.concat(costs, ignore_index=True), tuple(checks), checked, suites[checked].left_out)
+    left_out = (*suites[checked].left_out, *(_without_scores(suites[checked]) if auc else ()))
+    return Robustness(table, pd.concat(costs, ignore_index=True), tuple(checks), checked, left_out)
+
+
+def _without_scores(suite: AttackSuite) -> list[str]:
+    """A sentence on the attacks that do not run on misclassified images for the AUC under attack."""
+    names = [name for name, attack in suite.attacks.items() if not pushes_score(attack)]
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)} on misclassified images, for the AUC under attack: "
+        "FAB and Square end at a misclassification, and DLR needs more than two logits."
+    ]
 
 
 def _require_eps(eps: Sequence[float]) -> None:

@@ -14,8 +14,9 @@ from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
 from mirst.evaluation.judge import at_threshold, judge, shifted
 from mirst.evaluation.model_checks import NO_FINITE_LOGITS
-from mirst.evaluation.outcomes import CLEAN, checked_distance, require_attacks
+from mirst.evaluation.outcomes import CLEAN, checked_distance, pushed_score, require_attacks
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
+from mirst.evaluation.worst_score import pushes_score, worse
 from mirst.nn.device import device_of
 from mirst.nn.logits import logits_of, misclassified
 from mirst.random_draws import seeded
@@ -24,6 +25,8 @@ ROBUST = ""
 """In `broken_by`: no attack misclassified the image."""
 COLUMNS = ["image", "label", "attack", "eps", "prediction", "score", "linf", "broken_by"]
 COSTS = ["suite", "eps", "attack", "images", "broken", "seconds"]
+WORST_SCORE = "worst_score"
+SCORE_COSTS = ["score_images", "score_seconds"]
 # `broken_by` and `broken` are column names in tables on disk: the attack that misclassified an image, and how many
 
 
@@ -35,6 +38,7 @@ def worst_case(
     positive: int = 1,
     threshold: float = 0.0,
     seed: int = 0,
+    auc: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run the attacks of all `stages` one after another, and keep the worst prediction for each image.
@@ -47,12 +51,17 @@ def worst_case(
         model, data, positive, threshold, seed: as in `evaluate`, the images of all batches of one shape.
             The attacks see the model at its operating point, so they aim at the decision that the threshold makes.
         stages: for each stage its attacks by name. One eps for all.
+        auc: also measure the worst score of each image over the clean image and all attacks
+            (`mirst.evaluation.worst_score`). Every attack that can worsen a score after a misclassification runs on
+            the misclassified images too, with more than two classes on all images. Predictions stay the same.
         on_progress: called with the progress of each attack, at its start and after each batch.
 
     Returns:
         The rows of `evaluate`, one per stage and image, with the stage's name as `attack`. `broken_by` is the attack
         that misclassified the image, "none" if the clean image is misclassified, "" if no attack did. And per attack
         `suite` (the stage), `eps, attack, images` (that it ran on), `broken` (that it misclassified) and `seconds`.
+        With `auc` the rows have `worst_score`, and the costs `score_images` and `score_seconds`: the images that the
+        attack ran on for their scores alone.
 
     Raises:
         MirstError, RuntimeError: as `evaluate`.
@@ -73,10 +82,14 @@ def worst_case(
                 left, begin = images.correct(), time.perf_counter()
                 images.attack(name, attack, torch.Generator().manual_seed(seed), on_progress)
                 seconds = time.perf_counter() - begin
-                costs.append((stage, attack.eps, name, len(left), len(left) - len(images.correct()), seconds))
+                costs.append([stage, attack.eps, name, len(left), len(left) - len(images.correct()), seconds])
+                if auc:
+                    begin = time.perf_counter()
+                    costs[-1] += [images.push(name, attack, left, seed, on_progress), time.perf_counter() - begin]
             eps = max(attack.eps for attack in attacks.values())
             tables.append(images.table().assign(attack=stage, eps=eps))
-    return pd.concat(tables, ignore_index=True)[COLUMNS], pd.DataFrame(costs, columns=COSTS)
+    columns, cost_columns = ([*COLUMNS, WORST_SCORE], COSTS + SCORE_COSTS) if auc else (COLUMNS, COSTS)
+    return pd.concat(tables, ignore_index=True)[columns], pd.DataFrame(costs, columns=cost_columns)
 
 
 def _require_stages(stages: object) -> None:
@@ -110,6 +123,7 @@ class _Images:
         if not self.logits.isfinite().all(1).any():
             raise MirstError(NO_FINITE_LOGITS)
         self.linf = self.x.new_zeros(len(self.x))
+        self.worst_score, _ = judge(self.logits, self.y, positive, threshold)
         wrong = misclassified(self._shifted(self.logits), self.y)
         self.misclassified_by = np.where(wrong.cpu().numpy(), CLEAN, ROBUST).astype(object)
 
@@ -131,15 +145,42 @@ class _Images:
         attacked = attack(at_threshold(self.model, self.positive, self.threshold), x, y, generator=generator)
         linf = checked_distance(name, x, attacked, attack.eps)
         logits = logits_of(self.model, attacked)
+        self._keep_worse(left, judge(logits, y, self.positive, self.threshold)[0])
         after, before = self._shifted(logits), self._shifted(self.logits[left])
         wrong = misclassified(after, y)
         worse = wrong | (margin(after, y) > margin(before, y))
         self.logits[left[worse]], self.linf[left[worse]] = logits[worse], linf[worse]
         self.misclassified_by[left[wrong].cpu().numpy()] = name
 
+    def push(self, name: str, attack: Attack, attacked: Tensor, seed: int, on_progress: OnProgress) -> int:
+        """Worsen the scores that `attack` has not worsened when it ran on the images at `attacked`.
+
+        The draws of the other passes stay the same.
+
+        Returns:
+            The number of images that the attack ran on.
+        """
+        if not pushes_score(attack):
+            return 0
+        every = torch.arange(len(self.x), device=self.x.device)
+        others = every if self.logits.shape[1] > 2 else every[~torch.isin(every, attacked)]
+        generator, done = torch.Generator().manual_seed(seed), 0
+        with seeded(seed, device_of(self.model)):
+            for at in torch.split(others, self.size):
+                if len(at):
+                    x, y = self.x[at], self.y[at]
+                    self._keep_worse(at, pushed_score(name, self.model, attack, x, y, self.positive, generator))
+                    done += len(at)
+                    on_progress(Progress(f"{name} on scores", attack.eps, done, len(others)))
+        return done
+
+    def _keep_worse(self, at: Tensor, score: Tensor) -> None:
+        self.worst_score[at] = worse(self.worst_score[at], score, self.y[at] == self.positive)
+
     def table(self) -> pd.DataFrame:
         score, prediction = judge(self.logits, self.y, self.positive, self.threshold)
         columns = {"label": self.y, "prediction": prediction, "score": score, "linf": self.linf.double()}
+        columns[WORST_SCORE] = self.worst_score
         table = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
         return table.assign(image=range(len(table)), broken_by=self.misclassified_by.copy())
 

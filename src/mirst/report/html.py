@@ -8,7 +8,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from mirst.files import write_text
-from mirst.metrics import METRICS
+from mirst.metrics import METRICS, metric_named
 from mirst.report.comparison import comparison
 from mirst.report.context import ReportContext
 from mirst.report.differences import (
@@ -25,7 +25,7 @@ from mirst.report.figures import as_png, bar_chart, data_uri, example_figure, in
 from mirst.report.paper_figures import residuals_of
 from mirst.report.sections import SECTIONS, section_variables
 from mirst.report.study_notes import notes
-from mirst.report.tables import metric_table, paper_rows, paper_table
+from mirst.report.tables import measured_metrics, metric_table, paper_rows, paper_table
 from mirst.report.verdict import verdict
 from mirst.study import read_results
 
@@ -68,7 +68,7 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         verdict=verdict(context, whole),
         notes=notes(results),
         comparison=comparison(whole, judged),
-        tables={metric.title: metric_table(context, name) for name, metric in METRICS.items()},
+        tables={metric_named(name).title: metric_table(context, name) for name in measured_metrics(context)},
         differences=judged,
         not_significant=NOT_SIGNIFICANT,
         interval_chart=data_uri(as_png(interval_chart(whole["f1"]))),

@@ -36,6 +36,10 @@ def verdict_lines(found: Robustness, flaws: list[str]) -> list[str]:
             for row in cost.to_dict("records")
         )
         lines.append(f"{suite} at {pixels(eps)}: {ran}.")
+        if "score_seconds" in cost:
+            lines.append(
+                f"{suite} at {pixels(eps)}: the AUC under attack took {cost['score_seconds'].sum():.1f} s more."
+            )
     return lines
 
 

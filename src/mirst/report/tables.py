@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mirst.evaluation import CLEAN
-from mirst.metrics import METRICS
+from mirst.metrics import AUC_ATTACKED, METRICS, metric_named
 from mirst.report.context import PROTOCOL, ReportContext, pixels, suite_at, title
 from mirst.report.exports import markdown
 from mirst.report.study_notes import notes
@@ -28,21 +28,29 @@ def metric_table(context: ReportContext, metric: str) -> pd.DataFrame:
     """`mean ± std` over the folds: a row per attack, a column per defense.
 
     A cell says in how many folds the metric is defined if these are not all. It is `-` if a trial has no rows or no
-    fold defines the metric.
+    fold defines the metric. The AUC under attack has rows only for the attacks under which it was measured.
     """
-    results, summary = context.results, context.summary
+    results, measured = context.results, context.summary[context.summary["metric"] == metric]
     headings, folds = attack_titles(results), results.spec.folds.count
+    if metric == AUC_ATTACKED.name:
+        headings = {attack: heading for attack, heading in headings.items() if attack in set(measured["attack"])}
     cells = {
         (title(row["defense"], row["drop_max"]), headings[row["attack"]]): over_folds(
             row["mean"], row["std"], row["folds"], folds
         )
-        for row in summary[summary["metric"] == metric].to_dict("records")
+        for row in measured.to_dict("records")
     }
     columns = [entry.title for entry in results.spec.defenses]
     return pd.DataFrame(
         {column: [cells.get((column, heading), "-") for heading in headings.values()] for column in columns},
         index=list(headings.values()),
     )
+
+
+def measured_metrics(context: ReportContext) -> list[str]:
+    """`METRICS`, and `auc_attacked` if a suite measured it."""
+    attacked = AUC_ATTACKED.name in set(context.summary["metric"])
+    return [*METRICS, *([AUC_ATTACKED.name] if attacked else [])]
 
 
 def over_folds(mean: float, std: float, defined: int, folds: int) -> str:
@@ -92,11 +100,14 @@ def paper_table(context: ReportContext) -> str:
 
 
 def paper_rows(context: ReportContext) -> pd.DataFrame:
-    """The headline metrics as in MIRST-DM's tables: a row per metric and attack, a column per defense."""
+    """The headline metrics as in MIRST-DM's tables, and `auc_attacked` if a suite measured it.
+
+    A row per metric and attack, a column per defense.
+    """
     parts = []
-    for name, metric in METRICS.items():
-        if metric.headline:
-            part = metric_table(context, name)
+    for metric in map(metric_named, measured_metrics(context)):
+        if metric.headline or metric is AUC_ATTACKED:
+            part = metric_table(context, metric.name)
             part.insert(0, "metric", metric.title)
             part.insert(1, "attack", part.index)
             parts.append(part)

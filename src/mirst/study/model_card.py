@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from mirst.evaluation import metrics_of, weak_budget
 from mirst.files import write_text
-from mirst.metrics import METRICS
+from mirst.metrics import EVERY_METRIC, METRICS, Metric
 from mirst.nn import read_card
 from mirst.study.named_configs import NamedDefense
 from mirst.study.prepared import Prepared, training_shares
@@ -46,9 +46,14 @@ def write_card(
     sources = sorted({record.source for record in prepared.records})
     evaluation: list[dict[Any, Any]] = [] if rows is None else metrics_of(rows, card).to_dict("records")
     clean = None if rows is None else rows[rows["attack"] == "none"]
-    front = _front(name, entry, sources)
+    metrics = [
+        metric for name, metric in EVERY_METRIC.items() if name in METRICS or any(name in under for under in evaluation)
+    ]
+    front = _front(name, entry, sources, metrics)
     if evaluation:
-        front["model-index"] = [{"name": name, "results": [_result(under, sources, split) for under in evaluation]}]
+        front["model-index"] = [
+            {"name": name, "results": [_result(under, sources, split, metrics) for under in evaluation]}
+        ]
     environment = Environment(
         loader=PackageLoader("mirst.study"), undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True
     )
@@ -70,8 +75,8 @@ def write_card(
         epochs=len(history),
         seed=seed,
         kept=_kept(history),
-        metric_titles=[metric.title for metric in METRICS.values()],
-        evaluation=[_cells(measured) for measured in evaluation],
+        metric_titles=[metric.title for metric in metrics],
+        evaluation=[_cells(measured, metrics) for measured in evaluation],
         caveats=_caveats(prepared, rows),
         cut=float(expit(card.threshold)),
         collapsed=_collapsed(clean),
@@ -79,18 +84,18 @@ def write_card(
     write_text(checkpoint.with_name(FILE), text)
 
 
-def _front(name: str, entry: NamedDefense, sources: list[str]) -> dict[str, Any]:
+def _front(name: str, entry: NamedDefense, sources: list[str], metrics: list[Metric]) -> dict[str, Any]:
     return {
         "library_name": "mirst",
         "pipeline_tag": "image-classification",
         "tags": ["medical-imaging", "adversarial-robustness", entry.name, *(["drop-max"] if entry.drop_max else [])],
         "datasets": sources,
-        "metrics": [metric.hub for metric in METRICS.values()],
+        "metrics": [metric.hub for metric in metrics],
         "model_name": name,
     }
 
 
-def _result(measured: dict[str, Any], sources: list[str], split: str) -> dict[str, Any]:
+def _result(measured: dict[str, Any], sources: list[str], split: str, metrics: list[Metric]) -> dict[str, Any]:
     data = "+".join(sources)
     return {
         "task": {"type": "image-classification"},
@@ -102,9 +107,9 @@ def _result(measured: dict[str, Any], sources: list[str], split: str) -> dict[st
             "args": {"attack": measured["attack"], "eps": measured["eps"]},
         },
         "metrics": [
-            {"type": metric.hub, "name": name, "value": round(measured[name], 6)}
-            for name, metric in METRICS.items()
-            if np.isfinite(measured[name])
+            {"type": metric.hub, "name": metric.name, "value": round(measured[metric.name], 6)}
+            for metric in metrics
+            if np.isfinite(measured.get(metric.name, np.nan))
         ],
     }
 
@@ -114,10 +119,11 @@ def _attack(measured: dict[str, Any]) -> str:
     return "no attack" if attack == "none" else f"{attack} at eps {eps * 255:g}/255"
 
 
-def _cells(measured: dict[str, Any]) -> list[str]:
+def _cells(measured: dict[str, Any], metrics: list[Metric]) -> list[str]:
     """A line of the table: the attack, eps and every metric."""
     eps = f"{measured['eps'] * 255:g}/255" if measured["eps"] else "0"
-    values = [f"{measured[name]:.3f}" if np.isfinite(measured[name]) else "-" for name in METRICS]
+    found = [measured.get(metric.name, np.nan) for metric in metrics]
+    values = [f"{value:.3f}" if np.isfinite(value) else "-" for value in found]
     return [_attack(measured).split(" at ")[0], eps, *values]
 
 

@@ -30,7 +30,7 @@ def require_rows(path: Path, spec: StudySpec, rows: pd.DataFrame, classes: Seque
     """
     for column in _FILLED:
         _refuse(path, rows[column].isna(), f"has no {column}")
-    for column in _NUMBERS:
+    for column in (*_NUMBERS, *(["worst_score"] if "worst_score" in rows else [])):
         if not is_numeric_dtype(rows[column]):
             odd = pd.to_numeric(rows[column], errors="coerce").isna() & rows[column].notna()
             _refuse(path, odd, f"has a {column} that is not a number")

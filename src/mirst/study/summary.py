@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mirst.evaluation import Difference, Interval, interval, paired_difference
-from mirst.metrics import METRICS, classification_metrics
+from mirst.metrics import classification_metrics
 
 TRIAL = ["defense", "drop_max", "fold", "seed"]
 """The columns that name the trial of a row."""
@@ -22,8 +22,10 @@ def trial_metrics(outcomes: pd.DataFrame, classes: Sequence[str], positive: str)
     keys = [*TRIAL, "attack", "eps"]
     rows = []
     for key, group in outcomes.groupby(keys, sort=False):
-        values = classification_metrics(group["label"], group["prediction"], group["score"], classes, positive)
-        rows += [(*key, metric, values[metric]) for metric in METRICS]
+        values = classification_metrics(
+            group["label"], group["prediction"], group["score"], classes, positive, group.get("worst_score")
+        )
+        rows += [(*key, metric, value) for metric, value in values.items()]
     return pd.DataFrame(rows, columns=[*keys, "metric", "value"])
 
 

@@ -23,6 +23,9 @@ from mirst.study.results import read_csv
 from mirst.study.trial import Trial, all_trials
 from mirst.study.trial_outcomes import write_trial_card
 
+AUC = "auc"
+"""In the record of a trial: its rows have the worst scores."""
+
 
 @dataclass(frozen=True)
 class SuiteRun(Analysis):
@@ -30,6 +33,7 @@ class SuiteRun(Analysis):
 
     suite: SuiteName
     eps: tuple[float, ...]
+    auc: bool = False
 
     def tables(self) -> tuple[str, ...]:
         return (self.suite, f"{self.suite}-costs")
@@ -38,7 +42,8 @@ class SuiteRun(Analysis):
         return (f"{self.suite}.json",)
 
     def is_done(self, folder: TrialFolder) -> bool:
-        return bool(_record(folder, self.suite)["eps"] == list(self.eps))
+        record = _record(folder, self.suite)
+        return bool(record["eps"] == list(self.eps)) and (not self.auc or AUC in record)
 
     def inputs(self, trial: Trial, prepared: Prepared, study: StudyFolder) -> Iterable[Path]:
         folder, twin = study.trial(trial.name), twin_of(trial, prepared)
@@ -58,12 +63,18 @@ class SuiteRun(Analysis):
             threshold=trained.card.threshold,
             seed=trial.seed,
             check=trial.fold == 0 and trial.seed == prepared.spec.seeds[0],
+            auc=self.auc,
             on_progress=on_progress,
         )
         trained.write(self.suite, named_rows(found.rows, trained.records, prepared.classes))
         trained.write(f"{self.suite}-costs", found.costs)
         _extend_card(trained)
-        record = {"eps": self.eps, "checks": [asdict(check) for check in found.checks], "left_out": found.left_out}
+        record: dict[str, Any] = {
+            "eps": self.eps,
+            "checks": [asdict(check) for check in found.checks],
+            "left_out": found.left_out,
+        }
+        record |= {AUC: True} if self.auc else {}
         write_text(trained.folder.suite_record(self.suite), json.dumps(record, indent=2))
 
 
@@ -72,6 +83,7 @@ def attack_study(
     suite: SuiteName,
     eps: Sequence[float],
     *,
+    auc: bool = False,
     data: Path | None = None,
     engine: Engine | None = None,
     on_trial: Callable[[str], None] | None = None,
@@ -82,11 +94,13 @@ def attack_study(
     A model is attacked on the test images of its fold. The models of the first fold and seed are also
     checked for gradient masking. The source of transferred attacks is the same defense with the
     other pool, trained on the same fold with the same seed, if the study has it. Trials that an
-    earlier call has finished with the same eps are not run again. Failed trials have no model.
+    earlier call has finished with the same eps, and with `auc` if this call has it, are not run again. Failed trials
+    have no model.
 
     Args:
         folder: results folder of a finished study.
         eps: radii, in units of the [0, 1] pixel range.
+        auc: also measure the worst scores, for the AUC under attack, as in `mirst.evaluation.robustness`.
         data: where its images are now; by default, where they were then.
         engine: where the trials run; by default, processes on this machine.
         on_trial: gets the name of each trial that has ended.
@@ -98,7 +112,7 @@ def attack_study(
     Raises:
         MirstError: no finished study, other images, or an eps out of range.
     """
-    study, trials = analyse(SuiteRun(suite, tuple(eps)), folder, data, engine, on_trial, on_progress)
+    study, trials = analyse(SuiteRun(suite, tuple(eps), auc), folder, data, engine, on_trial, on_progress)
     checks = [trial.key() | check for trial in trials for check in _record(study.trial(trial.name), suite)["checks"]]
     write_csv(study.checks(suite), pd.DataFrame(checks))
     return study.table(suite)
