@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mirst.data import audit_records, read_dataset
-from mirst.data.masks import is_mask, is_mask_folder
+from mirst.data.masks import is_mask, is_mask_folder, masks_by_image, masks_of
 from tests.data.helpers import write_csv
 
 
@@ -32,6 +32,40 @@ def test_images_whose_names_only_sound_like_masks(name):
 def test_folders_of_masks():
     assert all(map(is_mask_folder, ("mask", "Masks", "benign_mask", "lesion masks")))
     assert not any(map(is_mask_folder, ("images_and_masks", "benign", "img-mask", "damask")))
+
+
+@pytest.mark.parametrize(
+    ("image", "masks"),
+    [
+        ("benign/benign (1).png", ["benign/benign (1)_mask.png", "benign/benign (1)_mask_1.png"]),
+        ("a/1.jpg", ["a/1_Mask.PNG"]),
+        ("a/1.png", ["a/1.mask (2).gif"]),
+        ("a/0001-l.png", ["a/mask_0001-l.png"]),
+        ("a/1.png", ["a/masks/1.bmp"]),
+        ("a/1.png", ["a/Mask/1_mask.png"]),
+        ("COVID/images/1.png", ["COVID/masks/1.png"]),
+        ("benign/1.png", ["benign_mask/1.png"]),
+        ("a/1.png", []),
+    ],
+)
+def test_the_masks_of_an_image_by_their_names(tmp_path, image, masks):
+    others = ["benign/benign (10)_mask.png", "a/11_mask.png", "a/1_2_mask.png", "a/1_mask.txt", "masks/1.png"]
+    for name in [image, *masks, *others]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert masks_of(tmp_path / image) == [tmp_path / name for name in masks]
+
+
+def test_no_mask_of_busi_is_lost(real_data):
+    """BUSI has one mask per image, and 17 images of the two classes have more."""
+    folder = real_data / "busi" / "Dataset_BUSI_with_GT"
+    for label, more in (("benign", 16), ("malignant", 1)):
+        files = sorted((folder / label).iterdir())
+        masks = {path for path in files if "_mask" in path.name}
+        found = masks_by_image([path for path in files if path not in masks])
+        assert min(map(len, found.values())) == 1
+        assert sum(map(len, found.values())) == len(found) + more + (label == "benign")
+        assert set(sum(found.values(), [])) == masks
 
 
 def gray(path, seed):
