@@ -65,7 +65,7 @@ def test_no_mask_of_busi_is_lost(real_data):
         found = masks_by_image([path for path in files if path not in masks])
         assert min(map(len, found.values())) == 1
         assert sum(map(len, found.values())) == len(found) + more + (label == "benign")
-        assert set(sum(found.values(), [])) == masks
+        assert {path for paths in found.values() for path in paths} == masks
 
 
 def gray(path, seed):

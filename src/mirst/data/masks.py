@@ -36,8 +36,8 @@ def masks_of(image: Path) -> list[Path]:
 def masks_by_image(images: Iterable[Path]) -> dict[Path, list[Path]]:
     """The masks of each image by their names, sorted; empty for an image without.
 
-    The masks of `NAME.png` are `NAME_mask.png`, `NAME_mask_1.png` or `mask_NAME.png` in the same folder. They may also be
-    in a folder of masks, and be called `NAME.png` there: `FOLDER/masks` or `FOLDER_mask` for images in `FOLDER`, and
+    The masks of `NAME.png` are `NAME_mask.png`, `NAME_mask_1.png` or `mask_NAME.png` in the same folder. They may also
+    be in a folder of masks, and be called `NAME.png` there: `FOLDER/masks` or `FOLDER_mask` for images in `FOLDER`, and
     `masks` beside `images`. The suffixes may differ.
 
     >>> masks_of(Path("lesions/benign/benign (1).png"))
