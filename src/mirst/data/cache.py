@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mirst.data.images import Pixels, load_image
 from mirst.data.record import ImageFile
@@ -36,6 +37,12 @@ class PreparedImages:
         pixels: Pixels = np.load(self.folder / "pixels.npy", mmap_mode="r")
         return pixels
 
+    @cached_property
+    def features(self) -> NDArray[np.float64] | None:
+        """`(N, 2)`, `Box.features` of each image, NaN without a box; `None` for whole images."""
+        path = self.folder / "features.npy"
+        return np.load(path) if path.exists() else None
+
     def __getstate__(self) -> Path:
         return self.folder
 
@@ -53,6 +60,8 @@ class CarriedImages:
 
     pixels: Pixels
     """`(N, channels, size, size)`, 0 to 255."""
+    features: NDArray[np.float64] | None = None
+    """As in `PreparedImages`."""
 
 
 def prepare_images(files: Sequence[ImageFile], size: int, channels: int = 1) -> PreparedImages:

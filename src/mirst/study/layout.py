@@ -136,6 +136,11 @@ class StudyFolder:
         return self.table("corruptions")
 
     @property
+    def baselines(self) -> Path:
+        """Outcome rows of the baselines; only studies of lesions have them."""
+        return self.table("baselines")
+
+    @property
     def paper_table(self) -> Path:
         return self.path / "table.md"
 
