@@ -8,6 +8,7 @@ import pandas as pd
 
 from mirst.attacks import PGD
 from mirst.evaluation import CLEAN
+from mirst.report.baselines import baselines_at
 from mirst.study import Results
 from mirst.study.named_configs import NamedDefense
 from mirst.study.summary import summarise, worst_rows
@@ -38,7 +39,10 @@ class ReportContext:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """The study's summary, then the worst of its own attacks per image, then each suite at each eps."""
+        """The study's summary, then the worst of its own attacks per image, then each suite at each eps.
+
+        The baselines of a study of lesions come last, under every attack in their exact worst case within its eps.
+        """
         results = self.results
         parts = [self.under_attack[PROTOCOL]]
         for suite, rows in results.suites.items():
@@ -46,7 +50,12 @@ class ReportContext:
         rows = pd.concat(parts)
         kept = pd.MultiIndex.from_frame(results.summary[["defense", "drop_max"]].drop_duplicates())
         rows = rows[pd.MultiIndex.from_frame(rows[["defense", "drop_max"]]).isin(kept)]
-        return pd.concat([results.summary, summarise(rows, results.classes, results.positive)])
+        networks = pd.concat([results.summary, summarise(rows, results.classes, results.positive)])
+        if results.baselines is None:
+            return networks
+        conditions = networks[["attack", "eps"]].drop_duplicates().itertuples(index=False)
+        baselines = pd.concat([baselines_at(results, eps).assign(attack=attack, eps=eps) for attack, eps in conditions])
+        return pd.concat([networks, summarise(baselines, results.classes, results.positive)])
 
     @cached_property
     def under_attack(self) -> dict[str, pd.DataFrame]:
@@ -67,6 +76,11 @@ class ReportContext:
                 eps = own["eps"].max() if own["eps"].max() in radii else max(radii)
                 rows[suite] = attacked[attacked["eps"] == eps]
         return rows
+
+    @cached_property
+    def baselines_under_attack(self) -> dict[str, pd.DataFrame]:
+        """The rows of the baselines at the eps of `under_attack`; empty unless the study is one of lesions."""
+        return {name: baselines_at(self.results, rows["eps"].max()) for name, rows in self.under_attack.items()}
 
     @cached_property
     def conditions(self) -> dict[str, pd.DataFrame]:

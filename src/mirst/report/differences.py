@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 
-from mirst.evaluation import holm
+from mirst.evaluation import Interval, holm
 from mirst.metrics import METRICS
+from mirst.report.baselines import baseline_titles
 from mirst.report.context import ReportContext, attack_name, of_defense
 from mirst.report.exports import markdown
 from mirst.study.summary import pooled_difference, pooled_interval
@@ -33,6 +35,25 @@ def intervals(context: ReportContext, metric: str = "f1") -> pd.DataFrame:
             for entry in entries
         },
         index=list(rows),
+    )
+
+
+def baseline_intervals(context: ReportContext, metric: str = "f1") -> pd.DataFrame:
+    """As `intervals`, with a column per baseline; without columns unless the study is one of lesions."""
+    results = context.results
+
+    def one(rows: pd.DataFrame) -> Interval:
+        if rows.empty:  # a suite that was interrupted before the baselines had its eps
+            return Interval(np.nan, np.nan, np.nan)
+        return pooled_interval(rows, results.classes, results.positive, metric)
+
+    conditions = context.baselines_under_attack
+    return pd.DataFrame(
+        {
+            name: [one(rows[rows["defense"] == name]) for rows in conditions.values()]
+            for name in baseline_titles(results)
+        },
+        index=list(conditions),
     )
 
 

@@ -13,6 +13,7 @@ from mirst.report.comparison import comparison
 from mirst.report.context import ReportContext
 from mirst.report.differences import (
     NOT_SIGNIFICANT,
+    baseline_intervals,
     differences,
     differences_table,
     interval_numbers,
@@ -47,13 +48,14 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
     results, headline = context.results, [name for name, metric in METRICS.items() if metric.headline]
     judged = differences(context)
     whole = {name: intervals(context, name) for name in headline}
+    with_baselines = {name: own.join(baseline_intervals(context, name)) for name, own in whole.items()}
     write_text(results.files.paper_table, paper_table(context))
-    write_text(results.files.differences, differences_table(judged, whole["f1"]))
+    write_text(results.files.differences, differences_table(judged, with_baselines["f1"]))
     write_tables(
         results.folder / "tables",
         {
             "results": Table(paper_rows(context), context.summary),
-            "intervals": Table(shown_intervals(whole), interval_numbers(whole)),
+            "intervals": Table(shown_intervals(with_baselines), interval_numbers(with_baselines)),
             "differences": Table(shown_differences(judged), judged.drop(columns=["difference", "seeds"])),
         },
     )
@@ -67,11 +69,11 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         name=results.folder.name,
         verdict=verdict(context, whole),
         notes=notes(results),
-        comparison=comparison(whole, judged),
+        comparison=comparison(with_baselines, judged),
         tables={metric_named(name).title: metric_table(context, name) for name in measured_metrics(context)},
         differences=judged,
         not_significant=NOT_SIGNIFICANT,
-        interval_chart=data_uri(as_png(interval_chart(whole["f1"]))),
+        interval_chart=data_uri(as_png(interval_chart(with_baselines["f1"]))),
         charts={METRICS[name].title: data_uri(bar_chart(context, name)) for name in headline},
         residuals={title: data_uri(as_png(figure)) for title, figure in residuals.items() if figure is not None},
         examples={title: data_uri(png) for title, png in examples.items() if png is not None},

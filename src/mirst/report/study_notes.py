@@ -26,6 +26,7 @@ def notes(results: Results) -> list[str]:
         f"{spec.data.size} px.",
         *_undefined(results),
         *(_trivial(results) if binary else []),
+        *_baselines(results),
         *_conflicts(results),
         *_leak(results),
         *_short_attacks(results),
@@ -80,6 +81,20 @@ def _trivial(results: Results) -> list[str]:
         f"A model that predicts {results.positive} for every image has F1 "
         f"{constant_f1(results.outcomes, results.positive, results.classes, results.positive):.3f} and "
         "sensitivity 1.000, clean and under any attack: see also specificity and AUC."
+    ]
+
+
+def _baselines(results: Results) -> list[str]:
+    if results.baselines is None:
+        return []
+    sentence = "The columns marked (baseline) are no networks, and their numbers under attack are exact"
+    if len(results.classes) > 2:
+        return [f"{sentence}: constant predicts {results.positive} for every image."]
+    return [
+        f"{sentence}, the worst case of every image within eps: constant predicts {results.positive} for every image; "
+        "the others are logistic regressions on the aspect and relative area of the lesion's box (box), which no "
+        "attack on pixels changes, and on 8 x 8 block means of the image (thumbnail); those with +at are trained "
+        "against the study's own eps. A network that is not better than they are is not worth its training."
     ]
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 
 from mirst.evaluation import CLEAN
 from mirst.metrics import AUC_ATTACKED, METRICS, metric_named
+from mirst.report.baselines import baseline_titles
 from mirst.report.context import PROTOCOL, ReportContext, pixels, suite_at, title
 from mirst.report.exports import markdown
 from mirst.report.study_notes import notes
@@ -25,7 +26,7 @@ def attack_titles(results: Results) -> dict[str, str]:
 
 
 def metric_table(context: ReportContext, metric: str) -> pd.DataFrame:
-    """`mean ± std` over the folds: a row per attack, a column per defense.
+    """`mean ± std` over the folds: a row per attack, a column per defense, then one per baseline.
 
     A cell says in how many folds the metric is defined if these are not all. It is `-` if a trial has no rows or no
     fold defines the metric. The AUC under attack has rows only for the attacks under which it was measured.
@@ -40,7 +41,7 @@ def metric_table(context: ReportContext, metric: str) -> pd.DataFrame:
         )
         for row in measured.to_dict("records")
     }
-    columns = [entry.title for entry in results.spec.defenses]
+    columns = [*(entry.title for entry in results.spec.defenses), *baseline_titles(results)]
     return pd.DataFrame(
         {column: [cells.get((column, heading), "-") for heading in headings.values()] for column in columns},
         index=list(headings.values()),

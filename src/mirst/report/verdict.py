@@ -1,21 +1,28 @@
-"""The result of a study in three sentences."""
+"""The result of a study in three sentences, or four for a study of lesions."""
 
 from collections.abc import Mapping
 
 import pandas as pd
 
-from mirst.evaluation import CLEAN
-from mirst.report.context import ReportContext, pixels
+from mirst.evaluation import CLEAN, Difference
+from mirst.report.baselines import baseline_title, baseline_titles, baselines_at, for_every_seed
+from mirst.report.context import ReportContext, of_defense, pixels
 from mirst.report.study_notes import constant_f1, weights_of
 from mirst.study import Results
+from mirst.study.summary import pooled_difference, pooled_interval
 
 Intervals = Mapping[str, pd.DataFrame]
 """By the metric's name, as from `mirst.report.differences.intervals`."""
 
 
 def verdict(context: ReportContext, whole: Intervals) -> list[str]:
-    """What was trained; the numbers, clean and under the strongest attacks; whether they are reliable."""
-    return [_training(context.results), _numbers(context, whole), _reliability(context.results)]
+    """What was trained; the numbers, clean and under the strongest attacks; whether they are reliable.
+
+    For a study of lesions also whether the best network adds anything to the box.
+    """
+    results = context.results
+    box = [] if baseline_title("box") not in baseline_titles(results) else [_beside_the_box(context, whole)]
+    return [_training(results), _numbers(context, whole), *box, _reliability(results)]
 
 
 def best_under_attack(f1: pd.DataFrame) -> str:
@@ -58,6 +65,30 @@ def _numbers(context: ReportContext, whole: Intervals) -> str:
             f"{constant_f1(results.outcomes, results.positive, results.classes, results.positive):.3f} under any attack"
         )
     return "; ".join(parts) + "."
+
+
+def _beside_the_box(context: ReportContext, whole: Intervals) -> str:
+    """The paired differences of F1 between the best network and the box alone, which is the same under any attack."""
+    results, best = context.results, best_under_attack(whole["f1"])
+    entry = next(entry for entry in results.spec.defenses if entry.title == best)
+    clean = baselines_at(results, 0.0)
+    box = clean[clean["defense"] == baseline_title("box")]
+    readings = []
+    for attack in (CLEAN, str(whole["f1"].index[-1])):
+        network = of_defense(context.under_attack[attack], entry)
+        gain = pooled_difference(for_every_seed(box, results), network, results.classes, results.positive)
+        readings.append(f"{_reading(gain)} (difference of F1 {gain})")
+    return (
+        f"The box alone, without a network, has F1 {pooled_interval(box, results.classes, results.positive)} without "
+        f"attack and under any attack on pixels; {best} {readings[0]} without attack and {readings[1]} under the "
+        "strongest attacks that were run."
+    )
+
+
+def _reading(gain: Difference) -> str:
+    if gain.low > 0:
+        return "adds to the box"
+    return "is below the box" if gain.high < 0 else "cannot be told apart from the box"
 
 
 def _values(whole: Intervals, defense: str, attack: str) -> str:

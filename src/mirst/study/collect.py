@@ -6,6 +6,7 @@ import pandas as pd
 
 from mirst.errors import MirstError
 from mirst.files import write_csv
+from mirst.study.baselines import write_baselines
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import Prepared
 from mirst.study.results import FAILED_COLUMNS, read_csv
@@ -14,7 +15,7 @@ from mirst.study.trial import Trial
 
 
 def collect(study: StudyFolder, trials: Sequence[Trial], prepared: Prepared) -> None:
-    """Write `outcomes.csv`, `failed.csv` and `summary.csv` from the folders of the trials.
+    """Write `outcomes.csv`, `failed.csv` and `summary.csv` from the folders of the trials, and `baselines.csv`.
 
     Raises:
         MirstError: every trial failed.
@@ -31,6 +32,7 @@ def collect(study: StudyFolder, trials: Sequence[Trial], prepared: Prepared) -> 
     incomplete = {(row["defense"], row["drop_max"]) for row in failed}
     whole = [key not in incomplete for key in zip(outcomes["defense"], outcomes["drop_max"], strict=True)]
     write_csv(study.summary, summarise(outcomes[whole], prepared.classes, prepared.positive))
+    write_baselines(study, prepared)
 
 
 def joined(study: StudyFolder, trials: Sequence[Trial], table: str) -> pd.DataFrame:

@@ -91,6 +91,8 @@ class StudyFolder:
     old_failed = _File("diverged.csv")
     """The name of `failed` in folders of older versions."""
     distances = _File("distances.csv")
+    baselines = _File("baselines.csv")
+    """Outcome rows of the baselines; only studies of lesions have them."""
     boxes = _File("boxes.csv")
     corruptions = _File("corruptions.csv")
     paper_table = _File("table.md")

@@ -26,6 +26,7 @@ COLUMNS = {
     "diverged.csv": FAILED_COLUMNS,
     **{f"{suite}.csv": ROWS for suite in SUITES},
     **{f"{suite}-checks.csv": [*TRIAL, "name", "verdict", "figures"] for suite in SUITES},
+    "baselines.csv": ROWS,
     "distances.csv": [*TRIAL, "source", "image", "label", "eps"],
 }
 """What a reader of each table relies on."""
@@ -55,6 +56,8 @@ class Results:
     """Of masking: `defense, drop_max, fold, seed, name, verdict, figures`, by the suite's name."""
     distances: pd.DataFrame | None
     """The smallest eps at which each image is misclassified, as `named_distances`, if it was searched."""
+    baselines: pd.DataFrame | None = None
+    """Outcome rows of `mirst.study.baselines`, if the study is one of lesions."""
 
     @property
     def files(self) -> StudyFolder:
@@ -100,7 +103,8 @@ def read_results(folder: str | Path) -> Results:
     require_every_trial(study.outcomes, spec, outcomes, failed)
     suites, checks = _read_suites(study, spec, classes)
     distances = read_csv(study.distances) if study.distances.exists() else None
-    return Results(study.path, spec, run, outcomes, summary, failed, suites, checks, distances)
+    baselines = read_csv(study.baselines) if study.baselines.exists() else None
+    return Results(study.path, spec, run, outcomes, summary, failed, suites, checks, distances, baselines)
 
 
 def _read_suites(

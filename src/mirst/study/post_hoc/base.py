@@ -17,6 +17,7 @@ from mirst.evaluation.progress import OnProgress
 from mirst.files import write_csv
 from mirst.nn import ModelCard, load_model
 from mirst.nn.device import default_device
+from mirst.study.baselines import write_baselines
 from mirst.study.collect import joined
 from mirst.study.engines.base import Engine, Events, Kill, Send, Work, refuse_kill
 from mirst.study.engines.local import Local
@@ -91,7 +92,7 @@ def analyse(
 ) -> tuple[StudyFolder, list[Trial]]:
     """Analyse every model of a finished study, and join the tables. Failed trials have no model.
 
-    Trials that an earlier call has finished are not run again.
+    Trials that an earlier call has finished are not run again. The baselines are computed at the eps of the tables too.
 
     Returns:
         The folder, and the trials that have a model.
@@ -114,6 +115,7 @@ def analyse(
             engine.run(analysis, sorted(pending, key=lambda trial: trial.seed), prepared, study, events)
     for table in analysis.tables():
         write_csv(study.table(table), joined(study, trials, table))
+    write_baselines(study, prepared)
     return study, trials
 
 

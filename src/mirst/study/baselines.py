@@ -1,0 +1,159 @@
+"""The baselines of a lesion study: what the lesion's box and a thumbnail give without a network."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mirst.data import Fold
+from mirst.evaluation import named_rows
+from mirst.evaluation.baselines import LinearBaseline, fit_baseline
+from mirst.evaluation.outcomes import CLEAN
+from mirst.files import write_csv
+from mirst.study.layout import SUITES, StudyFolder
+from mirst.study.prepared import Prepared
+from mirst.study.results import read_csv
+
+EXACT = "exact"
+"""The attack of their attacked rows: the worst case within eps, which no attack exceeds."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A baseline of two classes, by what it uses.
+
+    >>> [baseline.name for baseline in BASELINES]
+    ['constant', 'box', 'thumbnail', 'thumbnail+box', 'thumbnail+at', 'thumbnail+box+at']
+    """
+
+    name: str
+    """In the column `defense`."""
+    thumbnail: bool = False
+    box: bool = False
+    robust: bool = False
+    """Whether it is trained on its worst case."""
+
+
+CONSTANT = Baseline("constant")
+BOX = Baseline("box", box=True)
+BASELINES = (
+    CONSTANT,
+    BOX,
+    Baseline("thumbnail", thumbnail=True),
+    Baseline("thumbnail+box", thumbnail=True, box=True),
+    Baseline("thumbnail+at", thumbnail=True, robust=True),
+    Baseline("thumbnail+box+at", thumbnail=True, box=True, robust=True),
+)
+"""In the order of the tables: the positive class for every image, and logistic regressions."""
+
+
+def write_baselines(study: StudyFolder, prepared: Prepared) -> None:
+    """Write `baselines.csv` if the study is one of lesions: clean, and at every eps of its attacks and suites.
+
+    The file is computed anew from the data, with the same numbers.
+    """
+    if prepared.images.features is None:
+        return
+    write_csv(study.baselines, baseline_rows(prepared, prepared.images.features, _eps(study, prepared)))
+
+
+def _eps(study: StudyFolder, prepared: Prepared) -> list[float]:
+    """Above 0, of the study's attacks and of its suites; of those that differ by rounding alone, the first."""
+    suites = [read_csv(study.table(suite)) for suite in SUITES if study.table(suite).exists()]
+    own = [entry.attack.eps for entry in prepared.spec.attacks]
+    found = [0.0]
+    for eps in [*own, *(eps for rows in suites for eps in rows["eps"].unique())]:
+        if not np.isclose(eps, found).any():
+            found.append(float(eps))
+    return sorted(found)[1:]
+
+
+def baseline_rows(prepared: Prepared, features: NDArray[np.float64], eps: Sequence[float]) -> pd.DataFrame:
+    """Outcome rows of the baselines on the test images of every fold, clean and in their worst case within each eps.
+
+    They are fitted on the whole training part of the fold, including validation images, because they select
+    nothing. Their seed is the first of the study, on which they do not depend. Those that are trained on their worst
+    case are trained at the largest eps of the study's own attacks. Studies of more than two classes have the constant
+    baseline alone, because the others are defined for two classes.
+
+    Args:
+        features: `(N, 2)`, `Box.features` of each image, NaN where a box is not known.
+        eps: in units of the [0, 1] pixel range.
+
+    Returns:
+        The columns of a study's outcome rows. `defense` is the name of the baseline, `attack` is `none` or `exact`.
+    """
+    binary = len(prepared.classes) == 2
+    images = _images(prepared)
+    rows = [
+        _rows(prepared, baseline, number, images, features, eps)
+        for baseline in (BASELINES if binary else (CONSTANT,))
+        for number in range(len(prepared.folds))
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+def _images(prepared: Prepared) -> NDArray[np.float64]:
+    """`(N, C, H, W)` in [0, 1]: what the networks are evaluated on, without a channel that codes the box."""
+    everything = list(range(len(prepared.records)))
+    pixels, _ = prepared.subset(np.arange(len(everything)))[everything]
+    return pixels[:, : prepared.spec.data.channels].double().numpy()
+
+
+def _rows(
+    prepared: Prepared,
+    baseline: Baseline,
+    number: int,
+    images: NDArray[np.float64],
+    features: NDArray[np.float64],
+    eps: Sequence[float],
+) -> pd.DataFrame:
+    fold, is_positive = prepared.folds[number], prepared.labels == prepared.positive_index
+    model = _fitted(prepared, baseline, fold, images, features)
+    test = fold.test
+    key = {"defense": baseline.name, "drop_max": False, "fold": number, "seed": prepared.spec.seeds[0]}
+
+    def attacked() -> Iterator[pd.DataFrame]:
+        for attack, radius in [(CLEAN, 0.0), *((EXACT, one) for one in eps)]:
+            score, linf = model.worst_case(images[test], features[test], is_positive[test], radius)
+            yield pd.DataFrame(
+                {
+                    "image": np.arange(len(test)),
+                    "label": prepared.labels[test],
+                    "attack": attack,
+                    "eps": radius,
+                    "prediction": _predictions(score, prepared.positive_index),
+                    "score": score,
+                    "linf": linf,
+                }
+            )
+
+    rows = named_rows(pd.concat(attacked(), ignore_index=True), prepared.records_at(test), prepared.classes)
+    return pd.concat([pd.DataFrame(key, index=rows.index), rows], axis=1)
+
+
+def _fitted(
+    prepared: Prepared,
+    baseline: Baseline,
+    fold: Fold,
+    images: NDArray[np.float64],
+    features: NDArray[np.float64],
+) -> LinearBaseline:
+    if baseline == CONSTANT:
+        return LinearBaseline(np.zeros(images.shape[1:]), np.zeros(2), intercept=1.0, typical_box=np.zeros(2))
+    return fit_baseline(
+        images[fold.train],
+        features[fold.train],
+        prepared.labels[fold.train] == prepared.positive_index,
+        thumbnail=baseline.thumbnail,
+        box=baseline.box,
+        eps=max(entry.attack.eps for entry in prepared.spec.attacks) if baseline.robust else 0.0,
+    )
+
+
+def _predictions(score: NDArray[np.float64], positive: int) -> NDArray[np.int64]:
+    """Class indices; equal log-odds go to the first class, as equal logits of a network do."""
+    negative = int(positive == 0)
+    return np.where(score > 0, positive, np.where(score < 0, negative, 0))
