@@ -17,6 +17,7 @@ from mirst.attacks import APGD, CW, FGSM, PGD, Attack, Square
 from mirst.attacks.base import attackable
 from mirst.attacks.descent import gradient_of, iterates, last
 from mirst.attacks.losses import margin
+from mirst.box_code import without_box
 from mirst.data import letterbox
 from mirst.errors import MirstError
 from mirst.evaluation.judge import at_threshold, decide, judge, shifted
@@ -142,7 +143,7 @@ def attack_image(explored: ExploredModel, image: Image.Image, attack: str, eps: 
         (classes[int(label)], classes[int(flipped)]),
         (_probabilities(explored, logits), _probabilities(explored, after)),
         _gray(x),
-        _signed((attacked - x)[0].mean(0), eps),
+        _signed(without_box(attacked - x)[0].mean(0), eps),
         _gray(attacked),
         _residuals(explored.model, x, attacked),
         float(distance),
@@ -211,7 +212,7 @@ def _residuals(model: nn.Module, x: Tensor, attacked: Tensor) -> dict[str, Pictu
 
 
 def _gray(x: Tensor) -> Picture:
-    return _enlarged((x[0] * 255).round().byte().permute(1, 2, 0).squeeze(-1).numpy())
+    return _enlarged((without_box(x)[0] * 255).round().byte().permute(1, 2, 0).squeeze(-1).numpy())
 
 
 def _signed(values: Tensor, limit: float) -> Picture:

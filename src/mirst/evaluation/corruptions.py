@@ -21,6 +21,7 @@ from mirst.evaluation.model_checks import require_classes
 from mirst.evaluation.outcomes import evaluate
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.metrics import classification_metrics
+from mirst.nn.box_fusion import split_box
 from mirst.random_draws import uniform_per_image
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -64,6 +65,8 @@ def evaluate_corruptions(
 ) -> pd.DataFrame:
     """Metrics of `model` under every corruption and severity, and clean (`none`, 0).
 
+    The box of a model that takes one stays as it is.
+
     Args:
         data: as in `evaluate`; iterated once.
         check: warn of flaws of the model, as `evaluate` does.
@@ -83,7 +86,7 @@ def evaluate_corruptions(
     rows = []
     for name, severity in [("none", 0), *((name, s) for name in CORRUPTIONS for s in SEVERITIES)]:
         generator = torch.Generator().manual_seed(seed)
-        corrupted = [(corrupt(x, name, severity, generator) if severity else x, y) for x, y in batches]
+        corrupted = [(_corrupted(model, x, name, severity, generator), y) for x, y in batches]
         title = f"{name}, severity {severity}" if severity else name
         on_progress(Progress(title, 0.0, 0, images))
         outcomes = evaluate(
@@ -101,6 +104,14 @@ def evaluate_corruptions(
         )
         rows.append({"corruption": name, "severity": severity, **metrics})
     return pd.DataFrame(rows)
+
+
+def _corrupted(model: nn.Module, x: Tensor, name: str, severity: int, generator: torch.Generator) -> Tensor:
+    """`corrupt` of the images; the box code of a model that takes one stays."""
+    if not severity:
+        return x
+    images, box = split_box(model, x)
+    return torch.cat([corrupt(images, name, severity, generator), box], 1)
 
 
 def _content(x: Tensor) -> Tensor:

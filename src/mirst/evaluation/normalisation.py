@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mirst.evaluation.judge import in_batches
 from mirst.metrics import balanced_accuracy
+from mirst.nn.box_fusion import split_box
 from mirst.nn.models import IMAGENET_MEAN, IMAGENET_STD, Normalized
 
 MIN_GAIN, LEVEL = 0.1, 0.01
@@ -39,7 +40,8 @@ def missing_normalisation(model: nn.Module, x: Tensor, labels: NDArray[np.int64]
     raw = logits.argmax(1).cpu().numpy()
     now = balanced_accuracy(labels, raw)
     better: list[tuple[float, str, str]] = []
-    scalings = list(_scaled(x))
+    images, box = split_box(model, x)
+    scalings = [(name, remedy, torch.cat([scaled, box], 1)) for name, remedy, scaled in _scaled(images)]
     for name, remedy, scaled in scalings:
         with suppress(Exception):  # a model that fails on such images was not trained on them
             rescaled = in_batches(model, scaled)

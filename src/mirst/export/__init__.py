@@ -29,7 +29,8 @@ def export_model(checkpoint: Path, to: str, out: Path, trusted: str | None = Non
     """Write the model of a checkpoint and its card to `out`.
 
     Every format except `safetensors` contains the whole model, from
-    `(N, channels, size, size)` images in [0, 1] to `(N, classes)` logits, with input normalisation and drop-max.
+    `(N, channels, size, size)` images in [0, 1] to `(N, classes)` logits, with input normalisation and drop-max. A
+    model that takes a box has a second input, `box`: `(N, 2)` log aspect and log area, NaN where no box is known.
 
     Args:
         to: a key of `FORMATS`.
@@ -54,5 +55,6 @@ def export_model(checkpoint: Path, to: str, out: Path, trusted: str | None = Non
     model, card = load_model(checkpoint, trusted)
     with reference_mode(), torch.no_grad(), warnings.catch_warnings():  # in operations that every exporter knows
         warnings.simplefilter("ignore", FutureWarning)  # from torch's own code
+        warnings.filterwarnings("ignore", "# The axis name: batch will not be used")  # two inputs share it
         FORMATS[to](model, card, out)
     return out

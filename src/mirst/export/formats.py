@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sized
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from torch import nn
 
 from mirst.errors import MirstError
 from mirst.files import atomic
-from mirst.nn import ModelCard, Normalized
+from mirst.nn import BoxFusion, ModelCard, Normalized
+from mirst.nn.box_fusion import BoxInput
 
 
 def to_onnx(model: nn.Module, card: ModelCard, out: Path) -> None:
@@ -23,12 +25,13 @@ def to_onnx(model: nn.Module, card: ModelCard, out: Path) -> None:
     except ImportError as error:
         raise MirstError("--to onnx needs onnx; pip install 'mirst[onnx]'") from error
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing, which is not needed
+    module, inputs = _with_inputs(model, card)
     program = torch.onnx.export(
-        model,
-        (_images(card),),
+        module,
+        tuple(inputs.values()),
         dynamo=True,
-        dynamic_shapes=_ANY_BATCH,
-        input_names=["image"],
+        dynamic_shapes=_any_batch(inputs),
+        input_names=list(inputs),
         output_names=["logits"],
         verbose=False,
     )
@@ -42,7 +45,8 @@ def to_onnx(model: nn.Module, card: ModelCard, out: Path) -> None:
 
 def to_torch_export(model: nn.Module, card: ModelCard, out: Path) -> None:
     """A program of torch.export."""
-    program = torch.export.export(model, (_images(card),), dynamic_shapes=_ANY_BATCH)
+    module, inputs = _with_inputs(model, card)
+    program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=_any_batch(inputs))
     with atomic(out) as partial:
         named = partial.with_suffix(".pt2")  # torch requires this suffix
         torch.export.save(program, named, extra_files={"mirst": _card_json(card)})
@@ -50,23 +54,46 @@ def to_torch_export(model: nn.Module, card: ModelCard, out: Path) -> None:
 
 
 def to_safetensors(model: nn.Module, card: ModelCard, out: Path) -> None:
-    """The network's weights under its own names, torchvision's for its ResNets; mean and std go into the metadata."""
+    """The network's weights under its own names, torchvision's for its ResNets.
+
+    Mean and std go into the metadata, and the buffers of a `BoxFusion`.
+    """
     network, metadata = model, asdict(card)
-    if isinstance(model, Normalized):
-        network = model.network
-        metadata |= {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
+    if isinstance(network, BoxFusion):
+        metadata |= {name: value.tolist() for name, value in network.named_buffers(recurse=False)}
+        network = network.pixels
+    if isinstance(network, Normalized):
+        metadata |= {"mean": network.mean.flatten().tolist(), "std": network.std.flatten().tolist()}
+        network = network.network
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
     with atomic(out) as partial:
         partial.write_bytes(save(weights, metadata={"format": "pt", "mirst": json.dumps(metadata)}))
 
 
-_ANY_BATCH: Any = ({0: torch.export.Dim("batch", min=1)},)
+def inputs_of(card: ModelCard) -> dict[str, str]:
+    """What each input of the exported model is, in their order."""
+    told = {"image": f"(N, {card.channels}, {card.size}, {card.size}) in [0, 1]"}
+    return told if card.box == "none" else told | {"box": BOX}
 
 
-def _images(card: ModelCard) -> torch.Tensor:
-    """Two, since a batch size of one would become a constant."""
-    return torch.rand(2, card.channels, card.size, card.size)
+BOX = (
+    "(N, 2): natural logarithms of box height / box width and of box area / image area, in pixels of the whole image; "
+    "NaN where no box is known"
+)
+
+
+def _with_inputs(model: nn.Module, card: ModelCard) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """The module to export and its inputs: two of each, since a batch size of one would become a constant."""
+    images = torch.rand(2, card.channels, card.size, card.size)
+    if not isinstance(model, BoxFusion):
+        return model, {"image": images}
+    return BoxInput(model), {"image": images, "box": torch.tensor([[0.0, -2.0], [torch.nan, torch.nan]])}
+
+
+def _any_batch(inputs: Sized) -> Any:
+    batch = torch.export.Dim("batch", min=1)
+    return ({0: batch},) * len(inputs)
 
 
 def _card_json(card: ModelCard) -> str:
-    return json.dumps(asdict(card))
+    return json.dumps(asdict(card) | {"inputs": inputs_of(card)})

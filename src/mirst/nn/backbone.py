@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mirst.download import download
 from mirst.errors import MirstError
 from mirst.files import atomic, cache_folder
+from mirst.nn.box_fusion import BoxFusion
 from mirst.nn.models import Normalized
 from mirst.untrusted.safetensors_files import COUNTER, is_tensors, open_tensors
 from mirst.untrusted.state_dict_pickles import require_plain_state_dict
@@ -71,7 +72,7 @@ def load_backbone(model: nn.Module, weights: str | Path, name: str = "") -> Load
     Raises:
         MirstError: the file cannot be found, downloaded or read safely, or lacks a weight of the backbone.
     """
-    network = model.network if isinstance(model, Normalized) else model
+    network = _network(model)
     path = find_weights(str(weights), name)
     own = network.state_dict()
     source = _unprefixed(_read_state(path), own)
@@ -96,7 +97,7 @@ def replace_head(model: nn.Module, make: Callable[[int], nn.Module]) -> None:
     Raises:
         MirstError: the model has no linear layer called `fc`.
     """
-    network: Any = model.network if isinstance(model, Normalized) else model
+    network: Any = _network(model)
     if not isinstance(getattr(network, "fc", None), nn.Linear):
         raise MirstError(f"{type(network).__name__} has no last layer fc to replace; use one of mirst's own models")
     network.fc = make(network.fc.in_features)
@@ -104,10 +105,17 @@ def replace_head(model: nn.Module, make: Callable[[int], nn.Module]) -> None:
 
 def save_backbone(path: str | Path, model: nn.Module) -> None:
     """Write the weights of `model` without its last layer, in the layout that `load_backbone` reads."""
-    network = model.network if isinstance(model, Normalized) else model
+    network = _network(model)
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items() if not k.startswith(HEAD)}
     with atomic(path) as partial:
         partial.write_bytes(save(state))  # save_file would make it readable for its owner only
+
+
+def _network(model: nn.Module) -> nn.Module:
+    """`model` without the fusion with a box and without its input normalisation."""
+    if isinstance(model, BoxFusion):
+        model = model.pixels
+    return model.network if isinstance(model, Normalized) else model
 
 
 def find_weights(weights: str, name: str) -> Path:

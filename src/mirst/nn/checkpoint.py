@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
@@ -12,6 +12,7 @@ from torch import nn
 
 from mirst.errors import MirstError, plain
 from mirst.files import atomic
+from mirst.nn.box_fusion import BoxFusion
 from mirst.nn.models import MAX_CLASSES, build_model
 from mirst.untrusted.safetensors_files import COUNTER, open_tensors
 
@@ -50,6 +51,15 @@ class ModelCard:
     """How it was trained."""
     value_range: tuple[Finite, Finite] | None = None
     """The values of its training images that were shown as black and white, if the files define none."""
+    box: Literal["none", "fused"] = "none"
+    """Whether the box of the lesion is an input, as a `BoxFusion` takes it."""
+    bound: Finite | None = None
+    """How far the pixels move the log-odds of the box at most; `None` without a box."""
+
+    @property
+    def inputs(self) -> int:
+        """Channels of the input: those of the image, and the box code."""
+        return self.channels + (self.box == "fused")
 
 
 _CARD = TypeAdapter(ModelCard)
@@ -80,7 +90,7 @@ def load_model(path: str | Path, trusted: str | None = None) -> tuple[nn.Module,
             f"add --trust {card.model}"
         )
     try:
-        model = build_model(card.model, card.channels, len(card.classes), card.drop_max)
+        model = _built(card)
         with open_tensors(path) as file:
             _require_fitting(file, model)
             model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (not a mapping)
@@ -110,6 +120,13 @@ def read_card(path: str | Path) -> ModelCard:
     return card
 
 
+def _built(card: ModelCard) -> nn.Module:
+    model = build_model(card.model, card.channels, len(card.classes), card.drop_max)
+    if card.bound is None:
+        return model
+    return BoxFusion(model, card.classes.index(card.positive), card.bound)
+
+
 def _require_sound(card: ModelCard) -> None:
     if card.channels not in (1, 3):
         raise ValueError(f"its channels are {card.channels}")
@@ -117,6 +134,10 @@ def _require_sound(card: ModelCard) -> None:
         raise ValueError("its value range ends below its start")
     if len(set(card.classes)) < len(card.classes) or card.positive not in card.classes:
         raise ValueError("its classes are not distinct, or the positive one is not among them")
+    if (card.box == "fused") != (card.bound is not None):
+        raise ValueError(f"its box is {card.box}, but its bound is {card.bound}")
+    if card.bound is not None and (card.bound <= 0 or len(card.classes) != 2):
+        raise ValueError("it takes a box, which needs two classes and a bound above 0")
     if any(plain(text) != text for text in (card.model, card.defense, *card.classes)):
         raise ValueError("its card contains control characters")
 

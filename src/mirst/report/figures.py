@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mirst.box_code import without_box
 from mirst.files import harmless
 from mirst.metrics import METRICS
 from mirst.report.context import ReportContext, attack_name, title
@@ -102,14 +103,14 @@ def _prediction(row: "pd.Series[Any]") -> str:
 
 def draw_image(axes: Any, image: np.ndarray[Any, Any], text: str) -> None:
     """An image `(C, H, W)` in [0, 1] under its title."""
-    axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
+    axes.imshow(without_box(image).transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
     axes.set_title(text, fontsize=7, parse_math=False)  # a class may be called $x$
     axes.axis("off")
 
 
 def draw_perturbation(axes: Any, delta: np.ndarray[Any, Any], eps: float) -> None:
     """The channel mean on a signed scale from -eps to eps."""
-    axes.imshow(delta.mean(0), cmap="RdBu_r", vmin=-eps, vmax=eps)
+    axes.imshow(without_box(delta).mean(0), cmap="RdBu_r", vmin=-eps, vmax=eps)
     axes.set_title(f"perturbation\n× {1 / (2 * eps):.0f}" if eps else "perturbation", fontsize=7)
     axes.axis("off")
 

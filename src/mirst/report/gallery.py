@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import expit
 
+from mirst.box_code import without_box
 from mirst.evaluation import curve
 from mirst.report.context import PROTOCOL, ReportContext, of_defense
 from mirst.report.figures import data_uri
@@ -138,7 +139,7 @@ def _pictured(flipped: Flipped, row: Mapping[Hashable, Any], folder: TrialFolder
     with np.load(folder.distance_images, allow_pickle=False) as file:
         own = names.iloc[file["rows"]]
         at = np.flatnonzero((own["source"] == row["source"]) & (own["image"] == row["image"]))[0]
-        clean, delta = file["clean"][at] / 255, file["perturbation"][at].astype(float)
+        clean, delta = without_box(file["clean"][at]) / 255, without_box(file["perturbation"][at].astype(float))
     return Picture(flipped, _picture(clean), _picture(clean + delta), _signed(delta, row["eps"]))
 
 

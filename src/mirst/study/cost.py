@@ -131,7 +131,12 @@ class _Pieces:
         entry, prepared = self.trial.entry, self.prepared
         fold = prepared.folds[self.trial.fold]
         self.model, _ = initial_model(
-            prepared.spec, len(prepared.classes), entry.drop_max, self.trial.seed, prepared.weights_file
+            prepared.spec,
+            len(prepared.classes),
+            entry.drop_max,
+            self.trial.seed,
+            prepared.weights_file,
+            positive=prepared.positive_index,
         )
         self.model.to(default_device())
         self.run = TrainingRun(self.model, entry.defense, self.settings, extensions=self.settings.loop_extensions)

@@ -85,7 +85,7 @@ def _comparable(section: str, value: Any) -> Any:
     if section in ("out", "reuse"):
         return None
     if section == "model":
-        return value["name"]  # the content of the initial weights is compared
+        return {key: setting for key, setting in value.items() if key != "weights"}  # their content is compared
     if section == "data":
         return {key: setting for key, setting in value.items() if key not in ("path", "sources")}
     return json.loads(json.dumps(value))

@@ -44,7 +44,7 @@ def _features(spec: StudySpec, prepared: Prepared) -> NDArray[np.float32]:
     device = default_device()
     model.to(device).eval()
     with torch.no_grad():
-        return np.asarray(torch.cat([model(x.to(device)).cpu() for x, _ in everything]))
+        return np.asarray(torch.cat([model(x[:, : spec.data.channels].to(device)).cpu() for x, _ in everything]))
 
 
 def _score(features: NDArray[np.float32], prepared: Prepared, number: int) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +30,7 @@ from mirst.data import (
     split_validation,
 )
 from mirst.errors import MirstError
-from mirst.nn import LoadedBackbone, build_model, load_backbone, reference_mode
+from mirst.nn import BoxFusion, LoadedBackbone, build_model, load_backbone, reference_mode
 from mirst.study.spec import StudySpec
 
 EVALUATION_BATCH = 64
@@ -54,6 +54,8 @@ class Prepared:
     """What every training starts from, unless from random weights."""
     weights_file: str | None = None
     """Where those weights are on this machine, if not where the study says."""
+    box_features: NDArray[np.float64] | None = None
+    """`(N, 2)` log aspect and log area of each record's box, NaN where it is unknown; `None`: no boxes were read."""
 
     @property
     def positive_index(self) -> int:
@@ -97,7 +99,7 @@ def prepare(spec: StudySpec) -> Prepared:
     records = _read(spec, notes.append)
     classes = tuple(spec.data.classes or sorted({record.label for record in records}))
     positive = positive_class(classes, spec.data.positive)
-    weights = _try_model(spec, len(classes))
+    weights = _try_model(spec, classes, positive)
     audited = audit_records(relabel(records, spec.data.relabel, classes), notes)
     records = resolve_conflicts(audited, spec.data.conflicts)
     for name in set(classes) - {record.label for record in records}:
@@ -132,12 +134,12 @@ def _read(spec: StudySpec, on_remark: Callable[[str], object]) -> list[Record]:
     return read_datasets(sources, spec.data.classes)
 
 
-def _try_model(spec: StudySpec, classes: int) -> LoadedBackbone | None:
+def _try_model(spec: StudySpec, names: Sequence[str], positive: str) -> LoadedBackbone | None:
     """Say before the first trial that the model does not work; what it starts from."""
-    weights = None
-    x = torch.zeros(2, spec.data.channels, spec.data.size, spec.data.size)
+    weights, classes = None, len(names)
+    x = torch.zeros(2, input_channels(spec), spec.data.size, spec.data.size)
     for drop_max in sorted({entry.drop_max for entry in spec.defenses}):
-        model, weights = initial_model(spec, classes, drop_max, spec.seeds[0])
+        model, weights = initial_model(spec, classes, drop_max, spec.seeds[0], positive=names.index(positive))
         try:
             with torch.no_grad():
                 shape = tuple(model.eval()(x).shape)
@@ -150,17 +152,36 @@ def _try_model(spec: StudySpec, classes: int) -> LoadedBackbone | None:
     return weights
 
 
+def input_channels(spec: StudySpec) -> int:
+    """Channels of what the model takes: those of the images, and the box code of a fused one."""
+    return spec.data.channels + (spec.model.box == "fused")
+
+
 def initial_model(
-    spec: StudySpec, classes: int, drop_max: bool, seed: int, weights_file: str | None = None
+    spec: StudySpec,
+    classes: int,
+    drop_max: bool,
+    seed: int,
+    weights_file: str | None = None,
+    *,
+    positive: int | None = None,
 ) -> tuple[nn.Module, LoadedBackbone | None]:
     """The model that training starts from: random by `seed`, its backbone from a file where one is named.
 
+    Args:
+        positive: index of the positive class, for `model.box: fused`; `None` gives the pixel network alone.
+
     Raises:
-        MirstError: a model or weights that `build_model` or `load_backbone` refuses.
+        MirstError: a model or weights that `build_model` or `load_backbone` refuses, or a fused box with other than two
+            classes.
     """
+    if spec.model.bound is not None and positive is not None and classes != 2:
+        raise MirstError(f"model.box: fused needs two classes, but there are {classes}; name two with data.classes")
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = build_model(spec.model.name, spec.data.channels, classes, drop_max)
+    if spec.model.bound is not None and positive is not None:
+        model = BoxFusion(model, positive, spec.model.bound)
     if spec.model.weights == "random":
         return model, None
     return model, load_backbone(model, weights_file or spec.model.weights, spec.model.name)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 
 from mirst.data import FOLDS, VAL_FRACTION, ConflictRule
 from mirst.errors import MirstError
+from mirst.nn.box_fusion import BOUND
 from mirst.nn.factory import is_factory, package_of
 from mirst.study.named_configs import (
     NamedAttack,
@@ -113,6 +114,21 @@ class ModelSpec(_Section):
     """For `mirst.nn.build_model`."""
     weights: str = Field("random", min_length=1)
     """Initial weights: random, or a state-dict file of torchvision's layout."""
+    box: Literal["none", "fused"] = "none"
+    """Whether the box of the lesion is an input, as `mirst.nn.BoxFusion` takes it."""
+    bound: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Log-odds by which the pixels can move the box at most; 1.5 by default, `None` without a box."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bound_of_a_fusion(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        if raw.get("box") == "fused":
+            return raw | {"bound": BOUND} if raw.get("bound") is None else raw
+        if raw.get("bound") is not None:
+            raise ValueError("bound is for box: fused; add box: fused, or leave it out")
+        return raw
 
 
 class FoldSpec(_Section):

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mirst.data import data_loader
-from mirst.nn import ModelCard
+from mirst.nn import BoxFusion, ModelCard
 from mirst.nn.device import default_device
+from mirst.study.box_regression import box_regression
 from mirst.study.named_configs import NamedDefense
 from mirst.study.prepared import EVALUATION_BATCH, Prepared, initial_model, training_shares
 from mirst.training import Epoch, FitResult, fit
@@ -30,9 +31,13 @@ def train_model(
     """
     spec = prepared.spec
     settings = spec.training
-    model, _ = initial_model(spec, len(prepared.classes), entry.drop_max, seed, prepared.weights_file)
+    model, _ = initial_model(
+        spec, len(prepared.classes), entry.drop_max, seed, prepared.weights_file, positive=prepared.positive_index
+    )
     model.to(default_device())
     own, held_out = training_shares(prepared, indices)
+    if isinstance(model, BoxFusion):
+        model.set_box(box_regression(prepared, own))
     result = fit(
         model,
         data_loader(prepared.subset(own, settings.augment), settings.batch_size, shuffle=True),
@@ -60,4 +65,6 @@ def model_card(entry: NamedDefense, prepared: Prepared, result: FitResult) -> Mo
         threshold=result.threshold,
         defense=repr(entry.defense),
         value_range=prepared.audit.found.value_range,
+        box=prepared.spec.model.box,
+        bound=prepared.spec.model.bound,
     )

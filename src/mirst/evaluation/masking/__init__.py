@@ -6,6 +6,7 @@ signs are those of Athalye et al. 2018 ("Obfuscated gradients give a false sense
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from mirst.evaluation.masking.gradient_checks import finite_differences, gradien
 from mirst.evaluation.masking.suite_checks import budget, gradient_free, kind, rising_eps, transfer
 from mirst.evaluation.outcomes import CLEAN
 from mirst.nn.accelerate.switch import reference_mode
+from mirst.nn.box_fusion import pixel_part, split_box
 from mirst.nn.device import device_of
 
 
@@ -36,6 +38,10 @@ def check_masking(
     seed: int = 0,
 ) -> list[Check]:
     """Run every check on one batch. The checks run on the model itself, not on an accelerated copy.
+
+    Of a model that takes a box, the checks that call it run on its pixel part, without the box and its bound: no attack
+    on the pixels can move a box beyond the bound, and that is no masking. Their figures begin with "without the box".
+    The exceptions are noise and the checks of counts, which look at what the suite did to the whole model.
 
     A check whose input is missing is left out: "rising eps" without `curve`, "gradient-free" without a Square and
     "transfer" without a `Transfer` among the attacks.
@@ -69,7 +75,10 @@ def check_masking(
     with reference_mode(), seeded(seed, device):
         with standing_in(model, stand_ins or {}):
             checks = list(_checks(model, x, y, eps, attacks, misclassified_by, curve, generator))
-        return checks if stand_ins else [*checks, finite_differences(model, x, y, generator=generator)]
+        if not stand_ins:
+            pixels, images = _pixel_part(model, x)
+            checks.append(_of(pixels, model, finite_differences(pixels, images, y, generator=generator)))
+        return checks
 
 
 def _checks(
@@ -82,17 +91,27 @@ def _checks(
     curve: Mapping[float, int] | None,
     generator: torch.Generator,
 ) -> Iterator[Check]:
+    pixels, images = _pixel_part(model, x)
     yield budget(attacks)
-    yield one_step(model, x, y, eps)
+    yield _of(pixels, model, one_step(pixels, images, y, eps))
     if curve is not None:
         yield rising_eps(curve, len(x))
-    yield unbounded(model, x, y, generator=generator)
-    yield more_steps(model, x, y, eps, generator=generator)
+    yield _of(pixels, model, unbounded(pixels, images, y, generator=generator))
+    yield _of(pixels, model, more_steps(pixels, images, y, eps, generator=generator))
     kinds = {name: kind(attack) for name, attack in attacks.items()}
     for name, check in (("gradient-free", gradient_free), ("transfer", transfer)):
         of_kind = [attack for attack in attacks if kinds[attack] == name]
         if of_kind:
             yield check(sum(misclassified_by.get(attack, 0) for attack in of_kind), len(x))
-    yield gradients(model, x, y)
-    yield repeatable(model, x)
+    yield _of(pixels, model, gradients(pixels, images, y))
+    yield _of(pixels, model, repeatable(pixels, images))
     yield noise(model, x, y, eps, sum(misclassified_by.values()), generator=generator)
+
+
+def _pixel_part(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
+    """What the checks call, and on which images."""
+    return pixel_part(model) or model, split_box(model, x)[0]
+
+
+def _of(pixels: nn.Module, model: nn.Module, check: Check) -> Check:
+    return check if pixels is model else replace(check, figures=f"without the box, {check.figures}")
