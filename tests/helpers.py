@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mirst.nn import ModelCard, reference_mode
+from mirst.nn import BoxFusion, ModelCard, box_code, reference_mode
+from mirst.nn.box_fusion import BoxRegression
 
 CARD = ModelCard(
     model="resnet_tiny",
@@ -54,6 +55,23 @@ def small_batch() -> tuple[Tensor, Tensor]:
     x[0, :, :4] = 0.0
     x[1, :, :4] = 1.0
     return x, torch.tensor([0, 1, 0, 1, 1, 0])
+
+
+FUSED = BoxRegression(mean=(0.1, -2.5), std=(0.4, 1.2), weight=(0.8, 0.6), bias=-0.2)
+
+
+def fused(positive: int = 1, seed: int = 0) -> BoxFusion:
+    """`small_cnn` fused with a box."""
+    model = BoxFusion(small_cnn(seed=seed), positive)
+    model.set_box(FUSED)
+    return model
+
+
+def with_boxes(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The batch as `fused` takes it: the box code is one more channel. No box is known of the last image."""
+    boxes = torch.stack([torch.linspace(-0.5, 0.5, len(x)), torch.linspace(-4, -1, len(x))], 1)
+    boxes[-1] = torch.nan
+    return torch.cat([x, box_code(boxes, x.shape[-1]).to(x)], 1), y
 
 
 def on_the_fence(model: nn.Module, x: Tensor) -> nn.Module:
