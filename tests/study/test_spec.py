@@ -69,6 +69,14 @@ def test_fields_reach_the_dataclasses(tmp_path):
     assert spec.attacks[1].attack == PGD(eps=8 / 255, steps=40)
 
 
+def test_a_fused_box_has_a_bound(small_yaml):
+    bounds = {"": None, "model.box=none": None, "model.box=fused": 1.5, "model={box: fused, bound: 2}": 2.0}
+    for override, bound in bounds.items():
+        spec = load_spec(small_yaml, [override] if override else [])
+        assert spec.model.bound == bound
+        assert StudySpec.model_validate(yaml.safe_load(yaml.safe_dump(spec.resolved()))) == spec
+
+
 def test_overrides(small_yaml):
     spec = load_spec(small_yaml, ["training.epochs=5", "seeds=[7]", "defenses=[ce]", "model.name=resnet18"])
     assert (spec.training.epochs, spec.seeds, spec.model.name) == (5, (7,), "resnet18")
@@ -98,6 +106,11 @@ def test_overrides(small_yaml):
         ("attacks=[pgd, {name: pgd, steps: 50}]", "attacks lists pgd twice"),
         ("attacks=[{name: pgd, eps: 5/0}]", "attacks.0.eps: "),
         ("attacks=[{name: pgd, label: none}]", "label none"),
+        ("model.bound=1", "bound is for box: fused; add box: fused, or leave it out"),
+        ("model={box: fused, bound: 0}", "model.bound: "),
+        ("model={box: fused, bound: .inf}", "model.bound: "),
+        ("model={box: fused, bound: true}", "model: bound is true"),
+        ("model.box=mask", "model.box: "),
         ("folds.kind=patient", "folds.kind: "),
         ("folds.count=1", "folds.count: "),
         ("seeds=[]", "seeds: "),
