@@ -120,6 +120,12 @@ def test_safetensors_of_a_fused_model_has_the_networks_own_names(fused_checkpoin
     assert told["pixel_var"] == pytest.approx(0.01)
 
 
+def test_a_bundle_of_a_fused_model_gets_a_sentence(fused_checkpoint, tmp_path):
+    with pytest.raises(MirstError, match="cannot contain a model that takes a box"):
+        export_model(fused_checkpoint, "monai-bundle", tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bad_input_gets_a_sentence_and_leaves_nothing(checkpoint, tmp_path, monkeypatch):
     with pytest.raises(MirstError, match="--to is pickle; choose onnx, torch-export, safetensors, monai-bundle"):
         export_model(checkpoint, "pickle", tmp_path / "model.pkl")
