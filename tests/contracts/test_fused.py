@@ -5,17 +5,26 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mirst.attacks import PGD, Transfer
+from mirst.attacks import FAB, PGD, Transfer
 from mirst.defenses import DEFENSES
 from mirst.nn import box_features, replace_first_max_pool
 from tests.contracts.test_attacks import ALL
 from tests.contracts.test_defenses import CASES
-from tests.helpers import fused, seeded, snapshot, with_boxes
+from tests.helpers import fused, on_the_fence, seeded, snapshot, with_boxes
 
 
 @pytest.fixture
 def boxed(batch):
     return with_boxes(*batch)
+
+
+def small_steps_decide(model, x):
+    """`model` with a box that says little, and pixels whose logits are near equal."""
+    on_the_fence(model.pixels, x[:, :-1])
+    model.box_weight.mul_(0.1)
+    model.box_bias.zero_()
+    model.pixel_var.fill_(1e-4)
+    return model
 
 
 @pytest.mark.parametrize("label", ALL)
@@ -24,7 +33,7 @@ def test_an_attack_moves_pixels_within_eps_and_no_box(label, boxed):
     attack = ALL[label]
     if isinstance(attack, Transfer):
         attack = replace(attack, source_model=fused(seed=1).eval())
-    model = replace_first_max_pool(fused()).train()
+    model = small_steps_decide(replace_first_max_pool(fused()), x).train()
     before, kept = snapshot(model), x.clone()
     attacked = attack(model, x, y, generator=seeded(3))
     assert snapshot(model) == before
@@ -35,7 +44,7 @@ def test_an_attack_moves_pixels_within_eps_and_no_box(label, boxed):
     (features, known), (moved, still) = (box_features(images[:, -1:]) for images in (x, attacked))
     assert torch.equal(features, moved)
     assert torch.equal(known, still)
-    if attack.eps:
+    if attack.eps and not isinstance(attack, FAB):  # which returns the image where it fails
         assert (attacked[:, :-1] != x[:, :-1]).any()
 
 
