@@ -7,7 +7,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mirst.nn import ModelCard, reference_mode
+from mirst.data import read_dataset, write_phantoms
+from mirst.nn import BoxFusion, ModelCard, box_code, reference_mode
+from mirst.nn.box_fusion import BoxRegression
 
 CARD = ModelCard(
     model="resnet_tiny",
@@ -56,12 +58,42 @@ def small_batch() -> tuple[Tensor, Tensor]:
     return x, torch.tensor([0, 1, 0, 1, 1, 0])
 
 
+FUSED = BoxRegression(mean=(0.1, -2.5), std=(0.4, 1.2), weight=(0.8, 0.6), bias=-0.2)
+
+
+def fused(positive: int = 1, seed: int = 0) -> BoxFusion:
+    """`small_cnn` fused with a box."""
+    model = BoxFusion(small_cnn(seed=seed), positive)
+    model.set_box(FUSED)
+    return model
+
+
+def with_boxes(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The batch as `fused` takes it: the box code is one more channel. No box is known of the last image."""
+    boxes = torch.stack([torch.linspace(-0.5, 0.5, len(x)), torch.linspace(-4, -1, len(x))], 1)
+    boxes[-1] = torch.nan
+    return torch.cat([x, box_code(boxes, x.shape[-1]).to(x)], 1), y
+
+
 def on_the_fence(model: nn.Module, x: Tensor) -> nn.Module:
     """`model` in eval mode, its last bias such that no class leads on average over `x`: small steps decide."""
     model.eval()
     with torch.no_grad():
         model[-1].bias -= model(x).mean(0)
     return model
+
+
+def boxed_phantoms(folder, count, seed=0, without=()):
+    """A manifest of phantoms; the boxes differ."""
+    write_phantoms(folder, count, seed)
+    rows = ["path,label,x0,y0,x1,y1"]
+    for number, record in enumerate(read_dataset(folder)):
+        box = (
+            "" if record.name in without else f"{20 + number % 9},{15 + number % 7},{70 + number % 5},{70 + number % 4}"
+        )
+        rows.append(f"{record.name},{record.label},{box or ',,,'}")
+    (folder / "list.csv").write_text("\n".join(rows) + "\n")
+    return folder / "list.csv"
 
 
 def digest(tensor: Tensor) -> str:

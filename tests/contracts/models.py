@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mirst.nn import BoxFusion, box_code
+from tests.helpers import FUSED
+
 Factory = Callable[[], nn.Module]
 
 
@@ -349,6 +352,19 @@ class NotCopied(Net):
         raise TypeError("there is one of me")
 
 
+class KnowsBox(nn.Module):
+    """A fusion that is given the same box for every image, so that it takes the images of the other families."""
+
+    def __init__(self):
+        super().__init__()
+        self.fusion = BoxFusion(Net(), positive=1)
+        self.fusion.set_box(FUSED)
+
+    def forward(self, x):
+        box = box_code(torch.tensor([[0.3, -2.0]]), x.shape[-1]).to(x)
+        return self.fusion(torch.cat([x, box.expand(len(x), -1, -1, -1)], 1))
+
+
 class Ensemble(nn.Module):
     def __init__(self):
         super().__init__()
@@ -432,6 +448,8 @@ FAMILIES: dict[str, Factory] = {
     "checkpointed": Checkpointed,
     "not copied": NotCopied,
     "ensemble": Ensemble,
+    "box fusion": lambda: BoxFusion(Net(), positive=1),
+    "box fusion inside": KnowsBox,
     "norm without statistics": norm_without(track_running_stats=False),
     "norm without weight": norm_without(affine=False),
     "weight norm": parametrised(nn.utils.parametrizations.weight_norm),

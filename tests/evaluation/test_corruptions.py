@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from mirst.data import load_images, read_dataset
 from mirst.errors import MirstError
 from mirst.evaluation import CORRUPTIONS, SEVERITIES, corrupt, evaluate_corruptions
-from tests.helpers import small_cnn
+from tests.helpers import asked, fused, small_cnn, with_boxes
 
 every_corruption = pytest.mark.parametrize("name", CORRUPTIONS)
 
@@ -90,6 +90,20 @@ def test_one_row_per_corruption_and_severity(images):
     assert list(table.columns[:4]) == ["corruption", "severity", "f1", "sensitivity"]
     assert table.equals(evaluate_corruptions(small_cnn().eval(), data, ("a", "b"), "b"))
     assert np.isfinite(table["accuracy"]).all()
+
+
+def test_corruptions_leave_the_box_of_a_fused_model_alone(images):
+    """Nothing that the model was called on has another box, and the pixels are those of a model without one."""
+    y = torch.arange(6) % 2
+    x, _ = with_boxes(images, y)
+    model = fused().eval()
+    with asked(model) as batches:
+        evaluate_corruptions(model, [(x, y)], ("a", "b"), "b", check=False)
+    whole = [batch for batch in batches if len(batch) == 6]
+    assert len(whole) == 1 + 5 * len(CORRUPTIONS)
+    assert all(torch.equal(batch[:, 1:], x[:, 1:]) for batch in whole)
+    expected = [images, *(run(images, name, severity) for name in CORRUPTIONS for severity in SEVERITIES)]
+    assert all(torch.equal(batch[:, :1], own) for batch, own in zip(whole, expected, strict=True))
 
 
 def test_unknown_names_and_severities_get_a_sentence(images):

@@ -19,7 +19,8 @@ from mirst.evaluation.masking.check import Check, overall, tolerance
 from mirst.evaluation.masking.gradient_checks import finite_differences, gradients, repeatable
 from mirst.evaluation.masking.suite_checks import budget, gradient_free, rising_eps, transfer
 from mirst.evaluation.suites import paper
-from mirst.nn import replace_first_max_pool
+from mirst.nn import BoxFusion, box_code, replace_first_max_pool
+from mirst.nn.box_fusion import BoxRegression
 from mirst.nn.frozen import frozen
 from mirst.training import Training, fit
 from tests.helpers import small_cnn, snapshot
@@ -230,6 +231,48 @@ def test_masked_model_trips_its_checks(planted, signs, perhaps, undefended, sour
     assert signs <= tripped(checks).keys() <= signs | perhaps
     assert {tripped(checks)[name] for name in signs} == {"fail"}
     assert overall(checks) == "fail"
+
+
+def with_box(model):
+    """`model` fused with a box that often decides alone."""
+    fusion = BoxFusion(model, positive=1).eval()
+    fusion.set_box(BoxRegression(mean=(0.0, -2.0), std=(0.5, 1.0), weight=(2.0, 2.0), bias=0.0))
+    fusion.pixel_var.fill_(25.0)
+    return fusion
+
+
+@pytest.fixture
+def boxed(held_out):
+    """The held-out images and boxes; those of every second image agree with the label by more than the bound."""
+    x, y = held_out
+    side = (2 * y - 1) * (torch.arange(len(y)) // 2 % 2)
+    boxes = torch.stack([0.7 * side, -2 + 1.4 * side], 1)
+    return torch.cat([x, box_code(boxes, x.shape[-1])], 1), y
+
+
+def test_a_fused_model_is_checked_without_its_box(undefended, boxed):
+    model, (x, y) = with_box(undefended), boxed
+    attacked = APGD(eps=0.4, loss="margin")(model, x, y, generator=generator())
+    assert not wrong(model, attacked, y)[torch.arange(len(y)) // 2 % 2 == 1].any()  # the box holds them
+    checks = checked(model, boxed, with_box(small_cnn(seed=9).eval()))
+    assert tripped(checks) == {}
+    called = {"one-step", "unbounded", "more steps", "gradients", "repeatable", "finite differences"}
+    assert {check.name for check in checks if check.figures.startswith("without the box, ")} == called
+
+
+@pytest.mark.parametrize(
+    ("planted", "signs"),
+    [
+        ({"before": quantised}, {"unbounded", "gradients"}),
+        ({"before": straight_through}, {"finite differences"}),
+        ({"after": saturated}, {"unbounded", "gradients"}),
+        ({"before": noisy}, {"repeatable", "finite differences"}),
+    ],
+    ids=["quantised", "straight-through", "saturated", "noisy"],
+)
+def test_masking_behind_a_box_is_found(planted, signs, undefended, boxed):
+    checks = checked(with_box(Planted(undefended, **planted)), boxed, with_box(undefended))
+    assert {tripped(checks).get(name) for name in signs} == {"fail"}
 
 
 @pytest.mark.parametrize(

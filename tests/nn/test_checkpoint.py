@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from mirst.errors import MirstError
-from mirst.nn import build_model, load_model, read_card, save_model
+from mirst.nn import BoxFusion, build_model, load_model, read_card, save_model
 from tests import helpers
 
 CARD = replace(helpers.CARD, threshold=0.25)
@@ -26,6 +26,28 @@ def test_round_trip_gives_the_same_logits(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
     (tmp_path / "plain").touch()
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_fused_model_keeps_its_box(tmp_path):
+    card = replace(CARD, box="fused", bound=0.7, positive="benign")
+    model = BoxFusion(build_model("resnet_tiny", 1, 2, drop_max=True), positive=0, bound=0.7).eval()
+    model.set_box(helpers.FUSED)
+    model.pixel_var.fill_(0.3)
+    save_model(tmp_path / "model.safetensors", model, card)
+    loaded, read = load_model(tmp_path / "model.safetensors")
+    x, _ = helpers.with_boxes(torch.rand(3, 1, 32, 32), torch.zeros(3))
+    with torch.no_grad():
+        assert torch.equal(loaded(x), model(x))
+    assert (read, read.inputs, CARD.inputs) == (card, 2, 1)
+    with pytest.raises(MirstError, match="do not fit"):
+        load_model(rewritten(tmp_path / "other.safetensors", box="fused", bound=1.5))
+
+
+def test_a_card_from_before_boxes_is_read(tmp_path):
+    model = build_model("resnet_tiny", 1, 2, drop_max=True)
+    old = {key: value for key, value in asdict(CARD).items() if key not in ("box", "bound")}
+    save_file(model.state_dict(), tmp_path / "old.safetensors", {"mirst": json.dumps(old)})
+    assert load_model(tmp_path / "old.safetensors")[1] == CARD
 
 
 def test_foreign_and_broken_files_get_a_sentence(tmp_path):
@@ -77,6 +99,12 @@ def rewritten(path, state=None, **fields):
         ({"threshold_rule": "\x1b[2J"}, "control characters"),
         ({"threshold_rule": {"sensitivity": 0.9}}, "its threshold_rule: "),
         ({"defense": "x" * 2001}, "its defense: "),
+        ({"box": "mask"}, "its box: "),
+        ({"box": "fused"}, "its box is fused, but its bound is None"),
+        ({"bound": 1.5}, "its box is none, but its bound is 1.5"),
+        ({"box": "fused", "bound": -1.0}, "a bound above 0"),
+        ({"box": "fused", "bound": float("inf")}, "its bound"),
+        ({"box": "fused", "bound": 1.5, "classes": ["a", "b", "malignant"]}, "needs two classes"),
         ({"model": ""}, "its model: "),
         ({"extra": 1}, "its extra: "),
         ({"model": [[]]}, "its model: "),

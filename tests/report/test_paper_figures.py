@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from torch import nn
 
 from mirst.attacks import FGSM, PGD
 from mirst.errors import MirstError
-from mirst.nn import ModelCard, build_model, drop_max2d, replace_first_max_pool, save_model
+from mirst.nn import BoxFusion, ModelCard, build_model, drop_max2d, replace_first_max_pool, save_model
 from mirst.report import attacks_figure, read_figure_input, residuals_figure, save_figure, write_report
-from mirst.report.paper_figures import residual_maps, residuals_of
+from mirst.report.paper_figures import FigureInput, residual_maps, residuals_of
 from mirst.study import read_results
+from tests.helpers import CARD, small_cnn, with_boxes
 
 
 @pytest.fixture
@@ -47,6 +49,20 @@ def test_residual_maps_are_the_change_behind_both_poolings(drop_max):
     assert torch.equal(maps["drop-max"], (drop_max2d(a, 3, 2, 1) - drop_max2d(b, 3, 2, 1)).sum(1))
     with pytest.raises(MirstError, match="no max-pool or drop-max"):
         residual_maps(nn.Flatten(), clean, attacked)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_figures_of_a_fused_model_show_its_images(channels, tmp_path):
+    x, y = with_boxes(torch.rand(1, channels, 16, 16), torch.tensor([1]))
+    model = BoxFusion(replace_first_max_pool(small_cnn(channels)), positive=1).eval()
+    card = replace(CARD, channels=channels, box="fused", bound=1.5)
+    given = FigureInput(model, card, x, y)
+    for number, figure in enumerate((attacks_figure(given, {"pgd": PGD()}), residuals_figure(given, PGD(), "pgd"))):
+        save_figure(figure, tmp_path / f"{number}.png")
+        shown = [image.get_array().shape for axes in figure.axes for image in axes.get_images()]
+        assert ((16, 16) if channels == 1 else (16, 16, 3)) in shown
+        assert not {shape[-1] for shape in shown} & {2, 4}
+    assert residual_maps(model, x, x + 0.1)["max-pool"].any()
 
 
 def texts(path):

@@ -8,25 +8,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from mirst.data import Augmentation, read_dataset, write_phantoms
+from mirst.data import Augmentation, read_dataset
 from mirst.errors import MirstError
 from mirst.nn import read_card
 from mirst.study import Local, load_spec, run_study
 from mirst.study.prepared import prepare, training_shares
 from mirst.study.spec import StudySpec
-
-
-def boxed_phantoms(folder, count, seed=0, without=()):
-    """A manifest of phantoms; the boxes differ."""
-    write_phantoms(folder, count, seed)
-    rows = ["path,label,x0,y0,x1,y1"]
-    for number, record in enumerate(read_dataset(folder)):
-        box = (
-            "" if record.name in without else f"{20 + number % 9},{15 + number % 7},{70 + number % 5},{70 + number % 4}"
-        )
-        rows.append(f"{record.name},{record.label},{box or ',,,'}")
-    (folder / "list.csv").write_text("\n".join(rows) + "\n")
-    return folder / "list.csv"
+from tests.helpers import boxed_phantoms
 
 
 @pytest.fixture(scope="module")

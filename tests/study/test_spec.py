@@ -91,6 +91,14 @@ def test_an_operating_point_survives_the_file(tmp_path, threshold):
     assert load_spec(path) == spec
 
 
+def test_a_fused_box_has_a_bound(small_yaml):
+    bounds = {"": None, "model.box=none": None, "model.box=fused": 1.5, "model={box: fused, bound: 2}": 2.0}
+    for override, bound in bounds.items():
+        spec = load_spec(small_yaml, ["data.view=lesion", *([override] if override else [])])
+        assert spec.model.bound == bound
+        assert StudySpec.model_validate(yaml.safe_load(yaml.safe_dump(spec.resolved()))) == spec
+
+
 def test_overrides(small_yaml):
     spec = load_spec(small_yaml, ["training.epochs=5", "seeds=[7]", "defenses=[ce]", "model.name=resnet18"])
     assert (spec.training.epochs, spec.seeds, spec.model.name) == (5, (7,), "resnet18")
@@ -131,6 +139,12 @@ def test_overrides(small_yaml):
         ("attacks=[pgd, {name: pgd, steps: 50}]", "attacks lists pgd twice"),
         ("attacks=[{name: pgd, eps: 5/0}]", "attacks.0.eps: "),
         ("attacks=[{name: pgd, label: none}]", "label none"),
+        ("model.bound=1", "bound is for box: fused; add box: fused, or leave it out"),
+        ("model={box: fused, bound: 0}", "model.bound: "),
+        ("model={box: fused, bound: .inf}", "model.bound: "),
+        ("model={box: fused, bound: true}", "model: bound is true"),
+        ("model.box=mask", "model.box: "),
+        ("model.box=fused", "model.box is fused, and data.view is whole; set data.view to lesion, or box to none"),
         ("folds.kind=patient", "folds.kind: "),
         ("folds.count=1", "folds.count: "),
         ("seeds=[]", "seeds: "),

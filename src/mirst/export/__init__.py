@@ -38,8 +38,8 @@ def export_model(checkpoint: Path, to: str, out: Path, trusted: str | None = Non
         trusted: as for `mirst.nn.load_model`.
 
     Raises:
-        MirstError: a checkpoint that cannot be read, an unknown format, one whose extra is not installed, or a folder
-            that exists already.
+        MirstError: a checkpoint that cannot be read, an unknown format, one whose extra is not installed, a folder that
+            exists already, or a model that takes a box as a MONAI bundle.
 
     >>> from mirst.nn import ModelCard, build_model, save_model
     >>> card = ModelCard(

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from scipy.special import expit
 from torch import nn
 
+from mirst.errors import MirstError
 from mirst.export.formats import to_torch_export
 from mirst.files import new_folder, write_text
 from mirst.nn import ModelCard
@@ -23,7 +24,16 @@ RUNNERS = {"pytorch-ignite": "0.5.5", "fire": "0.7.1"}
 
 
 def to_monai_bundle(model: nn.Module, card: ModelCard, out: Path) -> None:
-    """Write the new folder `out`. On an error no partial folder remains."""
+    """Write the new folder `out`. On an error no partial folder remains.
+
+    Raises:
+        MirstError: a model that takes a box, or a folder that exists already.
+    """
+    if card.box != "none":
+        raise MirstError(
+            "--to monai-bundle cannot contain a model that takes a box, since its pipeline reads images only; use onnx "
+            "or torch-export"
+        )
     metadata = _metadata(card, out.name)
     with new_folder(out) as bundle:
         shutil.copytree(SKELETON, bundle, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))

@@ -45,10 +45,9 @@ def box_regression(prepared: Prepared, indices: NDArray[np.int64]) -> BoxRegress
     """`fit_box` on the records at `indices`.
 
     Raises:
-        MirstError: no boxes were read, or those of one class only.
+        MirstError: boxes of one class only.
     """
-    if prepared.box_features is None:
-        raise MirstError("model.box: fused needs the boxes of the lesions, but the data give none; set model.box: none")
+    assert prepared.box_features is not None  # a study with a fused box has the lesion view
     positive = prepared.labels[indices] == prepared.positive_index
     return fit_box(prepared.box_features[indices], positive)
 

@@ -228,6 +228,8 @@ class StudySpec(_Section):
 
     @model_validator(mode="after")
     def _boxes(self) -> Self:
+        if self.model.box == "fused" and self.data.view == "whole":
+            raise ValueError("model.box is fused, and data.view is whole; set data.view to lesion, or box to none")
         augmentation = self.training.augmentation
         if augmentation is not None and augmentation.box and self.data.view == "whole":
             raise ValueError("training.augment.box moves boxes, and data.view is whole; set data.view to lesion")
