@@ -31,7 +31,7 @@ demo: $(VENV)/.base
 	$(BIN)/mirst demo --out demo
 
 test: $(VENV)/.dev
-	$(BIN)/pytest --numprocesses 2 --dist worksteal
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 browser: $(VENV)/.dev
 	command -v chromium > /dev/null || apt-get install --yes chromium

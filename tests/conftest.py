@@ -23,6 +23,32 @@ from tests.helpers import small_batch, small_cnn
 torch.set_num_threads(1)
 
 
+SLOW = (
+    "study/engines/test_ray.py",
+    "study/test_run.py",
+    "test_cli.py",
+    "study/test_lock.py",
+    "docs/test_from_fit_to_report.py",
+    "cli/test_stop.py",
+    "study/post_hoc/",
+    "app/",
+    "evaluation/test_masking.py",
+    "export/",
+    "report/",
+)
+"""Tests that start first, because their files take long: a run ends when the last worker ends."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    root = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        file = item.path.relative_to(root).as_posix() if item.path.is_relative_to(root) else ""
+        return next((number for number, prefix in enumerate(SLOW) if file.startswith(prefix)), len(SLOW))
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test reads or fills the user's cache."""

@@ -6,8 +6,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
-from sklearn.metrics import roc_curve
 
 from mirst.errors import MirstError, suggestion
 
@@ -194,6 +192,8 @@ def _ranked_under_attack(given: MetricInput) -> list[Ratio]:
 
 def _ranked_by(score: Rows, given: MetricInput) -> list[Ratio]:
     """For each image, how many images of the other side it is compared with, and how many it is ranked correctly to."""
+    from scipy.stats import rankdata
+
     is_positive, model = given.label == given.positive, given.model
     rank = _codes(is_positive, score.astype(float))
     right, pairs = np.zeros(len(rank)), np.zeros(len(rank))
@@ -295,6 +295,8 @@ def youden_threshold(is_positive: ArrayLike, score: ArrayLike) -> float:
     >>> youden_threshold([False, False, True], [-2.0, -1.0, 3.0])
     1.0
     """
+    from sklearn.metrics import roc_curve
+
     scores = np.asarray(score, dtype=float)
     finite = np.isfinite(scores)
     truth, scores = np.asarray(is_positive, dtype=bool)[finite], scores[finite]

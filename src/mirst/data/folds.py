@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from mirst.data.audit import Audit
 from mirst.data.labels_and_groups import assign_groups
@@ -153,6 +152,8 @@ def _draws(
     labels: NDArray[np.str_], units: NDArray[np.str_], count: int, kind: FoldKind, seed: int
 ) -> Iterator[Splits]:
     """`DRAWS` ways to split, the same for the same seed: scikit-learn's, then random ones that favour rare classes."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # takes a second
+
     if kind == "random":
         yield list(StratifiedKFold(count, shuffle=True, random_state=seed).split(labels, labels))
         return

@@ -5,8 +5,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from mirst.box_code import quantised
 from mirst.errors import MirstError
@@ -36,6 +34,9 @@ def fit_box(features: NDArray[np.floating[Any]], positive: NDArray[np.bool_]) ->
             f"model.box: fused needs boxes of both classes in every training fold, but {labels.sum()} of the "
             f"{len(labels)} images with a box are of the positive class; add boxes, or set model.box: none"
         )
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(own)
     fitted = LogisticRegression(class_weight="balanced").fit(scaler.transform(own), labels)
     return BoxRegression(_pair(scaler.mean_), _pair(scaler.scale_), _pair(fitted.coef_[0]), float(fitted.intercept_[0]))

@@ -4,9 +4,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from mirst.data import data_loader
@@ -48,6 +45,10 @@ def _features(spec: StudySpec, prepared: Prepared) -> NDArray[np.float32]:
 
 
 def _score(features: NDArray[np.float32], prepared: Prepared, number: int) -> dict[str, float]:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     fold, names = prepared.folds[number], np.array(prepared.classes)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=5000))
     classifier.fit(features[fold.train], names[prepared.labels[fold.train]])

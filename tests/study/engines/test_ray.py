@@ -35,7 +35,7 @@ def cluster(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     yield cluster
     with suppress(Exception):  # it cannot remove a node that is gone
@@ -93,7 +93,7 @@ def test_a_killed_worker_and_a_damaged_checkpoint(cluster, small_yaml, phantoms,
         if len(steps) == 2:
             state = out / "trials" / step.trial / "state.pt"
             state.write_bytes(state.read_bytes()[:100])
-            for pid in workers():
+            for pid in workers(cluster):
                 os.kill(pid, signal.SIGKILL)
 
     words = (
@@ -108,9 +108,13 @@ def test_a_killed_worker_and_a_damaged_checkpoint(cluster, small_yaml, phantoms,
     pd.testing.assert_frame_equal(rows_of_study(before, after), after)
 
 
-def workers():
-    """Those of Ray that run a trial now."""
-    return [int(p.parent.name) for p in Path("/proc").glob("[0-9]*/cmdline") if b"ray::serve" in p.read_bytes()]
+def workers(cluster):
+    """Those of this cluster that run a trial now; another test may have a cluster at the same time."""
+    raylets = {node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()}
+    running = [int(p.parent.name) for p in Path("/proc").glob("[0-9]*/cmdline") if b"ray::serve" in p.read_bytes()]
+    return [
+        pid for pid in running if int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) in raylets
+    ]
 
 
 def test_initial_weights_travel_with_the_study(small_yaml, phantoms, tmp_path):
