@@ -85,7 +85,7 @@ def test_smoothing_changes_the_cross_entropies_that_are_trained_on(name, class_w
         slow = [slow_cross_entropy(model(images), y, class_weights, share) for share in (0.0, SHARE)]
         expected = expected + weight * (slow[1] - slow[0])
     gradients = torch.autograd.grad(expected, list(model.parameters()))
-    assert abs(expected) > 1e-4
+    assert max(gradient.abs().max() for gradient in gradients) > 1e-3
     for one, other in zip(change, [expected.detach(), *gradients], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
