@@ -114,5 +114,5 @@ def test_a_damaged_score_gets_a_sentence(scored, tmp_path):
     rows = pd.read_csv(scored / "standard.csv", dtype=str)
     rows.loc[2, "worst_score"] = "x"
     rows.to_csv(tmp_path / "study" / "standard.csv", index=False)
-    with pytest.raises(MirstError, match="line 4 of .*standard.csv has a worst_score that is not a number"):
+    with pytest.raises(MirstError, match=r"line 4 of .*standard\.csv has a worst_score that is not a number"):
         read_results(tmp_path / "study")
