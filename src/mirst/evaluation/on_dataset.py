@@ -240,7 +240,8 @@ def metrics_of(rows: pd.DataFrame, card: ModelCard) -> pd.DataFrame:
 def attacked_auc(rows: pd.DataFrame, card: ModelCard) -> float:
     """The AUC of the worst score of each image over all attacks of named outcome rows with `worst_score`.
 
-    >>> card = ModelCard("resnet_tiny", False, 1, 32, ("a", "b"), "b", threshold=0.0, defense="CE()")
+    >>> from types import SimpleNamespace
+    >>> card = SimpleNamespace(classes=("a", "b"), positive="b")
     >>> rows = pd.DataFrame({"source": "s", "image": [0, 1, 0, 1], "label": ["a", "b"] * 2, "prediction": "a"})
     >>> attacked_auc(rows.assign(score=0.0, worst_score=[0.0, 1.0, 2.0, 1.0]), card)
     0.0
