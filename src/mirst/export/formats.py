@@ -72,8 +72,8 @@ def to_safetensors(model: nn.Module, card: ModelCard, out: Path) -> None:
 
 def inputs_of(card: ModelCard) -> dict[str, str]:
     """What each input of the exported model is, in their order."""
-    told = {"image": f"(N, {card.channels}, {card.size}, {card.size}) in [0, 1]"}
-    return told if card.box == "none" else told | {"box": BOX}
+    image = {"image": f"(N, {card.channels}, {card.size}, {card.size}) in [0, 1]: {card.view_in_words}"}
+    return image if card.box == "none" else image | {"box": BOX}
 
 
 BOX = (

@@ -29,10 +29,11 @@ def to_monai_bundle(model: nn.Module, card: ModelCard, out: Path) -> None:
     Raises:
         MirstError: a model that takes a box, or a folder that exists already.
     """
-    if card.box != "none":
+    if card.box != "none" or card.view != "whole":
+        what = "takes a box" if card.box != "none" else "sees crops around lesions"
         raise MirstError(
-            "--to monai-bundle cannot contain a model that takes a box, since its pipeline reads images only; use onnx "
-            "or torch-export"
+            f"--to monai-bundle cannot contain a model that {what}, since its pipeline reads whole images only; use "
+            "onnx or torch-export"
         )
     metadata = _metadata(card, out.name)
     with new_folder(out) as bundle:

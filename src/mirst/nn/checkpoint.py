@@ -68,9 +68,25 @@ class ModelCard:
         return self.channels + (self.box == "fused")
 
     @property
+    def view_in_words(self) -> str:
+        """What the model sees of an image."""
+        return view_in_words(self.view, self.margin)
+
+    @property
     def positive_index(self) -> int:
         """The place of `positive` among the logits."""
         return self.classes.index(self.positive)
+
+
+def view_in_words(view: str, margin: float) -> str:
+    """What a model with these settings sees of an image.
+
+    >>> view_in_words("lesion", 0.3)
+    'a square around the box of the lesion, with a margin of 30 % of its longer side'
+    """
+    if view == "whole":
+        return "the whole image, letterboxed"
+    return f"a square around the box of the lesion, with a margin of {margin:.0%} of its longer side".replace("%", " %")
 
 
 _CARD = TypeAdapter(ModelCard)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mirst.evaluation import CLEAN, weak_budget
 from mirst.metrics import METRICS, classification_metrics
+from mirst.nn.checkpoint import view_in_words
 from mirst.report.context import every_row, pixels, title
 from mirst.study import Results
 from mirst.study.summary import TRIAL
@@ -24,6 +25,7 @@ def notes(results: Results) -> list[str]:
         f"Mean ± standard deviation over {spec.folds.count} {spec.folds.kind} folds, {len(spec.seeds)} seed(s); "
         f"{what}. {images}; {data['groups']} groups; {spec.model.name} with {weights_of(results)} at "
         f"{spec.data.size} px.",
+        *_view(results),
         *_undefined(results),
         *(_trivial(results) if binary else []),
         *_baselines(results),
@@ -37,6 +39,16 @@ def notes(results: Results) -> list[str]:
             for sentence in constant_predictions(every_row(results), results.classes, results.positive)
         ),
     ]
+
+
+def _view(results: Results) -> list[str]:
+    """What the models see, unless it is the whole image as in the paper."""
+    data, model = results.spec.data, results.spec.model
+    if data.view == "whole":
+        return []
+    box = "They also get the aspect and the area of the box as an input." if model.box == "fused" else ""
+    seen = f"Lesion view: the models see {view_in_words(data.view, data.margin)}."
+    return [" ".join([seen, "This is another task than that of the paper.", box]).strip()]
 
 
 def _masking(results: Results) -> list[str]:
