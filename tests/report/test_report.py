@@ -249,7 +249,7 @@ def test_a_defense_that_diverged_has_dashes_and_a_footnote(small_spec, tmp_path)
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        ("argmax", "predicts the class of the larger logit (training.threshold: argmax)"),
+        ("argmax", "predicts the class with the larger logit (training.threshold: argmax)"),
         (
             "youden",
             "predicts malignant above the log-odds that maximise sensitivity plus specificity on its clean validation "

@@ -108,7 +108,7 @@ def predict(
             f"{len(left_out)} file(s) in the folders are left out, because their names are those of masks or their "
             f"format is not supported: {names}"
         )
-    boxes = _boxes(files, box, card)
+    boxes = boxes_for(card, files, box)
     predictions: list[Prediction] = []
     for begin in range(0, len(files), BATCH_SIZE):
         part = [file._replace(value_range=card.value_range) for file in files[begin : begin + BATCH_SIZE]]
@@ -153,7 +153,12 @@ def images_for(card: ModelCard, files: Sequence[ImageFile], boxes: Sequence[Box 
     return ImageSet(surroundings, np.zeros(len(crops), np.int64), lesions=lesions)[list(range(len(crops)))][0]
 
 
-def _boxes(files: Sequence[ImageFile], box: Box | None, card: ModelCard) -> list[Box | None]:
+def boxes_for(card: ModelCard, files: Sequence[ImageFile], box: Box | None = None) -> list[Box | None]:
+    """The box of the lesion in each image: `box` for a single image, else the one around the masks beside the image.
+
+    Raises:
+        MirstError: a box for a model that takes whole images or for several images, or an image without a box.
+    """
     if card.view == "whole":
         if box is not None:
             raise MirstError("the model takes whole images, so a box changes nothing; leave out --box and --mask")

@@ -1,6 +1,7 @@
 """Backbones trained on one set of images, to start from on another."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -83,7 +84,9 @@ def _images(method: Method, records: Sequence[Record], classes: Sequence[str], s
     images = images_in_view(spec, files, [record.box for record in records])
     labels = np.array([classes.index(record.label) for record in records], dtype=np.int64)
     augment = spec.training.augmentation if method == "supervised" else None
-    return ImageSet(images.pixels, labels, augment, lesions_in_view(spec, images))
+    lesions = lesions_in_view(spec, images)
+    pixels_only = lesions and replace(lesions, as_channel=False)
+    return ImageSet(images.pixels, labels, augment, pixels_only)
 
 
 def _projection(width: int) -> nn.Module:
