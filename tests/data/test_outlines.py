@@ -32,7 +32,7 @@ def features(mask):
 @given(height=st.floats(25, 120), width=st.floats(25, 120), at=st.tuples(st.floats(122, 178), st.floats(122, 178)))
 def test_size_place_and_aspect_of_an_ellipse_do_not_show(height, width, at):
     difference = outline_features(shape(height=height, width=width, at=at)) - outline_features(shape())
-    assert (np.abs(difference) < PRECISION).all()
+    assert (np.abs(difference) < 2 * PRECISION).all()
 
 
 def test_an_ellipse_and_a_rectangle_have_the_shares_of_geometry():
