@@ -18,9 +18,11 @@ def audit_data(
 ) -> None:
     """Look for duplicates, conflicting labels, unreadable images, ignored files and small classes.
 
+    Where both classes have masks, also test whether the outlines of the masks give away the class.
     The exit code is 1 if labels conflict.
     """
     from mirst.data import audit_records, read_for_audit, warn_of_folds
+    from mirst.evaluation.outline_leak import outline_finding
     from mirst.report import write_audit
 
     if out:
@@ -29,6 +31,8 @@ def audit_data(
     findings = warn_of_folds(audit_records(read_for_audit(paths, notes.append), notes))
     for sentence in findings.summary():
         typer.echo(sentence)
+    if outlines := outline_finding(findings.grouped()):
+        typer.echo(outlines)
     if out:
         typer.echo(f"Gallery: {write_audit(findings, out)}")
     if findings.conflicts:
