@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mirst.data.box import Box
 from mirst.data.dicom import tissue_corner
@@ -46,25 +47,30 @@ def with_boxes(
 def box_around(masks: Sequence[Path]) -> Box | None:
     """The smallest box around the white pixels of all masks; `None` if there are none.
 
-    White is every value above half of the largest one.
-
     Raises:
-        MirstError: a mask that cannot be read, or masks of different sizes.
+        MirstError: as `union_of_masks`.
     """
-    found = [_white(path) for path in masks]
-    if len({white.shape for white in found}) > 1:
-        raise MirstError(f"the masks {', '.join(path.name for path in masks)} differ in size; make them alike")
-    if not found or not np.any(found):
+    white = union_of_masks(masks)
+    if white is None:
         return None
-    white = np.any(found, axis=0)
     rows, columns = np.flatnonzero(white.any(1)), np.flatnonzero(white.any(0))
     height, width = white.shape
     return Box(columns[0].item(), rows[0].item(), columns[-1].item() + 1, rows[-1].item() + 1, (width, height))
 
 
-def _white(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    values = np.asarray(decode(ImageFile(path)))
-    return np.asarray(values > values.max() / 2)
+def union_of_masks(masks: Sequence[Path]) -> NDArray[np.bool_] | None:
+    """The white pixels of all masks of an image, `(H, W)`; `None` if there are none.
+
+    White is every value above half of the largest one of its mask.
+
+    Raises:
+        MirstError: a mask that cannot be read, or masks of different sizes.
+    """
+    values = [np.asarray(decode(ImageFile(path))) for path in masks]
+    if len({one.shape for one in values}) > 1:
+        raise MirstError(f"the masks {', '.join(path.name for path in masks)} differ in size; make them alike")
+    union = np.any([one > one.max() / 2 for one in values], axis=0) if values else np.zeros((1, 1), dtype=bool)
+    return np.asarray(union) if union.any() else None
 
 
 def _box_of(record: Record) -> Box | None:

@@ -5,7 +5,6 @@ another. A model that is given masks, or their shape, then reads the annotators'
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mirst.data.boxes import union_of_masks
 from mirst.data.folds import FOLDS, make_folds
-from mirst.data.images import decode
-from mirst.data.masks import masks_by_image
-from mirst.data.record import ImageFile, Record
+from mirst.data.record import Record
 from mirst.errors import MirstError
 
 FEWEST = 10
@@ -82,7 +80,7 @@ def outline_predictions(records: Sequence[Record]) -> pd.DataFrame | None:
     """Predictions of a logistic regression on `outline_features`, each made without the images of its fold.
 
     The features get noise of `PRECISION`, from a fixed seed: small masks have coarse outlines, which would otherwise
-    give away the size of the lesion. The outlines are those of `masks_by_image`. Masks that cannot be read, are empty,
+    give away the size of the lesion. Masks that cannot be read, are empty,
     or differ in size from another mask of their image are left out.
 
     Args:
@@ -94,8 +92,7 @@ def outline_predictions(records: Sequence[Record]) -> pd.DataFrame | None:
         least `FEWEST` each and with enough groups for the folds.
     """
     some = records[:: -(-len(records) // MOST) or 1]
-    masks = masks_by_image(record.path for record in some)
-    outlined = [(record, mask) for record in some if (mask := _union(masks[record.path])) is not None]
+    outlined = [(record, mask) for record in some if (mask := _outline(record)) is not None]
     own = [record for record, _ in outlined]
     labels = np.array([record.label for record in own])
     classes, counts = np.unique(labels, return_counts=True)
@@ -126,16 +123,11 @@ def outline_predictions(records: Sequence[Record]) -> pd.DataFrame | None:
     return table.assign(prediction=np.where(table["score"] > 0, classes[1], classes[0]))
 
 
-def _union(paths: Sequence[Path]) -> Mask | None:
-    """The white pixels of all masks of an image, above half of the largest value of each."""
+def _outline(record: Record) -> Mask | None:
     try:
-        values = [np.asarray(decode(ImageFile(path))) for path in paths]
+        return union_of_masks(record.masks)
     except MirstError:
         return None
-    if len({one.shape for one in values}) != 1:
-        return None
-    union = np.any([one > one.max() / 2 for one in values], axis=0)
-    return union if union.any() else None
 
 
 def _stretched(mask: Mask) -> NDArray[np.float64]:
