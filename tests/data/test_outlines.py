@@ -138,5 +138,6 @@ def with_ellipse(record, folder):
     ellipse = np.hypot((v + 0.5 - y[0] - height) / height, (u + 0.5 - x[0] - width) / width) <= 1
     path = folder / record.name
     path.parent.mkdir(exist_ok=True)
-    Image.fromarray(ellipse).save(path.with_name(f"{path.stem}_mask.png"))
-    return replace(record, path=path)
+    mask = path.with_name(f"{path.stem}_mask.png")
+    Image.fromarray(ellipse).save(mask)
+    return replace(record, path=path, masks=(mask,))
