@@ -96,9 +96,10 @@ def _point(
 
 
 def _above(rows: pd.DataFrame, thresholds: dict[tuple[int, int], float]) -> pd.Series:
-    """How far each score lies above the threshold of its own model."""
+    """How far each score, at the limit of the attacks where that was measured, lies above its model's threshold."""
     own = [thresholds[fold, seed] for fold, seed in zip(rows["fold"], rows["seed"], strict=True)]
-    above: pd.Series[float] = rows["score"] - np.array(own)
+    at_limit = "worst_score" in rows and bool(rows["worst_score"].notna().all())
+    above: pd.Series[float] = rows["worst_score" if at_limit else "score"] - np.array(own)
     return above
 
 
