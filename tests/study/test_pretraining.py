@@ -1,13 +1,19 @@
 import hashlib
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from mirst.data import write_phantoms
+from mirst.defenses import RST
 from mirst.errors import Diverged, MirstError
-from mirst.nn import build_model, load_backbone
+from mirst.nn import build_model, load_backbone, save_backbone
 from mirst.study import load_spec, pretrain, probe, read_results, run_study
+from mirst.study.prepared import prepare
+from tests import helpers
 
 QUICK = ["training.epochs=3", "training.batch_size=12", "data.size=32"]
 
@@ -43,7 +49,7 @@ def test_simclr_ignores_labels_and_supervised_does_not(phantoms, tmp_path):
     def digest(method, folder):
         out = tmp_path / f"{method}-{folder.name}.safetensors"
         pretrain(method, [folder], load_spec(None, [*QUICK, "training.class_weights=none"]), out)
-        return hashlib.sha256(out.read_bytes()).hexdigest()
+        return {name: helpers.digest(tensor) for name, tensor in load_file(out).items()}
 
     assert digest("simclr", other) == digest("simclr", tmp_path / "same")
     assert digest("supervised", other) != digest("supervised", tmp_path / "same")
@@ -109,3 +115,35 @@ def test_what_it_refuses(phantoms, tmp_path):
 
 def headless(in_channels, num_classes):
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(num_classes))
+
+
+def test_a_study_says_what_its_backbone_was_pretrained_on_and_names_images_that_it_shares(phantoms, tmp_path):
+    own, other = tmp_path / "own", tmp_path / "other"
+    write_phantoms(other, 6, seed=5)
+    shutil.copytree(phantoms, own)
+    shutil.copy(own / "benign" / "phantom-001.png", other / "benign" / "copy.png")
+    weights = tmp_path / "w.safetensors"
+    pretrain("supervised", [other], load_spec(None, QUICK), weights, defense=RST(steps=2))
+    notes = prepare(load_spec(None, [*QUICK, f"data.path={own}", f"model.weights={weights}"])).audit.notes
+    assert any("pretrained on 13 images of other with RST(" in note for note in notes)
+    assert any("it saw the whole image, letterboxed" in note for note in notes)
+    assert any(
+        "WARNING: 1 of the 24 images of the study are among those that the backbone was pretrained on: "
+        "benign/phantom-001.png" in note
+        for note in notes
+    )
+    (own / "benign" / "phantom-001.png").unlink()
+    notes = prepare(load_spec(None, [*QUICK, f"data.path={own}", f"model.weights={weights}"])).audit.notes
+    assert any("No image file of the study is among them" in note for note in notes)
+
+
+def test_damaged_metadata_of_a_backbone_get_a_sentence(phantoms, tmp_path):
+    weights = tmp_path / "w.safetensors"
+    save_backbone(weights, build_model("resnet_tiny", 1, 2), {"mirst_pretraining": '{"objective": 3}'})
+    with pytest.raises(MirstError, match=r"model\.weights: the metadata of .*w\.safetensors are damaged"):
+        prepare(load_spec(None, [*QUICK, f"data.path={phantoms}", f"model.weights={weights}"]))
+
+
+def test_simclr_takes_no_defense(phantoms, tmp_path):
+    with pytest.raises(MirstError, match="simclr has an objective of its own"):
+        pretrain("simclr", [phantoms], load_spec(None, QUICK), tmp_path / "x", defense=RST())

@@ -129,12 +129,18 @@ def content_key(files: Sequence[ImageFile], *settings: object) -> str:
     Raises:
         MirstError: a file cannot be read.
     """
-    contents: dict[Path, str] = {}
-    for path, *_ in files:
-        if path not in contents:
-            contents[path] = _digest(path)
+    contents = content_digests([file.path for file in files])
     everything = [*settings, [(contents[path], *rest) for path, *rest in files]]
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:32]
+
+
+def content_digests(paths: Sequence[Path]) -> dict[Path, str]:
+    """SHA-256 of the content of each file.
+
+    Raises:
+        MirstError: a file cannot be read.
+    """
+    return {path: _digest(path) for path in dict.fromkeys(paths)}
 
 
 def _digest(path: Path) -> str:

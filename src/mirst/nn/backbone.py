@@ -103,12 +103,18 @@ def replace_head(model: nn.Module, make: Callable[[int], nn.Module]) -> None:
     network.fc = make(network.fc.in_features)
 
 
-def save_backbone(path: str | Path, model: nn.Module) -> None:
-    """Write the weights of `model` without its last layer, in the layout that `load_backbone` reads."""
+def save_backbone(path: str | Path, model: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
+    """Write the weights of `model` without its last layer, in the layout that `load_backbone` reads.
+
+    Args:
+        metadata: of the safetensors file.
+    """
     network = _network(model)
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items() if not k.startswith(HEAD)}
     with atomic(path) as partial:
-        partial.write_bytes(save(state))  # save_file would make it readable for its owner only
+        partial.write_bytes(
+            save(state, metadata=dict(metadata or {}))
+        )  # save_file would make it readable for its owner only
 
 
 def _network(model: nn.Module) -> nn.Module:

@@ -36,7 +36,8 @@ from mirst.data import (
     with_boxes,
 )
 from mirst.errors import MirstError
-from mirst.nn import BoxFusion, LoadedBackbone, build_model, load_backbone, reference_mode
+from mirst.nn import BoxFusion, LoadedBackbone, build_model, find_weights, load_backbone, reference_mode
+from mirst.study.pretraining_origin import origin_remarks, read_origin
 from mirst.study.spec import SourceSpec, StudySpec
 
 EVALUATION_BATCH = 64
@@ -120,6 +121,9 @@ def prepare(spec: StudySpec) -> Prepared:
     records = relabel(records, spec.data.relabel, classes)
     if spec.data.view == "lesion":
         records = with_boxes(records, spec.data.without_box, notes.append)
+    if weights is not None:
+        origin = read_origin(find_weights(spec.model.weights, spec.model.name))
+        notes += [] if origin is None else origin_remarks(origin, records)
     audited = audit_records(records, notes)
     records = resolve_conflicts(audited, spec.data.conflicts)
     own = [record for record in records if record.source not in extra_sources]

@@ -16,6 +16,7 @@ from mirst.files import require_target
 from mirst.nn import replace_head, save_backbone
 from mirst.nn.device import default_device
 from mirst.study.prepared import conditions, images_in_view, initial_model, lesions_in_view
+from mirst.study.pretraining_origin import PretrainingOrigin
 from mirst.study.spec import StudySpec
 from mirst.training import Epoch, FitResult, SimCLR, fit
 from mirst.training.state import forget_state
@@ -62,19 +63,20 @@ def pretrain(
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
             replace_head(model, _projection)
+    objective = SimCLR() if method == "simclr" else defense or CE()
     state = out.with_name(out.name + ".state")
     with conditions(spec):
         result = fit(
             model.to(default_device()),
             data_loader(_images(method, records, classes, spec), settings.batch_size, shuffle=True),
-            SimCLR() if method == "simclr" else defense or CE(),
+            objective,
             settings=settings,
             seed=seed,
             checkpoint=state,
             on_epoch=on_epoch,
             extensions=settings.loop_extensions,
         )
-    save_backbone(out, model)
+    save_backbone(out, model, PretrainingOrigin.of(objective, spec, records).metadata())
     forget_state(state)
     return result
 
