@@ -8,16 +8,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
 from mirst.errors import MirstError
-from mirst.metrics import (
-    METRICS,
-    auc,
-    balanced_accuracy,
-    classification_metrics,
-    metric_named,
-    sensitivity_threshold,
-    specificity_threshold,
-    youden_threshold,
-)
+from mirst.metrics import METRICS, auc, balanced_accuracy, classification_metrics, metric_named
+from mirst.thresholds import sensitivity_threshold, specificity_threshold, youden_threshold
 
 CLASSES = ("benign", "malignant")
 LISTED = {"f1", "sensitivity", "specificity", "auc", "accuracy"}

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from mirst.attacks import PGD
 from mirst.defenses import CE, RST
 from mirst.errors import MirstError
-from mirst.metrics import sensitivity_threshold, specificity_threshold, youden_threshold
+from mirst.thresholds import sensitivity_threshold, specificity_threshold, youden_threshold
 from mirst.training import Training, fit
 from mirst.training.operating_point import OperatingPoint
 from tests.helpers import small_cnn

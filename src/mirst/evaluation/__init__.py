@@ -3,13 +3,13 @@
 from mirst.evaluation.budget import weak_budget
 from mirst.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, evaluate_corruptions
 from mirst.evaluation.distance_search import LARGEST, Distances, curve, distances, named_distances
+from mirst.evaluation.images_for_model import DataWarning
 from mirst.evaluation.intervals import Difference, Interval, holm, interval, paired_difference
 from mirst.evaluation.judge import decide
 from mirst.evaluation.masking.check import Check, overall
 from mirst.evaluation.misplaced_boxes import evaluate_boxes
 from mirst.evaluation.model_checks import ModelWarning, inspect_model
 from mirst.evaluation.on_dataset import (
-    DataWarning,
     attacked_auc,
     boxes_on,
     corrupt_on,

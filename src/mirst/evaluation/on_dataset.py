@@ -1,11 +1,9 @@
 """Evaluation of a model on a data set."""
 
-import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,41 +13,25 @@ from torch.utils.data import DataLoader
 from mirst.attacks import Attack, StandIns
 from mirst.data import (
     MARGIN,
-    ImageSet,
-    Lesions,
     Record,
-    assign_groups,
     data_loader,
     positive_class,
-    prepare_images,
-    prepare_lesions,
     read_dataset,
-    select_classes,
-    with_boxes,
 )
 from mirst.data.image_set import Batch
 from mirst.evaluation.corruptions import evaluate_corruptions
 from mirst.evaluation.distance_search import distances, named_distances
+from mirst.evaluation.images_for_model import images_for_model
 from mirst.evaluation.misplaced_boxes import evaluate_boxes
-from mirst.evaluation.model_checks import require_classes
 from mirst.evaluation.outcomes import evaluate
 from mirst.evaluation.progress import OnProgress, no_progress
 from mirst.evaluation.suite_run import Robustness, robustness
 from mirst.evaluation.suites import SuiteName, has_drop_max
-from mirst.evaluation.value_range import range_remark
 from mirst.metrics import AUC_ATTACKED, MetricInput, classification_metrics
 from mirst.nn import ModelCard, is_factory, load_factory, load_model
 from mirst.nn.device import default_device
 
 BATCH_SIZE = 64
-
-
-class DataWarning(UserWarning):
-    """Images of a data set that an evaluation leaves out, or whose values do not fit the model.
-
-    >>> str(DataWarning("2 images are left out"))
-    '2 images are left out'
-    """
 
 
 def named_rows(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
@@ -137,7 +119,7 @@ def evaluate_on(
     Raises:
         MirstError: data that cannot be read, or that lack a class of the model, or a model that cannot be evaluated.
     """
-    records, loaded = _data(model, card, data)
+    records, loaded = _loaded(model, card, data)
     rows = evaluate(
         model,
         loaded,
@@ -156,7 +138,7 @@ def corrupt_on(model: nn.Module, card: ModelCard, data: Path, on_progress: OnPro
     Raises:
         MirstError: as `evaluate_on`.
     """
-    _, loaded = _data(model, card, data)
+    _, loaded = _loaded(model, card, data)
     return evaluate_corruptions(
         model, loaded, card.classes, card.positive, threshold=card.threshold, on_progress=on_progress
     )
@@ -168,8 +150,7 @@ def boxes_on(model: nn.Module, card: ModelCard, data: Path, on_progress: OnProgr
     Raises:
         MirstError: as `evaluate_on`, or a model that takes whole images.
     """
-    _, loaded = _data(model, card, data)
-    images = cast("ImageSet", loaded.dataset)
+    _, images = images_for_model(model, card, data)
     return evaluate_boxes(model, images, card.classes, card.positive, threshold=card.threshold, on_progress=on_progress)
 
 
@@ -179,7 +160,7 @@ def distances_on(model: nn.Module, card: ModelCard, data: Path, on_progress: OnP
     Raises:
         MirstError: as `evaluate_on`.
     """
-    records, loaded = _data(model, card, data)
+    records, loaded = _loaded(model, card, data)
     found = distances(
         model,
         loaded,
@@ -208,7 +189,7 @@ def robustness_on(
     Raises:
         MirstError: as `evaluate_on` and `robustness`.
     """
-    records, loaded = _data(model, card, data)
+    records, loaded = _loaded(model, card, data)
     found = robustness(
         model,
         list(loaded),
@@ -254,50 +235,6 @@ def attacked_auc(rows: pd.DataFrame, card: ModelCard) -> float:
     return AUC_ATTACKED.value(given)
 
 
-def _data(model: nn.Module, card: ModelCard, path: Path) -> tuple[list[Record], DataLoader[Batch]]:
-    """The images as the card describes them, if the model accepts them and has a logit for each class."""
-    found = read_dataset(path)
-    _warn_of_other_classes(found, card.classes)
-    known = [replace(record, value_range=card.value_range) for record in select_classes(found, card.classes, path)]
-    if card.view == "lesion":
-        known = with_boxes(known, on_remark=_warn)
-    records = assign_groups(known)
-    _warn_of_ranges(records, card)
-    loader = data_loader(_images(records, card), BATCH_SIZE)
-    require_classes(model, next(iter(loader))[0][:2], len(card.classes))
-    return records, loader
-
-
-def _images(records: Sequence[Record], card: ModelCard) -> ImageSet:
-    files = [record.file for record in records]
-    labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
-    if card.view == "whole":
-        return ImageSet(prepare_images(files, card.size, card.channels).pixels, labels)
-    images = prepare_lesions(files, [record.box for record in records], card.size, card.margin, card.channels)
-    assert images.features is not None  # lesions have them
-    return ImageSet(
-        images.pixels, labels, lesions=Lesions(card.size, card.margin, images.features, card.box == "fused")
-    )
-
-
-def _warn(sentence: str) -> None:
-    warnings.warn(sentence, DataWarning, stacklevel=5)
-
-
-def _warn_of_ranges(records: Sequence[Record], card: ModelCard) -> None:
-    unfit = [(record.name, remark) for record in records if (remark := range_remark(record.file, card))]
-    if unfit:
-        more = f", and {len(unfit) - 1} more images do not fit either" if len(unfit) > 1 else ""
-        warnings.warn(f"{unfit[0][0]} {unfit[0][1]}{more}", DataWarning, stacklevel=4)
-
-
-def _warn_of_other_classes(records: Sequence[Record], classes: Sequence[str]) -> None:
-    other = Counter(record.label for record in records if record.label not in classes)
-    if other:
-        counts = ", ".join(f"{name} ({count})" for name, count in sorted(other.items()))
-        single = other.total() == 1
-        warnings.warn(
-            f"{other.total()} image{' is' if single else 's are'} left out, as the model has no such class: {counts}",
-            DataWarning,
-            stacklevel=4,
-        )
+def _loaded(model: nn.Module, card: ModelCard, data: Path) -> tuple[list[Record], DataLoader[Batch]]:
+    records, images = images_for_model(model, card, data)
+    return records, data_loader(images, BATCH_SIZE)

@@ -7,7 +7,7 @@ from typing import Literal
 from numpy.typing import ArrayLike
 
 from mirst.errors import MirstError
-from mirst.metrics import sensitivity_threshold, specificity_threshold, youden_threshold
+from mirst.thresholds import sensitivity_threshold, specificity_threshold, youden_threshold
 
 
 @dataclass(frozen=True, kw_only=True)

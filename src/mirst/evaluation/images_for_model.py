@@ -1,0 +1,90 @@
+"""The images of a data set as a trained model takes them."""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from mirst.data import (
+    ImageSet,
+    Lesions,
+    Record,
+    assign_groups,
+    prepare_images,
+    prepare_lesions,
+    read_dataset,
+    select_classes,
+    with_boxes,
+)
+from mirst.evaluation.model_checks import require_classes
+from mirst.evaluation.value_range import range_remark
+from mirst.nn import ModelCard
+
+
+class DataWarning(UserWarning):
+    """Images of a data set that an evaluation leaves out, or whose values do not fit the model.
+
+    >>> str(DataWarning("2 images are left out"))
+    '2 images are left out'
+    """
+
+
+def images_for_model(model: nn.Module, card: ModelCard, path: Path) -> tuple[list[Record], ImageSet]:
+    """The images of a data set as the card describes them, in their groups.
+
+    Warns (`DataWarning`) of classes that the model does not have, of images without a box that it needs, and of values
+    that do not fit it.
+
+    Raises:
+        MirstError: data that cannot be read or lack a class of the model, or a model that does not accept them or does
+            not have a logit for each class.
+    """
+    found = read_dataset(path)
+    _warn_of_other_classes(found, card.classes)
+    known = [replace(record, value_range=card.value_range) for record in select_classes(found, card.classes, path)]
+    if card.view == "lesion":
+        known = with_boxes(known, on_remark=_warn)
+    records = assign_groups(known)
+    _warn_of_ranges(records, card)
+    images = _images(records, card)
+    require_classes(model, images[[0, 1]][0], len(card.classes))
+    return records, images
+
+
+def _images(records: Sequence[Record], card: ModelCard) -> ImageSet:
+    files = [record.file for record in records]
+    labels = np.array([card.classes.index(record.label) for record in records], dtype=np.int64)
+    if card.view == "whole":
+        return ImageSet(prepare_images(files, card.size, card.channels).pixels, labels)
+    images = prepare_lesions(files, [record.box for record in records], card.size, card.margin, card.channels)
+    assert images.features is not None  # lesions have them
+    return ImageSet(
+        images.pixels, labels, lesions=Lesions(card.size, card.margin, images.features, card.box == "fused")
+    )
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, DataWarning, stacklevel=5)
+
+
+def _warn_of_ranges(records: Sequence[Record], card: ModelCard) -> None:
+    unfit = [(record.name, remark) for record in records if (remark := range_remark(record.file, card))]
+    if unfit:
+        more = f", and {len(unfit) - 1} more images do not fit either" if len(unfit) > 1 else ""
+        warnings.warn(f"{unfit[0][0]} {unfit[0][1]}{more}", DataWarning, stacklevel=4)
+
+
+def _warn_of_other_classes(records: Sequence[Record], classes: Sequence[str]) -> None:
+    other = Counter(record.label for record in records if record.label not in classes)
+    if other:
+        counts = ", ".join(f"{name} ({count})" for name, count in sorted(other.items()))
+        single = other.total() == 1
+        warnings.warn(
+            f"{other.total()} image{' is' if single else 's are'} left out, as the model has no such class: {counts}",
+            DataWarning,
+            stacklevel=4,
+        )
