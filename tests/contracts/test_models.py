@@ -26,6 +26,7 @@ ROUNDING = {"quantisation-aware": {"rtol": 0.1, "atol": 0.02}}
 IN_EVAL_MODE = {"norm without statistics"}
 NOT_COMPARED = {
     ("active dropout", "rst in train mode"),
+    ("ensemble of fusions", "rst in train mode"),
     ("reads the norm", "rst in train mode"),
     ("weight by brightness", "rst one by one"),
     ("weight by brightness", "rst in train mode"),
@@ -125,7 +126,9 @@ def test_nothing_of_a_trace_stays(name, images):
     assert "kept" not in vars(model) or name in ("keeps a feature", "keeps once")
 
 
-@pytest.mark.parametrize("name", ["plain", "ensemble", "ensemble of fusions", "keeps a feature", "norm of two names", "box fusion"])
+@pytest.mark.parametrize(
+    "name", ["plain", "ensemble", "ensemble of fusions", "keeps a feature", "norm of two names", "box fusion"]
+)
 def test_ordinary_models_are_folded(name, images):
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded(family(name)).modules())
 
