@@ -1,10 +1,12 @@
 import copy
+import json
 from dataclasses import asdict, replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from mirst.errors import MirstError
@@ -62,7 +64,7 @@ def test_more_classes_predict_as_the_mean_of_the_log_softmax():
 @pytest.mark.parametrize("make", [ensemble, fused_ensemble])
 def test_the_gradient_is_the_mean_of_the_members_gradients(make):
     model = make().eval()
-    x, y = small_batch() if make is ensemble else with_boxes(*small_batch())
+    x, _ = small_batch() if make is ensemble else with_boxes(*small_batch())
 
     def gradient(of):
         images = x.clone().requires_grad_()
@@ -163,10 +165,6 @@ def test_a_card_that_does_not_fit_gets_a_sentence(tmp_path, change, words):
 
 
 def test_a_card_of_an_older_version_is_one_of_a_single_model(tmp_path):
-    import json
-
-    from safetensors.torch import save_file
-
     old = {key: value for key, value in asdict(CARD).items() if key != "members"}
     weights = build_model("resnet_tiny", 1, 2, drop_max=True).state_dict()
     save_file(weights, tmp_path / "old.safetensors", {"mirst": json.dumps(old)})

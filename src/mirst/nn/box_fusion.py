@@ -126,7 +126,7 @@ class BoxFusion(nn.Module):
 
 
 class BoxInput(nn.Module):
-    """A `BoxFusion`, or an ensemble of them, with two inputs in place of the box code, for programs that have never heard of it.
+    """A `BoxFusion`, or an ensemble of them, with two inputs in place of the box code, for other programs.
 
     >>> model = BoxFusion(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), positive=1).eval()
     >>> images, box = torch.rand(2, 1, 8, 8), torch.tensor([[0.5, -3.0], [torch.nan, torch.nan]])
