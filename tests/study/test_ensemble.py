@@ -24,13 +24,6 @@ from mirst.study import (
 )
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import prepare
-from tests.conftest import made_once
-
-
-@pytest.fixture(scope="module")
-def combined(finished, tmp_path_factory):
-    made = made_once(tmp_path_factory, "combined", lambda folder: ensemble_study(finished, folder, engine=Local(2)))
-    return shutil.copytree(made, tmp_path_factory.mktemp("ensembles") / "small-ensemble")
 
 
 def logits_and_threshold(folder, name, x):
