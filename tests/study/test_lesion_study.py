@@ -189,7 +189,7 @@ def test_predictions_need_the_box_of_the_lesion(finished_lesions, lesions, mirst
 def test_the_crops_travel_to_other_machines(lesions, tmp_path):
     prepared = prepare(spec_of(lesions))
     job = Job(TrainTrial(), prepared, StudyFolder(tmp_path))
-    carried = pickle.loads(pickle.dumps(shipment_of(job))).prepared
+    carried = pickle.loads(pickle.dumps(shipment_of(job))).prepared  # noqa: S301 (our own bytes)
     everything = list(range(len(prepared.records)))
     ours, theirs = (one.subset(np.arange(len(everything)))[everything][0] for one in (prepared, carried))
     assert theirs.shape == (23, 1, 32, 32)
