@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mirst.cli import main
 from mirst.data import write_phantoms
-from mirst.study import Local, StudySpec, load_spec, measure_distances, run_study
+from mirst.study import Local, StudySpec, ensemble_study, load_spec, measure_distances, run_study
 from mirst.study.engines import local
 from tests.helpers import small_batch, small_cnn
 
@@ -162,3 +162,10 @@ def searched(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     made = made_once(tmp_path_factory, "searched", search)
     return shutil.copytree(made, tmp_path_factory.mktemp("searched") / "study")
+
+
+@pytest.fixture(scope="session")
+def combined(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ensembles of the finished study's seeds."""
+    made = made_once(tmp_path_factory, "combined", lambda folder: ensemble_study(finished, folder, engine=Local(2)))
+    return shutil.copytree(made, tmp_path_factory.mktemp("ensembles") / "small-ensemble")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mirst.data import read_dataset, write_phantoms
-from mirst.nn import BoxFusion, ModelCard, box_code, reference_mode
+from mirst.nn import BoxFusion, Ensemble, ModelCard, box_code, reference_mode
 from mirst.nn.box_fusion import BoxRegression
 
 CARD = ModelCard(
@@ -66,6 +66,16 @@ def fused(positive: int = 1, seed: int = 0) -> BoxFusion:
     model = BoxFusion(small_cnn(seed=seed), positive)
     model.set_box(FUSED)
     return model
+
+
+def ensemble(positive: int = 1) -> Ensemble:
+    """Two of `small_cnn`, with operating points of their own."""
+    return Ensemble([small_cnn(seed=seed) for seed in (0, 1)], (0.1, -0.3), positive)
+
+
+def fused_ensemble(positive: int = 1) -> Ensemble:
+    """Two of `fused`, with operating points of their own."""
+    return Ensemble([fused(positive, seed) for seed in (0, 1)], (0.1, -0.3), positive)
 
 
 def with_boxes(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mirst.nn import BoxFusion, box_code
+from mirst.nn import BoxFusion, Ensemble, box_code
 from tests.helpers import FUSED
 
 Factory = Callable[[], nn.Module]
@@ -365,7 +365,7 @@ class KnowsBox(nn.Module):
         return self.fusion(torch.cat([x, box.expand(len(x), -1, -1, -1)], 1))
 
 
-class Ensemble(nn.Module):
+class OwnEnsemble(nn.Module):
     def __init__(self):
         super().__init__()
         self.members = nn.ModuleList(Net() for _ in range(3))
@@ -447,7 +447,9 @@ FAMILIES: dict[str, Factory] = {
     "autocast": Autocast,
     "checkpointed": Checkpointed,
     "not copied": NotCopied,
-    "ensemble": Ensemble,
+    "ensemble of the user's own": OwnEnsemble,
+    "ensemble": lambda: Ensemble([Net() for _ in range(3)], (0.2, -0.1, 0.0)),
+    "ensemble of fusions": lambda: Ensemble([BoxFusion(Net(), positive=0) for _ in range(2)], (0.2, 0.1), positive=0),
     "box fusion": lambda: BoxFusion(Net(), positive=1),
     "box fusion inside": KnowsBox,
     "norm without statistics": norm_without(track_running_stats=False),
@@ -460,6 +462,9 @@ FAMILIES: dict[str, Factory] = {
     "data parallel": lambda: nn.DataParallel(Net()),
     "compiled": lambda: torch.compile(Net(), backend="eager"),
 }
+
+
+TAKE_A_BOX = {"box fusion", "ensemble of fusions"}
 
 
 def family(name: str) -> nn.Module:

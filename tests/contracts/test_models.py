@@ -10,7 +10,7 @@ from mirst.attacks import APGD, CW, FAB, FGSM, PGD, Square
 from mirst.defenses import AT, MIRST, RST, TRADES
 from mirst.nn import reference_mode
 from mirst.nn.accelerate.folded_batch_norms import folded
-from tests.contracts.models import FAMILIES, Flagged, family
+from tests.contracts.models import FAMILIES, TAKE_A_BOX, Flagged, family
 from tests.helpers import seeded, snapshot, with_boxes
 
 ATTACKS = [FGSM(), PGD(steps=5), CW(steps=5), APGD(steps=5), FAB(steps=3), Square(queries=20)]
@@ -26,6 +26,7 @@ ROUNDING = {"quantisation-aware": {"rtol": 0.1, "atol": 0.02}}
 IN_EVAL_MODE = {"norm without statistics"}
 NOT_COMPARED = {
     ("active dropout", "rst in train mode"),
+    ("ensemble of fusions", "rst in train mode"),
     ("reads the norm", "rst in train mode"),
     ("weight by brightness", "rst one by one"),
     ("weight by brightness", "rst in train mode"),
@@ -39,7 +40,7 @@ every_attack = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: typ
 @pytest.fixture
 def images(request):
     batch = torch.rand(6, 1, 16, 16, generator=seeded(1)), torch.arange(6) % 2
-    return with_boxes(*batch) if "box fusion" in request.node.callspec.params.values() else batch
+    return with_boxes(*batch) if request.node.callspec.params.get("name") in TAKE_A_BOX else batch
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +126,9 @@ def test_nothing_of_a_trace_stays(name, images):
     assert "kept" not in vars(model) or name in ("keeps a feature", "keeps once")
 
 
-@pytest.mark.parametrize("name", ["plain", "ensemble", "keeps a feature", "norm of two names", "box fusion"])
+@pytest.mark.parametrize(
+    "name", ["plain", "ensemble", "ensemble of fusions", "keeps a feature", "norm of two names", "box fusion"]
+)
 def test_ordinary_models_are_folded(name, images):
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded(family(name)).modules())
 

@@ -19,7 +19,7 @@ from mirst.data import ImageFile, load_images
 from mirst.errors import MirstError
 from mirst.evaluation import predict
 from mirst.export import export_model
-from mirst.nn import build_model, load_model, save_model
+from mirst.nn import Ensemble, build_model, load_model, save_model
 from tests.data.deep import write_png16, write_tiff
 from tests.helpers import CARD
 
@@ -213,3 +213,19 @@ def test_a_folder_that_is_there_is_left_as_it_was(checkpoint, tmp_path):
     with pytest.raises(MirstError, match=r"net exists; give a new folder with --out, or remove .*net"):
         export_model(checkpoint, "monai-bundle", tmp_path / "net")
     assert [path.name for path in tmp_path.rglob("*")] == ["net"]
+
+
+def test_the_bundle_of_an_ensemble_contains_all_members(tmp_path):
+    members = [build_model("resnet_tiny", 1, 2, drop_max=True) for _ in range(2)]
+    path, card = tmp_path / "model.safetensors", replace(CARD, members=2)
+    save_model(path, Ensemble(members, (0.3, -0.5)).eval(), card)
+    bundle = export_model(path, "monai-bundle", tmp_path / "bundle")
+    x, model = torch.rand(3, 1, CARD.size, CARD.size), load_model(path)[0]
+    with torch.no_grad():
+        expected = sum(member.eval()(x) for member in members) / 2 + torch.tensor([-0.05, 0.05])
+        torch.testing.assert_close(model(x), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            torch.export.load(bundle / "models" / "model.pt2").module()(x), expected, atol=1e-5, rtol=0
+        )
+    assert "an ensemble of 2 x resnet_tiny" in (bundle / "docs" / "README.md").read_text()
+    assert json.loads((bundle / "configs" / "metadata.json").read_text())["operating_point"]["threshold"] == 0

@@ -1,10 +1,12 @@
 """Studies of lesions: view, boxes, extra training images."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -12,8 +14,12 @@ from mirst.data import Augmentation, read_dataset
 from mirst.errors import MirstError
 from mirst.nn import read_card
 from mirst.study import Local, load_spec, run_study
+from mirst.study.engines.base import Job
+from mirst.study.engines.ray import shipment_of
+from mirst.study.layout import StudyFolder
 from mirst.study.prepared import prepare, training_shares
 from mirst.study.spec import StudySpec
+from mirst.study.train_trial import TrainTrial
 from tests.helpers import boxed_phantoms
 
 
@@ -178,6 +184,16 @@ def test_predictions_need_the_box_of_the_lesion(finished_lesions, lesions, mirst
     one = next(r for r in read_dataset(lesions) if r.name == tested["image"])
     _, text, _ = mirst("predict", model, one.path, "--box", ",".join(f"{edge:g}" for edge in one.box[:4]))
     assert f": {tested['prediction']} (" in text
+
+
+def test_the_crops_travel_to_other_machines(lesions, tmp_path):
+    prepared = prepare(spec_of(lesions))
+    job = Job(TrainTrial(), prepared, StudyFolder(tmp_path))
+    carried = pickle.loads(pickle.dumps(shipment_of(job))).prepared  # noqa: S301 (our own bytes)
+    everything = list(range(len(prepared.records)))
+    ours, theirs = (one.subset(np.arange(len(everything)))[everything][0] for one in (prepared, carried))
+    assert theirs.shape == (23, 1, 32, 32)
+    assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(

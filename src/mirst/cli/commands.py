@@ -7,6 +7,7 @@ import typer
 
 from mirst.cli.app import explorer
 from mirst.cli.data import data_app
+from mirst.cli.ensemble import ensemble
 from mirst.cli.evaluate import evaluate
 from mirst.cli.figure import figure_app
 from mirst.cli.options import (
@@ -231,6 +232,7 @@ def status(
 
 
 app.command("app")(explorer)
+app.command()(ensemble)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(probe)

@@ -13,7 +13,7 @@ from torch import nn
 
 from mirst.errors import MirstError
 from mirst.files import atomic
-from mirst.nn import BoxFusion, ModelCard, Normalized
+from mirst.nn import BoxFusion, Ensemble, ModelCard, Normalized
 from mirst.nn.box_fusion import BoxInput
 
 
@@ -56,18 +56,34 @@ def to_torch_export(model: nn.Module, card: ModelCard, out: Path) -> None:
 def to_safetensors(model: nn.Module, card: ModelCard, out: Path) -> None:
     """The network's weights under its own names, torchvision's for its ResNets.
 
-    Mean and std go into the metadata, and the buffers of a `BoxFusion`.
+    Mean and std go into the metadata, and the buffers of a `BoxFusion`. The names of a member of an ensemble begin with
+    its number, as in `0.conv1.weight`; the metadata has an entry for each member in `ensemble`, with what is subtracted
+    from its logits as `shift`.
     """
-    network, metadata = model, asdict(card)
+    if isinstance(model, Ensemble):
+        members = [_network(member) for member in model.members]
+        weights = {f"{number}.{name}": value for number, (own, _) in enumerate(members) for name, value in own.items()}
+        shifts = model.shift.tolist()
+        buffers: dict[str, Any] = {
+            "ensemble": [own | {"shift": shift} for (_, own), shift in zip(members, shifts, strict=True)]
+        }
+    else:
+        weights, buffers = _network(model)
+    metadata = {"format": "pt", "mirst": json.dumps(asdict(card) | buffers)}
+    with atomic(out) as partial:
+        partial.write_bytes(save(weights, metadata=metadata))
+
+
+def _network(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The weights of the network in `model`, and the numbers of the layers around it."""
+    network, buffers = model, dict[str, Any]()
     if isinstance(network, BoxFusion):
-        metadata |= {name: value.tolist() for name, value in network.named_buffers(recurse=False)}
+        buffers |= {name: value.tolist() for name, value in network.named_buffers(recurse=False)}
         network = network.pixels
     if isinstance(network, Normalized):
-        metadata |= {"mean": network.mean.flatten().tolist(), "std": network.std.flatten().tolist()}
+        buffers |= {"mean": network.mean.flatten().tolist(), "std": network.std.flatten().tolist()}
         network = network.network
-    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-    with atomic(out) as partial:
-        partial.write_bytes(save(weights, metadata={"format": "pt", "mirst": json.dumps(metadata)}))
+    return {name: value.contiguous() for name, value in network.state_dict().items()}, buffers
 
 
 def inputs_of(card: ModelCard) -> dict[str, str]:
@@ -85,8 +101,9 @@ BOX = (
 def _with_inputs(model: nn.Module, card: ModelCard) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     """The module to export and its inputs: two of each, since a batch size of one would become a constant."""
     images = torch.rand(2, card.channels, card.size, card.size)
-    if not isinstance(model, BoxFusion):
+    if card.box == "none":
         return model, {"image": images}
+    assert isinstance(model, BoxFusion | Ensemble)  # as the card says
     return BoxInput(model), {"image": images, "box": torch.tensor([[0.0, -2.0], [torch.nan, torch.nan]])}
 
 

@@ -1,12 +1,15 @@
 """A pixel network and the box of the lesion, fused to one differentiable model of two classes."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mirst.box_code import box_code, box_features, is_known, quantised
 from mirst.errors import MirstError
+
+if TYPE_CHECKING:
+    from mirst.nn.ensemble import Ensemble
 
 __all__ = ["BOUND", "BoxFusion", "BoxInput", "BoxRegression", "box_code", "box_features", "pixel_part", "split_box"]
 
@@ -123,7 +126,7 @@ class BoxFusion(nn.Module):
 
 
 class BoxInput(nn.Module):
-    """A `BoxFusion` with two inputs in place of the box code, for programs that have never heard of it.
+    """A `BoxFusion`, or an ensemble of them, with two inputs in place of the box code, for other programs.
 
     >>> model = BoxFusion(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), positive=1).eval()
     >>> images, box = torch.rand(2, 1, 8, 8), torch.tensor([[0.5, -3.0], [torch.nan, torch.nan]])
@@ -131,7 +134,7 @@ class BoxInput(nn.Module):
     True
     """
 
-    def __init__(self, fusion: BoxFusion) -> None:
+    def __init__(self, fusion: "BoxFusion | Ensemble") -> None:
         super().__init__()
         self.fusion = fusion
         self.training = fusion.training

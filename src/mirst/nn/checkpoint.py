@@ -1,5 +1,6 @@
 """Checkpoints: one safetensors file for each trained model, with its weights and its card."""
 
+import copy
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 from mirst.errors import MirstError, plain
 from mirst.files import atomic
 from mirst.nn.box_fusion import BoxFusion
+from mirst.nn.ensemble import MAX_MEMBERS, Ensemble
 from mirst.nn.models import MAX_CLASSES, build_model
 from mirst.untrusted.safetensors_files import COUNTER, open_tensors
 
@@ -61,6 +63,8 @@ class ModelCard:
     """Whether the box of the lesion is an input, as a `BoxFusion` takes it."""
     bound: Finite | None = None
     """How far the pixels move the log-odds of the box at most; `None` without a box."""
+    members: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 1
+    """Number of models in the `Ensemble`, whose threshold is 0 since each member has its own; 1: a single model."""
 
     @property
     def inputs(self) -> int:
@@ -117,9 +121,10 @@ def load_model(path: str | Path, trusted: str | None = None) -> tuple[nn.Module,
             f"add --trust {card.model}"
         )
     try:
-        model = _built(card)
+        member = _member(card)
         with open_tensors(path) as file:
-            _require_fitting(file, model)
+            _require_fitting(file, _shapes(card, member))  # before the other members take memory
+            model = member if card.members == 1 else _ensemble(card, member)
             model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (not a mapping)
     except (RuntimeError, SafetensorError) as error:
         raise MirstError(
@@ -147,11 +152,27 @@ def read_card(path: str | Path) -> ModelCard:
     return card
 
 
-def _built(card: ModelCard) -> nn.Module:
+def _member(card: ModelCard) -> nn.Module:
+    """The model, or a member of the ensemble, untrained."""
     model = build_model(card.model, card.channels, len(card.classes), card.drop_max)
     if card.bound is None:
         return model
-    return BoxFusion(model, card.classes.index(card.positive), card.bound)
+    return BoxFusion(model, card.positive_index, card.bound)
+
+
+def _ensemble(card: ModelCard, member: nn.Module) -> Ensemble:
+    members = [member, *(copy.deepcopy(member) for _ in range(card.members - 1))]
+    return Ensemble(members, [0.0] * card.members if len(card.classes) == 2 else None, card.positive_index)
+
+
+def _shapes(card: ModelCard, member: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of every tensor of the model by name."""
+    own = {key: tuple(value.shape) for key, value in member.state_dict().items()}
+    if card.members == 1:
+        return own
+    columns = 2 if len(card.classes) == 2 else 1
+    every = {f"members.{number}.{key}": shape for number in range(card.members) for key, shape in own.items()}
+    return every | {"shift": (card.members, columns)}
 
 
 def _require_sound(card: ModelCard) -> None:
@@ -165,13 +186,14 @@ def _require_sound(card: ModelCard) -> None:
         raise ValueError(f"its box is {card.box}, but its bound is {card.bound}")
     if card.bound is not None and (card.bound <= 0 or len(card.classes) != 2):
         raise ValueError("it takes a box, which needs two classes and a bound above 0")
+    if card.members > 1 and card.threshold != 0:
+        raise ValueError(f"it has {card.members} members, but its threshold is {card.threshold}")
     if any(plain(text) != text for text in (card.model, card.defense, card.threshold_rule or "", *card.classes)):
         raise ValueError("its card contains control characters")
 
 
-def _require_fitting(file: Any, model: nn.Module) -> None:
+def _require_fitting(file: Any, own: dict[str, tuple[int, ...]]) -> None:
     """Compare names and shapes before any tensor is read."""
-    own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     there = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (not a mapping)
     lacking = {key for key in own.keys() - there.keys() if key.endswith(COUNTER)}
     different = sorted(key for key in (own.keys() | there.keys()) - lacking if own.get(key) != there.get(key))

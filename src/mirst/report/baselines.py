@@ -28,5 +28,5 @@ def baselines_at(results: Results, eps: float) -> pd.DataFrame:
 
 
 def for_every_seed(rows: pd.DataFrame, results: Results) -> pd.DataFrame:
-    """Rows of baselines, which depend on no seed, repeated for each seed of the study."""
+    """Rows that depend on no seed, those of baselines or ensembles, repeated for each seed of the study."""
     return pd.concat([rows.assign(seed=seed) for seed in results.spec.seeds])

@@ -90,7 +90,7 @@ def residual_maps(model: nn.Module, clean: Tensor, attacked: Tensor) -> dict[str
 
     Returns:
         By pooling `(N, h, w)`: the feature map of `clean` minus that of `attacked`, summed over the
-        channels, signed.
+        channels, signed; of an ensemble, that of its first member.
 
     Raises:
         MirstError: the model has no pooling layer.

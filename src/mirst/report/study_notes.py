@@ -19,10 +19,11 @@ def notes(results: Results) -> list[str]:
     spec, data = results.spec, results.run["data"]
     images = ", ".join(f"{count} {name}" for name, count in data["per_class"].items())
     binary = len(results.classes) == 2
+    models = results.origin or f"{len(spec.seeds)} seed(s)"
     what = f"positive class: {results.positive}" if binary else "macro averages over the classes"
     return [
         *_masking(results),
-        f"Mean ± standard deviation over {spec.folds.count} {spec.folds.kind} folds, {len(spec.seeds)} seed(s); "
+        f"Mean ± standard deviation over {spec.folds.count} {spec.folds.kind} folds, {models}; "
         f"{what}. {images}; {data['groups']} groups; {spec.model.name} with {weights_of(results)} at "
         f"{spec.data.size} px.",
         *_view(results),

@@ -10,6 +10,7 @@ from mirst.attacks import Attack
 from mirst.errors import MirstError
 from mirst.evaluation import Difference, holm
 from mirst.metrics import METRICS
+from mirst.report.baselines import for_every_seed
 from mirst.report.context import PROTOCOL, ReportContext, attack_name, of_defense, pixels, suite_eps
 from mirst.report.differences import LEVEL, NOT_SIGNIFICANT, intervals
 from mirst.report.html import render
@@ -57,7 +58,8 @@ def side_by_side(one: Results, other: Results) -> pd.DataFrame:
     """A row per shared defense, attack and metric, with intervals of both and the difference, `other` minus `one`.
 
     Suites are compared at eps that both studies were run at. Where both studies attacked the same images in the same
-    way under the same seeds, and have the same positive class, the difference is a paired one with its interval.
+    way under the same seeds, and have the same positive class, the difference is a paired one with its interval. An
+    ensemble has no seed of its own: it is paired with the models of every seed.
     Otherwise it is `-`, since it would not be an effect of the defense, and `reading` says why.
 
     Raises:
@@ -82,7 +84,8 @@ def side_by_side(one: Results, other: Results) -> pd.DataFrame:
                     of_defense(context.under_attack[attack], side)
                     for context, side in zip(contexts, (entry, counterpart), strict=True)
                 ]
-                found.append(_why_not(one, other, attack) or _difference(attacked[0], attacked[1], one, metric))
+                paired = _with_equal_seeds(attacked[0], attacked[1], one, other)
+                found.append(_why_not(one, other, attack) or _difference(*paired, one, metric))
     table = pd.DataFrame(rows, columns=["defense", "attack", "metric", "first", "second"])
     corrected = iter(holm([one.p for one in found if isinstance(one, Difference)]))
     table["difference"] = [str(one) if isinstance(one, Difference) else "-" for one in found]
@@ -95,7 +98,7 @@ def unlike(one: Results, other: Results) -> list[str]:
     data = one.run["data"], other.run["data"]
     shared = [(e, c) for e in one.spec.defenses for c in other.spec.defenses if e.title == c.title]
     sentences = [
-        *_settings(one.spec.resolved(), other.spec.resolved()),
+        *_settings(_resolved(one), _resolved(other)),
         *_attacks(one, other),
         *_suites(one, other),
         *(_both(e.title, e.defense, c.defense) for e, c in shared if e.defense != c.defense),
@@ -104,6 +107,12 @@ def unlike(one: Results, other: Results) -> list[str]:
     if data[0]["fingerprint"] != data[1]["fingerprint"]:
         sentences.append("The images, labels or groups are not the same.")
     return sentences
+
+
+def _resolved(results: Results) -> dict[str, Any]:
+    """The settings of the study; the seeds of ensembles are those of their members."""
+    origin, settings = results.origin, results.spec.resolved()
+    return settings if origin is None else settings | {"seeds": f"ensembles of {list(origin.seeds)}"}
 
 
 def _both(what: str, first: object, second: object) -> str:
@@ -154,6 +163,14 @@ def _why_not(one: Results, other: Results, attack: object) -> str:
     if one.positive != other.positive:
         return OTHER_CLASS
     return OTHER_ATTACKS if attack == PROTOCOL and _own_attacks(one) != _own_attacks(other) else ""
+
+
+def _with_equal_seeds(
+    first: pd.DataFrame, second: pd.DataFrame, one: Results, other: Results
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    if one.origin is not None:
+        return for_every_seed(first, other), second
+    return first, second if other.origin is None else for_every_seed(second, one)
 
 
 def _difference(first: pd.DataFrame, second: pd.DataFrame, results: Results, metric: str) -> Difference | str:

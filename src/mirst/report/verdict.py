@@ -33,11 +33,17 @@ def best_under_attack(f1: pd.DataFrame) -> str:
 def _training(results: Results) -> str:
     spec, data = results.spec, results.run["data"]
     classes = ", ".join(f"{count} {name}" for name, count in data["per_class"].items())
+    seeds = _counted(len(spec.seeds if results.origin is None else results.origin.seeds), "seed")
+    one = (
+        ""
+        if results.origin is None
+        else "; the models of all seeds of a fold are one ensemble, the mean of their logits"
+    )
     return (
         f"On {data['images']} images ({classes}; {data['groups']} groups of near-duplicates or patients), "
         f"{spec.model.name} with {weights_of(results)} was trained at {spec.data.size} px with "
         f"{_defenses([entry.title for entry in spec.defenses])}, each on {spec.folds.count} {spec.folds.kind} folds "
-        f"with {_counted(len(spec.seeds), 'seed')}."
+        f"with {seeds}{one}."
     )
 
 

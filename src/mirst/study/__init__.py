@@ -2,6 +2,7 @@
 
 from mirst.study.demo import demo_spec
 from mirst.study.engines import ENGINES, Engine, Local, Ray
+from mirst.study.ensemble import ensemble_study
 from mirst.study.estimate import ColumnEstimate, Estimate, estimate_study
 from mirst.study.linear_probe import probe
 from mirst.study.load import load_spec, overridden, parse_attacks, parse_defense, parse_eps
@@ -34,6 +35,7 @@ __all__ = [
     "attack_study",
     "corrupt_study",
     "demo_spec",
+    "ensemble_study",
     "estimate_study",
     "load_spec",
     "locked",

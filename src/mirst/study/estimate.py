@@ -12,7 +12,7 @@ from mirst.study.cost import ALIKE, Cost, Measure, clean_epochs, selection_epoch
 from mirst.study.engines.base import Engine, Events
 from mirst.study.engines.local import Local
 from mirst.study.engines.memory import library_memory, peak_memory
-from mirst.study.identity import holds_study
+from mirst.study.identity import holds_study, require_no_ensembles
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import Prepared, prepare, training_shares
 from mirst.study.reuse import reusable_trials
@@ -98,6 +98,7 @@ def estimate_study(
         MirstError: whatever `run_study` would raise before its first epoch.
     """
     engine = engine or Local()
+    require_no_ensembles(StudyFolder(out))
     with engine.connected(spec):
         return _estimate(spec, StudyFolder(out), engine, on_measure)
 

@@ -14,6 +14,7 @@ import yaml
 from mirst.errors import MirstError
 from mirst.files import write_text
 from mirst.study.layout import StudyFolder
+from mirst.study.origin import Origin, origin_of
 from mirst.study.prepared import Prepared
 from mirst.study.results import read_run, read_spec
 
@@ -21,15 +22,19 @@ PACKAGES = ("mirst", "torch", "monai", "numpy", "pandas", "scikit-learn", "pillo
 """Packages whose versions are recorded."""
 
 
-def open_folder(study: StudyFolder, prepared: Prepared) -> None:
+def open_folder(study: StudyFolder, prepared: Prepared, origin: Origin | None = None) -> None:
     """Make the folder that of this study; a folder that holds this very study already is fine.
+
+    Args:
+        origin: of the models, if they are ensembles.
 
     Raises:
         MirstError: it contains another study, or files that are not a study.
     """
     if not holds_study(study, prepared):
         write_text(study.spec, yaml.safe_dump(prepared.spec.resolved(), sort_keys=False))
-        write_text(study.run, json.dumps(_description(prepared), indent=2))
+        run = _description(prepared) | ({} if origin is None else origin.entry())
+        write_text(study.run, json.dumps(run, indent=2))
 
 
 def holds_study(study: StudyFolder, prepared: Prepared) -> bool:
@@ -53,10 +58,42 @@ def holds_study(study: StudyFolder, prepared: Prepared) -> bool:
     return False
 
 
+def require_no_ensembles(study: StudyFolder) -> None:
+    """Before a study is trained into the folder.
+
+    Raises:
+        MirstError: it contains ensembles.
+    """
+    origin = origin_of(read_run(study)) if study.run.exists() else None
+    if origin is not None:
+        raise MirstError(
+            f"{study.path} contains {origin}, which mirst run cannot train; give another folder with --out, or repeat "
+            "mirst ensemble"
+        )
+
+
+def require_ensembles(study: StudyFolder, origin: Origin) -> None:
+    """Before ensembles are written into the folder, which may be new.
+
+    Raises:
+        MirstError: it contains a study that is no ensemble, or one of other members.
+    """
+    if not study.run.exists():
+        return
+    before = origin_of(read_run(study))
+    if before is None or (before.started, before.seeds) != (origin.started, origin.seeds):
+        raise MirstError(
+            f"{study.path} contains {before or 'a study of single models'}, not {origin}; give another folder with "
+            f"--out, or remove {study.path}"
+        )
+
+
 def same_trials(study: StudyFolder, prepared: Prepared) -> bool:
     """Whether the folder holds a study whose trials have the same numbers, for those defenses and seeds that it has."""
     sections = [name for name in prepared.spec.resolved() if name not in ("defenses", "seeds")]
-    return study.run.exists() and _difference(study, prepared, sections) is None
+    if not study.run.exists() or origin_of(read_run(study)) is not None:
+        return False
+    return _difference(study, prepared, sections) is None
 
 
 def _difference(study: StudyFolder, prepared: Prepared, sections: Iterable[str]) -> str | None:

@@ -27,7 +27,7 @@ def write_card(
     entry: NamedDefense,
     prepared: Prepared,
     indices: NDArray[np.int64],
-    history: pd.DataFrame,
+    history: pd.DataFrame | None,
     seed: int,
     rows: pd.DataFrame | None = None,
     split: str = "",
@@ -37,7 +37,7 @@ def write_card(
     Args:
         name: of the model.
         indices: positions of the records that the model was trained and validated on.
-        history: a row per epoch, with the one whose weights were kept marked.
+        history: a row per epoch, with the one whose weights were kept marked; `None` for an ensemble.
         rows: outcome rows on test images, clean and attacked, by class names.
         split: which test images these are.
     """
@@ -72,9 +72,9 @@ def write_card(
         split=split,
         folds=spec.folds.kind,
         training=spec.training,
-        epochs=len(history),
+        epochs=spec.training.epochs if history is None else len(history),
         seed=seed,
-        kept=_kept(history),
+        kept=None if history is None else _kept(history),
         metric_titles=[metric.title for metric in metrics],
         evaluation=[_cells(measured, metrics) for measured in evaluation],
         caveats=_caveats(prepared, rows),

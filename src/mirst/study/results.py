@@ -12,6 +12,7 @@ from mirst.errors import MirstError
 from mirst.study.layout import SUITES, StudyFolder
 from mirst.study.load import load_spec
 from mirst.study.named_configs import NamedDefense
+from mirst.study.origin import Origin, origin_of
 from mirst.study.row_checks import AGAIN, ROWS, require_every_trial, require_rows
 from mirst.study.spec import StudySpec
 from mirst.study.summary import TRIAL
@@ -71,6 +72,11 @@ class Results:
         """Whether every trial of the defense has rows."""
         failed = zip(self.failed["defense"], self.failed["drop_max"], strict=True)
         return (entry.label, entry.drop_max) not in set(failed)
+
+    @property
+    def origin(self) -> Origin | None:
+        """The study whose models are the members, if the models are ensembles."""
+        return origin_of(self.run)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -135,7 +141,7 @@ def read_spec(study: StudyFolder) -> StudySpec:
 def read_run(study: StudyFolder) -> dict[str, Any]:
     try:
         run: dict[str, Any] = json.loads(study.run.read_text(encoding="utf-8"))
-        run["data"]["classes"], run["data"]["positive"], run["data"]["fingerprint"]
+        run["data"]["classes"], run["data"]["positive"], run["data"]["fingerprint"], origin_of(run)
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise MirstError(f"{study.run} is damaged ({error}); run the study again") from error
     return run

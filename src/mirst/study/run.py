@@ -9,7 +9,7 @@ from mirst.nn import LoadedBackbone
 from mirst.study.collect import collect
 from mirst.study.engines.base import Engine, Events, Kill
 from mirst.study.engines.local import Local
-from mirst.study.identity import holds_study, open_folder
+from mirst.study.identity import holds_study, open_folder, require_no_ensembles
 from mirst.study.layout import StudyFolder
 from mirst.study.lock import locked, require_free
 from mirst.study.prepared import Prepared, prepare
@@ -82,11 +82,12 @@ def run_study(
         engine: where the trials run; it changes no number. By default, processes on this machine.
 
     Raises:
-        MirstError: data that cannot be read or split, a setting that does not fit them, an `out`
-            that holds another study or in which another process runs, or a study of which every trial failed.
+        MirstError: data that cannot be read or split, a setting that does not fit them, an `out` that contains another
+            study or ensembles or in which another process runs, or a study of which every trial failed.
     """
     study, engine = StudyFolder(out), engine or Local()
     require_free(out)
+    require_no_ensembles(study)
     with engine.connected(spec):
         parallel = engine.parallel(spec)
         prepared = prepare(spec)

@@ -8,7 +8,8 @@ from mirst.errors import MirstError
 from mirst.study.history import epochs_so_far
 from mirst.study.layout import StudyFolder, TrialFolder
 from mirst.study.lock import Holder, holder
-from mirst.study.results import read_spec
+from mirst.study.origin import origin_of
+from mirst.study.results import read_run, read_spec
 from mirst.study.trial import all_trials
 
 
@@ -22,7 +23,8 @@ class TrialStatus:
 
     trial: str
     state: Literal["done", "diverged", "killed", "running", "waiting"]
-    """`running`: it runs now, or it was interrupted and the next run resumes it."""
+    """`running`: it runs now, or it was interrupted and the next run resumes it. An ensemble, which is not trained, is
+    `waiting` until it is done."""
     epochs: int
     """Trained by now."""
     reason: str | None = None
@@ -57,15 +59,16 @@ def study_status(folder: str | Path) -> Status:
         spec = read_spec(study)
     except (OSError, ValueError) as error:
         raise MirstError(f"{folder} contains a study that this version cannot read; see its study.yaml") from error
-    trials = [_status_of(trial.name, study.trial(trial.name)) for trial in all_trials(spec)]
+    trained = origin_of(read_run(study)) is None
+    trials = [_status_of(trial.name, study.trial(trial.name), trained) for trial in all_trials(spec)]
     return Status(holder(study.path), spec.training.epochs, trials)
 
 
-def _status_of(trial: str, folder: TrialFolder) -> TrialStatus:
+def _status_of(trial: str, folder: TrialFolder, trained: bool) -> TrialStatus:
     epochs = len(epochs_so_far(folder))  # first: the trial may end at this moment
     diverged, killed = folder.divergence(), folder.killing()
     if folder.is_done():
         return TrialStatus(trial, "diverged" if diverged else "done", epochs, diverged)
     if killed is not None:
         return TrialStatus(trial, "killed", epochs, killed)
-    return TrialStatus(trial, "running" if folder.path.exists() else "waiting", epochs)
+    return TrialStatus(trial, "running" if trained and folder.path.exists() else "waiting", epochs)

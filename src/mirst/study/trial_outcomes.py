@@ -10,6 +10,7 @@ from torch import nn
 
 from mirst.data import data_loader
 from mirst.evaluation import evaluate, named_rows
+from mirst.evaluation.progress import OnProgress, no_progress
 from mirst.files import atomic
 from mirst.nn.device import device_of
 from mirst.study.layout import TrialFolder
@@ -19,19 +20,33 @@ from mirst.study.trial import Trial
 
 
 def outcome_rows(
-    model: nn.Module, prepared: Prepared, indices: NDArray[np.int64], threshold: float, seed: int
+    model: nn.Module,
+    prepared: Prepared,
+    indices: NDArray[np.int64],
+    threshold: float,
+    seed: int,
+    on_progress: OnProgress = no_progress,
 ) -> pd.DataFrame:
     """`source, image, group, label, attack, eps, prediction, score, linf`, classes by name."""
     attacks = {entry.label: entry.attack for entry in prepared.spec.attacks}
     data = data_loader(prepared.subset(indices), EVALUATION_BATCH)
-    rows = evaluate(model, data, attacks, positive=prepared.positive_index, threshold=threshold, seed=seed, check=False)
+    rows = evaluate(
+        model,
+        data,
+        attacks,
+        positive=prepared.positive_index,
+        threshold=threshold,
+        seed=seed,
+        check=False,
+        on_progress=lambda progress: on_progress(progress._replace(images=len(indices))),
+    )
     return named_rows(rows, prepared.records_at(indices), prepared.classes)
 
 
 def write_trial_card(
-    trial: Trial, prepared: Prepared, folder: TrialFolder, history: pd.DataFrame, rows: pd.DataFrame
+    trial: Trial, prepared: Prepared, folder: TrialFolder, history: pd.DataFrame | None, rows: pd.DataFrame
 ) -> None:
-    """Write the model card with the metrics of the outcome rows `rows`."""
+    """Write the model card with the metrics of the outcome rows `rows`; an ensemble has no `history`."""
     indices = prepared.folds[trial.fold].train
     split = f"the test images of fold {trial.fold} of {prepared.spec.folds.count}"
     write_card(folder.model, trial.name, trial.entry, prepared, indices, history, trial.seed, rows, split)

@@ -14,7 +14,16 @@ import torch
 
 from mirst.errors import MirstError
 from mirst.nn import build_model, save_backbone
-from mirst.study import Ray, StudySpec, estimate_study, load_spec, measure_distances, run_study, study_status
+from mirst.study import (
+    Ray,
+    StudySpec,
+    ensemble_study,
+    estimate_study,
+    load_spec,
+    measure_distances,
+    run_study,
+    study_status,
+)
 from mirst.study.engines.base import RETRY, Job
 from mirst.study.engines.ray import shipment_of
 from mirst.study.engines.ray_worker import require_same, with_weights
@@ -75,6 +84,15 @@ def test_models_are_analysed_on_a_cluster_with_the_same_numbers_and_files(cluste
     assert len(folders) == 8
     for folder in folders:
         assert {p.name for p in folder.iterdir()} == {p.name for p in (searched / "trials" / folder.name).iterdir()}
+
+
+def test_ensembles_are_attacked_on_a_cluster_with_the_same_numbers_and_files(cluster, finished, combined, tmp_path):
+    ensemble_study(finished, tmp_path / "out", engine=Ray(address=cluster.address))
+    assert (tmp_path / "out" / "outcomes.csv").read_bytes() == (combined / "outcomes.csv").read_bytes()
+    folders = sorted((tmp_path / "out" / "trials").iterdir())
+    assert len(folders) == 4
+    for folder in folders:
+        assert {p.name for p in folder.iterdir()} == {p.name for p in (combined / "trials" / folder.name).iterdir()}
 
 
 def test_a_dry_run_measures_on_the_cluster(cluster, small_spec, tmp_path):

@@ -250,7 +250,7 @@ def _next(stream: Any, trial: Trial) -> Any:
 def shipment_of(job: Job[Any]) -> Shipment:
     """What every trial needs, files with their content."""
     prepared = job.prepared
-    carried = replace(prepared, images=CarriedImages(np.array(prepared.images.pixels)))
+    carried = replace(prepared, images=CarriedImages(np.array(prepared.images.pixels), prepared.box_features))
     packages = {name: version(name) for name in PACKAGES}
     if prepared.weights is None:
         return Shipment(job.work, carried, None, "", packages)

@@ -105,18 +105,25 @@ def analyse(
     open_folder(study, prepared)
     trials = [trial for trial in all_trials(prepared.spec) if not study.trial(trial.name).failure()]
     pending = [trial for trial in trials if not analysis.is_done(study.trial(trial.name))]
-    events = Events[None](
-        on_end=lambda trial, _: on_trial(trial.name) if on_trial else None,
-        on_message=lambda trial, progress: on_progress(trial.name, progress) if on_progress else None,
-        on_kill=_warn_of_kill,
-    )
     if pending:
         with engine.connected(prepared.spec):
-            engine.run(analysis, sorted(pending, key=lambda trial: trial.seed), prepared, study, events)
+            first = sorted(pending, key=lambda trial: trial.seed)
+            engine.run(analysis, first, prepared, study, progress_events(on_trial, on_progress))
     for table in analysis.tables():
         write_csv(study.table(table), joined(study, trials, table))
     write_baselines(study, prepared)
     return study, trials
+
+
+def progress_events(
+    on_trial: Callable[[str], None] | None, on_progress: Callable[[str, Progress], None] | None
+) -> Events[None]:
+    """The events of an analysis, for functions that get the names of trials."""
+    return Events[None](
+        on_end=lambda trial, _: on_trial(trial.name) if on_trial else None,
+        on_message=lambda trial, progress: on_progress(trial.name, progress) if on_progress else None,
+        on_kill=_warn_of_kill,
+    )
 
 
 def _warn_of_kill(trial: Trial, kill: Kill) -> None:

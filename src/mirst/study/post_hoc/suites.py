@@ -131,7 +131,8 @@ def _extend_card(trained: TrainedModel) -> None:
     suites = [read_csv(folder.table(name)) for name in SUITES if folder.table(name).exists()]
     strong = [rows[rows["attack"].isin(SUITES)] for rows in suites]
     rows = pd.concat([read_csv(folder.outcomes), *strong]).drop_duplicates(["image", "source", "attack", "eps"])
-    write_trial_card(trained.trial, trained.prepared, folder, read_history(folder), rows)
+    history = read_history(folder) if folder.history.exists() else None
+    write_trial_card(trained.trial, trained.prepared, folder, history, rows)
 
 
 def twin_of(trial: Trial, prepared: Prepared) -> Trial | None:
