@@ -14,6 +14,7 @@ from mirst.data import (
     Box,
     ImageFile,
     ImageSet,
+    LesionCrop,
     Lesions,
     ValueRange,
     box_around,
@@ -108,7 +109,7 @@ def predict(
             f"{len(left_out)} file(s) in the folders are left out, because their names are those of masks or their "
             f"format is not supported: {names}"
         )
-    boxes = _boxes(files, box, card)
+    boxes = boxes_for(card, files, box)
     predictions: list[Prediction] = []
     for begin in range(0, len(files), BATCH_SIZE):
         part = [file._replace(value_range=card.value_range) for file in files[begin : begin + BATCH_SIZE]]
@@ -148,12 +149,22 @@ def images_for(card: ModelCard, files: Sequence[ImageFile], boxes: Sequence[Box 
     crops = [
         lesion_crop(file, box, card.size, card.margin, card.channels) for file, box in zip(files, boxes, strict=True)
     ]
+    return crops_for(card, crops)
+
+
+def crops_for(card: ModelCard, crops: Sequence[LesionCrop]) -> Tensor:
+    """Crops around lesions as the model of `card` takes them, with the box code if the box is an input."""
     surroundings = np.stack([crop.surroundings for crop in crops])
     lesions = Lesions(card.size, card.margin, np.array([crop.features for crop in crops]), card.box == "fused")
     return ImageSet(surroundings, np.zeros(len(crops), np.int64), lesions=lesions)[list(range(len(crops)))][0]
 
 
-def _boxes(files: Sequence[ImageFile], box: Box | None, card: ModelCard) -> list[Box | None]:
+def boxes_for(card: ModelCard, files: Sequence[ImageFile], box: Box | None) -> list[Box | None]:
+    """A box per image for the model of `card`: `box` for the only image, or those around the masks beside the images.
+
+    Raises:
+        MirstError: as `predict`.
+    """
     if card.view == "whole":
         if box is not None:
             raise MirstError("the model takes whole images, so a box changes nothing; leave out --box and --mask")
