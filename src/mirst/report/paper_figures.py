@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from mirst.attacks import Attack
-from mirst.data import ImageFile, load_images
+from mirst.data import Box, ImageFile
 from mirst.errors import MirstError
 from mirst.evaluation import decide
+from mirst.evaluation.predictions import boxes_for, images_for
 from mirst.files import atomic
 from mirst.nn import DropMax2d, ModelCard, drop_max2d, is_factory, load_model, read_card
 from mirst.nn.logits import logits_of
@@ -50,23 +51,21 @@ class FigureInput:
 
 
 def read_figure_input(
-    checkpoint: Path, image: Path, label: str | None = None, trusted: str | None = None
+    checkpoint: Path, image: Path, label: str | None = None, trusted: str | None = None, box: Box | None = None
 ) -> FigureInput:
     """Load a checkpoint and an image; without a `label` the class is the one that the model predicts.
 
     Args:
         trusted: as for `load_model`.
+        box: as for `mirst.evaluation.predict`.
 
     Raises:
-        MirstError: a checkpoint or image that cannot be read, or a label that is not a class of the model.
+        MirstError: a checkpoint or image that cannot be read, a label that is not a class of the model, a box for a
+            model of whole images, or no box for a model of crops around lesions.
     """
     model, card = load_model(checkpoint, trusted)
-    x = (
-        torch.from_numpy(
-            load_images([ImageFile(image, value_range=card.value_range)], card.size, card.channels)
-        ).float()
-        / 255
-    )
+    file = ImageFile(image, value_range=card.value_range)
+    x = images_for(card, [file], boxes_for(card, [file], box))
     if label is not None and label not in card.classes:
         raise MirstError(f"--label {label} is not a class of the model; choose one of {', '.join(card.classes)}")
     with torch.no_grad():
