@@ -82,10 +82,10 @@ LESION = replace(WHOLE, view="lesion")
 
 
 @pytest.fixture(scope="module")
-def two_views(phantoms):
+def two_views(masked_phantoms):
     """A model of whole images, and one of crops around lesions."""
     models = [ExploredModel("whole", small_cnn().eval(), WHOLE), ExploredModel("crops", small_cnn().eval(), LESION)]
-    return Explorer(models, read_dataset(phantoms))
+    return Explorer(models, read_dataset(masked_phantoms))
 
 
 def test_a_mask_beside_an_image_gives_its_box(two_views):
@@ -111,9 +111,9 @@ def test_a_box_of_the_data_set_is_named_and_one_outside_of_the_image_gets_a_sent
         explorer.pick(1)
 
 
-def test_without_a_box_the_model_of_crops_classifies_nothing(two_views, phantoms, tmp_path):
+def test_without_a_box_the_model_of_crops_classifies_nothing(two_views, masked_phantoms, tmp_path):
     sent = tmp_path / "sent.png"
-    sent.write_bytes((phantoms / "benign" / "phantom-001.png").read_bytes())
+    sent.write_bytes((masked_phantoms / "benign" / "phantom-001.png").read_bytes())
     chosen = two_views.upload(sent)
     assert chosen.box is None
     views = two_views.attack(chosen, "PGD", 5, 3)

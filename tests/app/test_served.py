@@ -189,11 +189,11 @@ def test_who_leaves_is_forgotten_and_holds_nobody_up(served):
 
 
 @pytest.fixture(scope="module")
-def lesions(phantoms, tmp_path_factory):
+def lesions(masked_phantoms, tmp_path_factory):
     """The explorer of a model of crops around lesions."""
     checkpoint = tmp_path_factory.mktemp("lesion") / "model.safetensors"
     save_model(checkpoint, build_model("resnet_tiny", 1, 2, drop_max=True), replace(CARD, view="lesion"))
-    running = Served(tmp_path_factory.mktemp("served"), checkpoint, "--data", phantoms)
+    running = Served(tmp_path_factory.mktemp("served"), checkpoint, "--data", masked_phantoms)
     yield running
     errors = running.end()
     assert "Traceback" not in errors

@@ -33,11 +33,11 @@ def address(browser, finished, phantoms):
 
 
 @pytest.fixture(scope="module")
-def lesion_address(browser, phantoms, tmp_path_factory):
+def lesion_address(browser, masked_phantoms, tmp_path_factory):
     """The explorer of a model of crops around lesions."""
     checkpoint = tmp_path_factory.mktemp("lesion") / "model.safetensors"
     save_model(checkpoint, build_model("resnet_tiny", 1, 2, drop_max=True), replace(CARD, view="lesion"))
-    with served([checkpoint], phantoms) as running:
+    with served([checkpoint], masked_phantoms) as running:
         yield running
 
 

@@ -28,7 +28,7 @@ class BoxControls(NamedTuple):
         """Add them to the page that is being built."""
         picture = gr.HTML("", js_on_load=DRAWING.read_text(), elem_id="boxed")
         with gr.Row():
-            edges = [gr.Number(label=name, minimum=0, min_width=70) for name in EDGES]
+            edges = [gr.Number(label=name, minimum=0, min_width=120) for name in EDGES]
         return cls(picture, edges, gr.Button("Use these edges as the box", size="sm"))
 
     @property
