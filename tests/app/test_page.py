@@ -14,7 +14,7 @@ gradio = pytest.importorskip("gradio", reason="mirst[app] is not installed")
 from mirst.app.box_controls import picture_with_box, shown_box  # noqa: E402
 from mirst.app.explore import ExploredModel, open_explored_model  # noqa: E402
 from mirst.app.explorer import Explorer  # noqa: E402
-from mirst.app.page import build, render, with_message  # noqa: E402
+from mirst.app.page import render, with_message  # noqa: E402
 from mirst.data import Box, box_of, read_dataset  # noqa: E402
 from mirst.errors import MirstError  # noqa: E402
 from tests import helpers  # noqa: E402
@@ -143,14 +143,6 @@ def test_without_a_box_the_model_of_crops_classifies_nothing(two_views, masked_p
 def test_what_is_no_box_gets_a_sentence(two_views, edges, sentence):
     with pytest.raises(MirstError, match=re.escape(sentence)):
         two_views.with_box(two_views.pick(0), edges)
-
-
-@pytest.mark.parametrize(("card", "fields"), [(WHOLE, 0), (LESION, 4)])
-def test_only_models_of_crops_have_controls_of_a_box(card, fields, two_views):
-    page = build(Explorer([ExploredModel("one", small_cnn().eval(), card)], two_views.records[:2]))
-    labels = [part["props"].get("label") for part in page.config["components"]]
-    assert len(labels) > 5
-    assert sum(label in ("Left", "Top", "Right", "Bottom") for label in labels) == fields
 
 
 def test_a_port_in_use_gets_a_sentence(finished):

@@ -227,3 +227,10 @@ def test_what_is_no_box_gets_a_sentence(lesions):
 def test_a_box_without_an_image_gets_a_sentence(lesions):
     (sentence,) = Visitor(lesions, "nobody").does("input", [None, *SETTINGS], event_data={"edges": [4, 4, 20, 20]})
     assert "select it again" in sentence
+
+
+def test_only_models_of_crops_have_controls_of_a_box(lesions, served):
+    for running, fields in ((served, 0), (lesions, 4)):
+        labels = [part["props"].get("label") for part in running.config["components"]]
+        assert "Steps" in labels
+        assert sum(label in ("Left", "Top", "Right", "Bottom") for label in labels) == fields
