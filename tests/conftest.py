@@ -96,8 +96,20 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A class folder with 24 phantoms. No test changes it."""
-    return made_once(tmp_path_factory, "phantoms", lambda folder: write_phantoms(folder, 12, seed=0))
+    """A class folder with 24 phantoms without their masks. No test changes it."""
+
+    def make(folder: Path) -> None:
+        write_phantoms(folder, 12, seed=0)
+        for masks in folder.glob("*/masks"):
+            shutil.rmtree(masks)
+
+    return made_once(tmp_path_factory, "phantoms", make)
+
+
+@pytest.fixture(scope="session")
+def masked_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A class folder with 8 phantoms and their masks. No test changes it."""
+    return made_once(tmp_path_factory, "masked-phantoms", lambda folder: write_phantoms(folder, 4, seed=0))
 
 
 @pytest.fixture(scope="session")

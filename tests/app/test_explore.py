@@ -18,9 +18,11 @@ from mirst.app.explore import (
     smallest_eps,
 )
 from mirst.attacks import FGSM
+from mirst.data import Box, ImageFile
 from mirst.errors import MirstError
+from mirst.evaluation.predictions import images_for
 from tests import helpers
-from tests.helpers import small_cnn
+from tests.helpers import fused, small_cnn
 
 CARD = replace(helpers.CARD, drop_max=False, size=16)
 
@@ -128,3 +130,59 @@ def test_more_than_is_offered_is_refused(subject, image):
 def test_an_unknown_attack_gets_a_sentence(subject, image):
     with pytest.raises(MirstError, match="unknown attack bfg; choose PGD, "):
         attack_image(subject, image, "bfg", 5 / 255, 3)
+
+
+LESION = replace(CARD, view="lesion", margin=0.25)
+FUSED = replace(LESION, box="fused", bound=1.5)
+BOX = Box(6, 4, 16, 12)
+
+
+@pytest.mark.parametrize("card", [CARD, LESION, FUSED])
+def test_the_model_sees_what_predict_gives_it(card, image, tmp_path):
+    image.save(tmp_path / "image.png")
+    expected = images_for(card, [ImageFile(tmp_path / "image.png")], [BOX])
+    x = prepared(image, card, BOX)
+    assert x.shape == (1, card.inputs, 16, 16)
+    assert torch.equal(x, expected)
+
+
+def test_the_attack_is_on_the_crop(image):
+    """With this box and margin, the crop is 15 pixels of the image wide."""
+    subject = ExploredModel("lesion", small_cnn().eval(), LESION)
+    view = attack_image(subject, image, "FGSM (one step)", 8 / 255, 1, BOX)
+    x = prepared(image, LESION, BOX)
+    with torch.no_grad():
+        own = subject.model(x).argmax(1)
+    moved = FGSM(eps=8 / 255)(subject.model, x, own)
+    assert np.array_equal(view.attacked[::16, ::16], (moved[0, 0] * 255).round().byte().numpy())
+    other = attack_image(subject, image, "FGSM (one step)", 8 / 255, 1, Box(10, 8, 20, 16))
+    assert not np.array_equal(other.clean, view.clean)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_fused_model_is_attacked_and_its_picture_is_the_crop(attack, image):
+    subject = ExploredModel("fused", fused().eval(), FUSED)
+    view = attack_image(subject, image, attack, 8 / 255, 5, BOX)
+    assert view.clean.shape == view.attacked.shape == (256, 256)
+    assert view.perturbation.shape == (256, 256, 3)
+    assert np.abs(view.attacked.astype(int) - view.clean.astype(int)).max() <= 9
+    assert list(view.residuals) == ["max-pool", "drop-max"]
+
+
+def test_the_smallest_eps_is_that_of_the_crop(image):
+    """The mean brightness of the crop must move by 4 gray levels, that of the whole image by another number."""
+    model = Bright(prepared(image, LESION, BOX).mean().item() + 4 / 255)
+    assert smallest_eps(ExploredModel("crop", model, LESION), image, BOX) * 255 == pytest.approx(4, abs=0.15)
+    whole = ExploredModel("whole", model, CARD)
+    assert smallest_eps(whole, image, BOX) == smallest_eps(whole, image) != pytest.approx(4 / 255, abs=0.2 / 255)
+
+
+def test_without_a_box_a_lesion_model_classifies_nothing(image):
+    subject = ExploredModel("lesion", small_cnn().eval(), LESION)
+    assert not subject.sees(None)
+    assert prediction(subject, image) is None
+    assert smallest_eps(subject, image) is None
+    with pytest.raises(MirstError, match="draw the box of the lesion"):
+        attack_image(subject, image, "PGD", 5 / 255, 3)
+    with pytest.raises(MirstError, match="covers no part of the 24 x 20 image"):
+        attack_image(subject, image, "PGD", 5 / 255, 3, Box(30, 0, 40, 10))

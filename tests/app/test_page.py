@@ -11,10 +11,14 @@ import pytest
 
 gradio = pytest.importorskip("gradio", reason="mirst[app] is not installed")
 
-from mirst.app.explore import open_explored_model  # noqa: E402
-from mirst.app.page import Explorer, render, with_message  # noqa: E402
-from mirst.data import read_dataset  # noqa: E402
+from mirst.app.box_controls import picture_with_box, shown_box  # noqa: E402
+from mirst.app.explore import ExploredModel, open_explored_model  # noqa: E402
+from mirst.app.explorer import Explorer  # noqa: E402
+from mirst.app.page import render, with_message  # noqa: E402
+from mirst.data import Box, box_of, read_dataset  # noqa: E402
 from mirst.errors import MirstError  # noqa: E402
+from tests import helpers  # noqa: E402
+from tests.helpers import small_cnn  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +75,74 @@ def test_the_page_says_what_is_wrong_and_the_smallest_eps_that_was_seen(explorer
     html = render(chosen, stays)
     assert "wrong without any attack" not in html
     assert "none found up to 16/255" in html
+
+
+WHOLE = replace(helpers.CARD, drop_max=False, size=16)
+LESION = replace(WHOLE, view="lesion")
+
+
+@pytest.fixture(scope="module")
+def two_views(masked_phantoms):
+    """A model of whole images, and one of crops around lesions."""
+    models = [ExploredModel("whole", small_cnn().eval(), WHOLE), ExploredModel("crops", small_cnn().eval(), LESION)]
+    return Explorer(models, read_dataset(masked_phantoms))
+
+
+def test_a_mask_beside_an_image_gives_its_box(two_views):
+    chosen = two_views.pick(0)
+    assert chosen.box == box_of(two_views.records[0])._replace(frame=None)
+    assert chosen.box_source == "The box goes around the mask phantom-001.png."
+    html = render(chosen, two_views.attack(chosen, "PGD", 5, 3))
+    assert html.count("<figcaption>Image<br>") == html.count("<figcaption>Crop<br>") == 1
+    assert html.count("Takes a square around the box of the lesion, 30 % wider on each side.") == 1
+    picture, *edges = shown_box(chosen)
+    assert edges == list(chosen.box[:4])
+    assert f'x="{chosen.box.x0}" y="{chosen.box.y0}"' in picture
+    assert 'viewBox="0 0 128 96"' in picture
+
+
+def test_a_box_of_the_data_set_is_named_and_one_outside_of_the_image_gets_a_sentence(two_views):
+    records = [replace(two_views.records[0], box=box) for box in (Box(10, 20, 50, 60), Box(500, 0, 600, 50))]
+    explorer = Explorer(two_views.models, records)
+    assert explorer.pick(0).box_source == "The box comes from the data set."
+    with pytest.raises(
+        MirstError, match=r"phantom-001\.png: the box 500,0,600,50 covers no part of the 128 x 96 image"
+    ):
+        explorer.pick(1)
+
+
+def test_without_a_box_the_model_of_crops_classifies_nothing(two_views, masked_phantoms, tmp_path):
+    sent = tmp_path / "sent.png"
+    sent.write_bytes((masked_phantoms / "benign" / "phantom-001.png").read_bytes())
+    chosen = two_views.upload(sent)
+    assert chosen.box is None
+    views = two_views.attack(chosen, "PGD", 5, 3)
+    assert [view.seen for view in views] == [True, False]
+    html = render(chosen, views)
+    assert html.count("<section") == 2
+    assert html.count("Nothing is classified:</strong> draw the box of the lesion.") == 1
+    assert "No box was drawn: draw the box of the lesion." in picture_with_box(chosen)
+    assert shown_box(chosen)[1:] == [None] * 4
+    boxed = two_views.with_box(chosen, [30, 20.5, 80, 70])
+    assert boxed.box == Box(30, 20.5, 80, 70)
+    assert boxed.box_source == "You gave the box."
+    assert all(view.seen for view in two_views.attack(boxed, "PGD", 5, 3))
+
+
+@pytest.mark.parametrize(
+    ("edges", "sentence"),
+    [
+        ([30, 20, None, 70], "A box has four edges; enter all of them."),
+        ([80, 20, 30, 70], "is not a box; give x0,y0,x1,y1"),
+        ([float("nan"), 20, 30, 70], "is not a box"),
+        (["left", 20, 30, 70], "is not a box"),
+        ([30, 20, 80], "is not a box"),
+        ([300, 20, 400, 70], "covers no part of the 128 x 96 image"),
+    ],
+)
+def test_what_is_no_box_gets_a_sentence(two_views, edges, sentence):
+    with pytest.raises(MirstError, match=re.escape(sentence)):
+        two_views.with_box(two_views.pick(0), edges)
 
 
 def test_a_port_in_use_gets_a_sentence(finished):

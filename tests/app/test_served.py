@@ -10,12 +10,16 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
 from PIL import Image
+
+from mirst.nn import build_model, save_model
+from tests.helpers import CARD
 
 pytest.importorskip("gradio", reason="mirst[app] is not installed")
 
@@ -182,3 +186,51 @@ def test_who_leaves_is_forgotten_and_holds_nobody_up(served):
             break
         time.sleep(0.2)
     assert told == ["The connection was interrupted and the image is no longer available; select it again."]
+
+
+@pytest.fixture(scope="module")
+def lesions(masked_phantoms, tmp_path_factory):
+    """The explorer of a model of crops around lesions."""
+    checkpoint = tmp_path_factory.mktemp("lesion") / "model.safetensors"
+    save_model(checkpoint, build_model("resnet_tiny", 1, 2, drop_max=True), replace(CARD, view="lesion"))
+    running = Served(tmp_path_factory.mktemp("served"), checkpoint, "--data", masked_phantoms)
+    yield running
+    errors = running.end()
+    assert "Traceback" not in errors
+    assert running.files() == set()
+
+
+def test_the_box_is_drawn_or_entered(lesions):
+    before = lesions.files()
+    buffer = io.BytesIO()
+    Image.fromarray(np.repeat(np.uint8([40, 200]), 32)[None].repeat(64, 0)).save(buffer, format="png")
+    visitor = Visitor(lesions, "draws")
+    assert "draw the box of the lesion" in visitor.uploads(buffer.getvalue())
+    held = [None, *SETTINGS]
+    assert level_shown(visitor.does("input", held, event_data={"edges": [4, 4, 20, 20]})) == 40
+    assert level_shown(visitor.does("input", held, event_data={"edges": [44.5, 4, 60.25, 20]})) == 200
+    assert level_shown(visitor.does("click", [None, 4, 4, 20, 20, *SETTINGS])) == 40
+    assert level_shown(visitor.does("change", held)) == 40
+    assert lesions.files() == before
+
+
+def test_what_is_no_box_gets_a_sentence(lesions):
+    visitor = Visitor(lesions, "no box")
+    visitor.picks(0)
+    held = [None, *SETTINGS]
+    for edges in ([1, 2, 3], [9, 9, 9, 9], ["<b>", 0, 9, 9], [500, 0, 600, 9], 5, None):
+        (sentence,) = visitor.does("input", held, event_data={"edges": edges})
+        assert isinstance(sentence, str)
+    assert visitor.does("click", [None, None, 4, 20, 20, *SETTINGS]) == ["A box has four edges; enter all of them."]
+
+
+def test_a_box_without_an_image_gets_a_sentence(lesions):
+    (sentence,) = Visitor(lesions, "nobody").does("input", [None, *SETTINGS], event_data={"edges": [4, 4, 20, 20]})
+    assert "select it again" in sentence
+
+
+def test_only_models_of_crops_have_controls_of_a_box(lesions, served):
+    for running, fields in ((served, 0), (lesions, 4)):
+        labels = [part["props"].get("label") for part in running.config["components"]]
+        assert "Steps" in labels
+        assert sum(label in ("Left", "Top", "Right", "Bottom") for label in labels) == fields

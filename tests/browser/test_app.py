@@ -3,24 +3,42 @@
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
+from mirst.nn import build_model, save_model
 from tests.browser.conftest import serious
+from tests.helpers import CARD
 
 
-@pytest.fixture(scope="module")
-def address(browser, finished, phantoms):
+@contextmanager
+def served(checkpoints, data):
     pytest.importorskip("gradio", reason="mirst[app] is not installed; make browser installs it")
-    names = ("ce-fold0-seed0", "mirst+dm-fold0-seed0")
-    checkpoints = [finished / "trials" / name / "model.safetensors" for name in names]
-    command = [sys.executable, "-m", "mirst.cli", "app", *checkpoints, "--data", phantoms]
+    command = [sys.executable, "-m", "mirst.cli", "app", *checkpoints, "--data", data]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     yield process.stdout.readline().split()[1]
     process.terminate()
     _, errors = process.communicate()
     assert "Traceback" not in errors
+
+
+@pytest.fixture(scope="module")
+def address(browser, finished, phantoms):
+    names = ("ce-fold0-seed0", "mirst+dm-fold0-seed0")
+    with served([finished / "trials" / name / "model.safetensors" for name in names], phantoms) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def lesion_address(browser, masked_phantoms, tmp_path_factory):
+    """The explorer of a model of crops around lesions."""
+    checkpoint = tmp_path_factory.mktemp("lesion") / "model.safetensors"
+    save_model(checkpoint, build_model("resnet_tiny", 1, 2, drop_max=True), replace(CARD, view="lesion"))
+    with served([checkpoint], masked_phantoms) as running:
+        yield running
 
 
 @pytest.fixture
@@ -101,3 +119,31 @@ def test_it_fits_and_reads_well(explorer, width, scheme):
     explorer.wait_for_timeout(500)
     assert explorer.evaluate("document.documentElement.scrollWidth") <= width
     assert serious(explorer) == []
+
+
+def test_the_box_of_an_upload_is_drawn_and_changed_by_its_edges(page, lesion_address, phantoms):
+    page.goto(lesion_address)
+    page.get_by_text("The box goes around the mask").wait_for()
+    page.locator("input[type=file]").first.set_input_files(phantoms / "benign" / "phantom-001.png")
+    page.get_by_text("Nothing is classified").wait_for()
+    picture = page.locator("#boxed svg")
+    picture.scroll_into_view_if_needed()
+    place, matrix = picture.bounding_box(), picture.evaluate("svg => svg.getScreenCTM().a")
+    left, top = place["x"] + place["width"] / 4, place["y"] + place["height"] / 4
+    page.mouse.move(left, top)
+    page.mouse.down()
+    page.mouse.move(left + 40 * matrix, top + 30 * matrix)
+    page.mouse.up()
+    page.get_by_text("You gave the box.").wait_for()
+    page.get_by_role("figure").filter(has_text="Crop").wait_for()
+    edges = [float(page.get_by_label(name, exact=True).input_value()) for name in ("Left", "Top", "Right", "Bottom")]
+    assert [edges[2] - edges[0], edges[3] - edges[1]] == pytest.approx([40, 30], abs=1)
+    page.get_by_label("Right", exact=True).fill("100")
+    page.get_by_role("button", name="Use these edges as the box").click()
+    page.locator(f"#boxed rect[width='{100 - edges[0]}']").first.wait_for(state="attached")
+    assert serious(page) == []
+
+
+def test_a_model_of_whole_images_has_no_controls_of_a_box(explorer):
+    assert explorer.locator("#boxed").count() == 0
+    assert explorer.get_by_label("Left", exact=True).count() == 0

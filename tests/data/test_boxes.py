@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -43,6 +44,7 @@ def lesions(tmp_path):
     """Four phantoms of each class, two of them with a mask."""
     write_phantoms(tmp_path / "lesions", 4)
     for label in ("benign", "malignant"):
+        shutil.rmtree(tmp_path / "lesions" / label / "masks")
         save(tmp_path / "lesions" / label / "phantom-001_mask.png", mask(20, 30, 60, 80, shape=(96, 128)))
     return tmp_path / "lesions"
 

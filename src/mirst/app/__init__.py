@@ -45,7 +45,8 @@ def launch(
     try:
         import gradio as gr
 
-        from mirst.app.page import Explorer, build
+        from mirst.app.explorer import Explorer
+        from mirst.app.page import build
         from mirst.app.uploads import MAX_BYTES
     except ImportError as error:
         raise MirstError("the explorer needs Gradio; pip install 'mirst[app]'") from error

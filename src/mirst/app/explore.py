@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,10 +18,11 @@ from mirst.attacks.base import attackable
 from mirst.attacks.descent import gradient_of, iterates, last
 from mirst.attacks.losses import margin
 from mirst.box_code import without_box
-from mirst.data import letterbox
+from mirst.data import Box, LesionCrop, letterbox
 from mirst.errors import MirstError
 from mirst.evaluation.judge import at_threshold, decide, judge, shifted
 from mirst.evaluation.outcomes import checked_distance
+from mirst.evaluation.predictions import crops_for
 from mirst.nn import ModelCard, load_model
 from mirst.nn.logits import logits_of, misclassified, require_logits
 from mirst.report.paper_figures import residual_maps
@@ -51,6 +52,10 @@ class ExploredModel:
     model: nn.Module
     card: ModelCard
 
+    def sees(self, box: Box | None) -> bool:
+        """Whether the model can classify an image with this box: one that takes crops around lesions needs a box."""
+        return self.card.view == "whole" or box is not None
+
     @property
     def at_threshold(self) -> nn.Module:
         """The model with its operating threshold at equal logits, so that attacks cross the threshold."""
@@ -66,6 +71,7 @@ class ExploredModel:
 class View:
     """An image before and after an attack on one model."""
 
+    seen: ClassVar[bool] = True
     explored: ExploredModel
     predictions: tuple[str, str]
     """Before and after the attack."""
@@ -85,6 +91,14 @@ class View:
         return self.predictions[0] != self.predictions[1]
 
 
+@dataclass(frozen=True)
+class Unseen:
+    """A model that takes crops around lesions, for an image without a box: nothing is classified."""
+
+    seen: ClassVar[bool] = False
+    explored: ExploredModel
+
+
 def open_explored_model(path: Path, trusted: str | None = None) -> ExploredModel:
     """The model of a checkpoint.
 
@@ -99,34 +113,51 @@ def open_explored_model(path: Path, trusted: str | None = None) -> ExploredModel
     return ExploredModel(name, model, card)
 
 
-def prepared(image: Image.Image, card: ModelCard) -> Tensor:
-    """The image as the model takes it, `(1, C, size, size)` in [0, 1]."""
-    fitted = letterbox(image.convert("L" if card.channels == 1 else "RGB"), card.size)
+def prepared(image: Image.Image, card: ModelCard, box: Box | None = None) -> Tensor:
+    """The image as the model takes it, `(1, C, size, size)` in [0, 1].
+
+    Args:
+        box: of the lesion, in pixels of the image; a model that takes whole images ignores it.
+
+    Raises:
+        MirstError: a model that takes crops around lesions, and no box or one outside of the image.
+    """
+    image = image.convert("L" if card.channels == 1 else "RGB")
+    if card.view == "lesion":
+        if box is None:
+            raise MirstError("the model takes crops around lesions; draw the box of the lesion")
+        return crops_for(card, [LesionCrop.of(image, box, card.size, card.margin)])
+    fitted = letterbox(image, card.size)
     pixels = np.atleast_3d(np.asarray(fitted)).transpose(2, 0, 1)
     return torch.from_numpy(pixels.copy())[None].float() / 255
 
 
-def prediction(explored: ExploredModel, image: Image.Image) -> str | None:
-    """The predicted class of the image at the operating threshold; `None` if the logits are not finite."""
-    logits = _logits(explored, prepared(image, explored.card))
+def prediction(explored: ExploredModel, image: Image.Image, box: Box | None = None) -> str | None:
+    """The predicted class at the operating threshold; `None` if the logits are not finite, or the model lacks a box."""
+    if not explored.sees(box):
+        return None
+    logits = _logits(explored, prepared(image, explored.card, box))
     return explored.card.classes[int(_predicted(explored, logits))] if logits.isfinite().all() else None
 
 
-def attack_image(explored: ExploredModel, image: Image.Image, attack: str, eps: float, steps: int) -> View:
-    """Attack the image, with the model's own prediction as its label.
+def attack_image(
+    explored: ExploredModel, image: Image.Image, attack: str, eps: float, steps: int, box: Box | None = None
+) -> View:
+    """Attack the pixels that the model sees, with the model's own prediction as its label.
 
     Args:
         attack: a key of `ATTACKS`.
         eps: in units of the pixel range.
+        box: as for `prepared`.
 
     Raises:
-        MirstError: an unknown attack, or values out of range.
+        MirstError: an unknown attack, values out of range, or as `prepared`.
     """
     if attack not in ATTACKS:
         raise MirstError(f"unknown attack {attack}; choose {', '.join(ATTACKS)}")
     if not (0 <= eps <= LARGEST and 1 <= steps <= MOST_STEPS):
         raise MirstError(f"eps is {255 * eps:g}/255 and steps {steps}; choose at most 16/255 and {MOST_STEPS}")
-    x = prepared(image, explored.card)
+    x = prepared(image, explored.card, box)
     logits = _logits(explored, x)
     label = _predicted(explored, logits)
     attacked = ATTACKS[attack](eps, steps)(explored.at_threshold, x, label, generator=torch.Generator().manual_seed(0))
@@ -146,13 +177,16 @@ def attack_image(explored: ExploredModel, image: Image.Image, attack: str, eps: 
     )
 
 
-def smallest_eps(explored: ExploredModel, image: Image.Image) -> float | None:
+def smallest_eps(explored: ExploredModel, image: Image.Image, box: Box | None = None) -> float | None:
     """The smallest eps, up to 16/255, at which PGD on the margin flips the model's prediction: an upper bound.
 
     It tries sixteen radii at once, then sixteen more just below the smallest that flips. This is fast enough for the
-    page; `mirst.evaluation.distances` searches longer. `None` if no radius flips the prediction.
+    page; `mirst.evaluation.distances` searches longer. `None` if no radius flips the prediction, or if
+    the model lacks a box.
     """
-    x = prepared(image, explored.card)
+    if not explored.sees(box):
+        return None
+    x = prepared(image, explored.card, box)
     label = _predicted(explored, _logits(explored, x))
     coarse = _first_flipping(explored, x, label, 0.0, LARGEST)
     if coarse is None:

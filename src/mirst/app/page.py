@@ -1,29 +1,20 @@
 """The page itself, in Gradio."""
 
 import math
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from mirst.app.explore import (
-    ATTACKS,
-    LARGEST,
-    MOST_STEPS,
-    ExploredModel,
-    View,
-    attack_image,
-    prediction,
-    smallest_eps,
-)
-from mirst.app.uploads import SUFFIXES, take
-from mirst.data import ImageFile, Record, decode
+from mirst.app.box_controls import BoxControls, shown_box
+from mirst.app.explore import ATTACKS, LARGEST, MOST_STEPS, Unseen, View
+from mirst.app.explorer import Explorer, Selection
+from mirst.app.uploads import SUFFIXES
+from mirst.data import ImageFile, decode
 from mirst.errors import MirstError
 from mirst.report.figures import image_uri
 
@@ -41,59 +32,6 @@ HOW = (
 )
 
 
-class Selection(NamedTuple):
-    """The image that a visitor has selected."""
-
-    image: Image.Image
-    name: str
-    truth: str | None
-    """Its label, if known."""
-    smallest: list[float | None]
-    """The smallest eps that flips the prediction of each model; `None` if none was found."""
-
-
-class Explorer:
-    """The functions behind the controls of the page. All visitors share the models; computations run one at a time."""
-
-    def __init__(self, models: Sequence[ExploredModel], records: Sequence[Record]) -> None:
-        ranges = {model.card.value_range for model in models}
-        if len(ranges) > 1:
-            raise MirstError("the two models were trained on different value ranges; explore each alone")
-        (self.value_range,) = ranges
-        self.models = models
-        self.records = [replace(record, value_range=self.value_range) for record in records]
-        self._lock = threading.Lock()
-
-    def opening(self) -> Selection | None:
-        """The first image that all models predict correctly, of the positive class if possible."""
-        positive = self.models[0].card.positive
-        for record in sorted(self.records, key=lambda record: record.label != positive):
-            image = decode(record.file, 3)
-            if all(prediction(model, image) == record.label for model in self.models):
-                return self._chosen(image, record.name, record.label)
-        return self.pick(0) if self.records else None
-
-    def pick(self, number: int) -> Selection:
-        """An image of the gallery."""
-        if number not in range(len(self.records)):
-            raise MirstError(f"there is no image {number} in the gallery")
-        record = self.records[number]
-        return self._chosen(decode(record.file, 3), record.name, record.label)
-
-    def upload(self, sent: Path) -> Selection:
-        """An uploaded image."""
-        return self._chosen(take(sent, self.value_range), "Your image", None)
-
-    def attack(self, chosen: Selection, attack: str, levels: float, steps: float) -> list[View]:
-        """The attack on every model."""
-        with self._lock:
-            return [attack_image(model, chosen.image, attack, levels / 255, int(steps)) for model in self.models]
-
-    def _chosen(self, image: Image.Image, name: str, truth: str | None) -> Selection:
-        with self._lock:
-            return Selection(image, name, truth, [smallest_eps(model, image) for model in self.models])
-
-
 def build(explorer: Explorer) -> Any:
     """The page, a `gradio.Blocks`. Uploads are stored in the session of their visitor only."""
     opening = explorer.opening()
@@ -104,6 +42,7 @@ def build(explorer: Explorer) -> Any:
             with gr.Column(scale=2, min_width=340):
                 gallery = _gallery(explorer)
                 sent = gr.File(label="Upload a PNG, JPEG or DICOM file", file_types=list(SUFFIXES), height=150)
+                boxed = BoxControls.place() if explorer.takes_boxes else None
                 attack = gr.Dropdown(list(ATTACKS), value="PGD", label="Attack")
                 levels = gr.Slider(0, 16, value=5, step=0.5, label="eps, in gray levels (255 = full range)")
                 steps = gr.Slider(1, MOST_STEPS, value=20, step=1, label="Steps")
@@ -111,17 +50,14 @@ def build(explorer: Explorer) -> Any:
             with gr.Column(scale=5, min_width=320):
                 shown = gr.HTML("<h2>Select an image</h2>", elem_id="shown")
         settings: list[Any] = [attack, levels, steps]
-        outputs = [chosen, shown]
+        outputs = [chosen, *(boxed.outputs if boxed else []), shown]
 
         def show(selection: Selection | None, *settings: Any) -> str:
-            if selection is None:
-                raise MirstError(
-                    "The connection was interrupted and the image is no longer available; select it again."
-                )
-            return render(selection, explorer.attack(selection, *settings))
+            kept = _kept(selection)
+            return render(kept, explorer.attack(kept, *settings))
 
         def first(selection: Selection | None, *settings: Any) -> list[Any]:
-            return [selection, show(selection, *settings)]
+            return [selection, *(shown_box(_kept(selection)) if boxed else []), show(selection, *settings)]
 
         def opened(*settings: Any) -> Any:
             return with_message(lambda: first(opening, *settings))
@@ -131,6 +67,13 @@ def build(explorer: Explorer) -> Any:
 
         def uploaded(sent: dict[str, Any], *settings: Any) -> Any:
             return with_message(lambda: first(explorer.upload(_arrived(sent, page)), *settings))
+
+        def drawn(event: gr.EventData, selection: Selection | None, *settings: Any) -> Any:
+            return with_message(lambda: first(explorer.with_box(_kept(selection), event.edges), *settings))
+
+        def entered(selection: Selection | None, *values: Any) -> Any:
+            edges, settings = values[:4], values[4:]
+            return with_message(lambda: first(explorer.with_box(_kept(selection), edges), *settings))
 
         def changed(selection: Selection | None, *settings: Any) -> Any:
             return with_message(lambda: show(selection, *settings))
@@ -144,6 +87,9 @@ def build(explorer: Explorer) -> Any:
             page.load(opened, settings, outputs, **quietly)
             gallery.select(picked, settings, outputs, **quietly)
         sent.upload(uploaded, [sent, *settings], outputs, **quietly).then(lambda: None, None, sent, **quietly)
+        if boxed:
+            boxed.picture.input(drawn, [chosen, *settings], outputs, **quietly)
+            boxed.given.click(entered, [chosen, *boxed.edges, *settings], outputs, **quietly)
         gr.on(
             [control.change for control in settings],
             changed,
@@ -156,7 +102,7 @@ def build(explorer: Explorer) -> Any:
     return page
 
 
-def render(selection: Selection, views: Sequence[View]) -> str:
+def render(selection: Selection, views: Sequence[View | Unseen]) -> str:
     """The result of the attack as HTML, with its images inside."""
     environment = Environment(loader=PackageLoader("mirst.app"), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"uri": lambda picture: image_uri(Image.fromarray(picture)), "levels": _levels}
@@ -166,9 +112,16 @@ def render(selection: Selection, views: Sequence[View]) -> str:
     )
 
 
-def _smaller(smallest: float | None, view: View) -> float | None:
+def _kept(selection: Selection | None) -> Selection:
+    """Raises `MirstError` if the server has forgotten the visitor."""
+    if selection is None:
+        raise MirstError("The connection was interrupted and the image is no longer available; select it again.")
+    return selection
+
+
+def _smaller(smallest: float | None, view: View | Unseen) -> float | None:
     """The smaller of the eps of the search and the distance of the attack that is shown."""
-    return min(smallest or LARGEST, view.distance) if view.flipped else smallest
+    return min(smallest or LARGEST, view.distance) if isinstance(view, View) and view.flipped else smallest
 
 
 def _levels(eps: float) -> str:

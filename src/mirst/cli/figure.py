@@ -1,14 +1,17 @@
-"""`mirst figure`: the two figures of the paper."""
+"""`mirst figure`: the two figures of the paper, and the lesion view of an image."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mirst.cli.options import TrustOption
+from mirst.cli.options import BoxOption, MaskOption, TrustOption, box_of_options
 from mirst.cli.outputs import require_output
 
-figure_app = typer.Typer(no_args_is_help=True, help="Draw the paper's figures for your own checkpoint and image.")
+figure_app = typer.Typer(
+    no_args_is_help=True,
+    help="Draw the paper's figures for your own checkpoint and image, or the lesion view of an image.",
+)
 
 CheckpointArgument = Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")]
 ImageArgument = Annotated[Path, typer.Argument(help="An image file.")]
@@ -26,6 +29,8 @@ def figure_attacks(
     image: ImageArgument,
     out: FigureOption,
     label: LabelOption = None,
+    box: BoxOption = None,
+    mask: MaskOption = None,
     trust: TrustOption = None,
 ) -> None:
     """Draw the attacked images and magnified perturbations of FGSM, PGD and CW (Figure 1)."""
@@ -33,7 +38,7 @@ def figure_attacks(
     from mirst.study import parse_attacks
 
     require_output(out, FIGURES, [checkpoint, image])
-    given = read_figure_input(checkpoint, image, label, trust)
+    given = read_figure_input(checkpoint, image, label, trust, box_of_options(box, mask))
     typer.echo(f"Figure: {save_figure(attacks_figure(given, parse_attacks(['fgsm', 'pgd', 'cw'])), out)}")
 
 
@@ -43,6 +48,8 @@ def figure_residuals(
     image: ImageArgument,
     out: FigureOption,
     label: LabelOption = None,
+    box: BoxOption = None,
+    mask: MaskOption = None,
     trust: TrustOption = None,
 ) -> None:
     """Draw the part of a PGD attack that remains after max-pool and after drop-max (Figure 2)."""
@@ -50,5 +57,19 @@ def figure_residuals(
     from mirst.report import read_figure_input, residuals_figure, save_figure
 
     require_output(out, FIGURES, [checkpoint, image])
-    figure = residuals_figure(read_figure_input(checkpoint, image, label, trust), PGD(), "pgd")
-    typer.echo(f"Figure: {save_figure(figure, out)}")
+    given = read_figure_input(checkpoint, image, label, trust, box_of_options(box, mask))
+    typer.echo(f"Figure: {save_figure(residuals_figure(given, PGD(), 'pgd'), out)}")
+
+
+@figure_app.command("lesion")
+def figure_lesion(
+    image: ImageArgument,
+    out: FigureOption,
+    box: BoxOption = None,
+    mask: MaskOption = None,
+) -> None:
+    """Draw an image with the box of its lesion, and beside it the crop that a model of the lesion view takes."""
+    from mirst.report import lesion_figure, save_figure
+
+    require_output(out, FIGURES, [image, *([mask] if mask else [])])
+    typer.echo(f"Figure: {save_figure(lesion_figure(image, box_of_options(box, mask)), out)}")

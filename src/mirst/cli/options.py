@@ -1,9 +1,14 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mirst.errors import MirstError
+
+if TYPE_CHECKING:
+    from mirst.data import Box
 
 DataOption = Annotated[Path | None, typer.Option("--data", help="Data set; overrides the study key data.path.")]
 SetOption = Annotated[
@@ -38,3 +43,30 @@ TrustOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print only the path of the results.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print progress as one JSON object per line.")]
 TrackOption = Annotated[str | None, typer.Option("--track", help="Log every epoch to a tracker: tensorboard.")]
+BoxOption = Annotated[
+    str | None,
+    typer.Option("--box", metavar="x0,y0,x1,y1", help="Box of the lesion in the image, in pixels."),
+]
+MaskOption = Annotated[
+    Path | None, typer.Option("--mask", help="Mask of the lesion in the image; only its box is used.")
+]
+
+
+def box_of_options(text: str | None, mask: Path | None) -> "Box | None":
+    """The box that `--box` or `--mask` gives; `None` without both.
+
+    Raises:
+        MirstError: both, no box, or a mask that cannot be read or is blank.
+    """
+    from mirst.data import box_around, parse_box
+
+    if text is not None and mask is not None:
+        raise MirstError("--box and --mask both give the box of the lesion; leave out one of them")
+    if text is not None:
+        return parse_box(text)
+    if mask is None:
+        return None
+    found = box_around([mask])
+    if found is None:
+        raise MirstError(f"{mask} is blank, so it has no box; give another mask, or --box")
+    return found

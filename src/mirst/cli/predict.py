@@ -1,16 +1,13 @@
 """`mirst predict`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mirst.cli.options import TrustOption
+from mirst.cli.options import BoxOption, MaskOption, TrustOption, box_of_options
 from mirst.cli.outputs import require_output
 from mirst.errors import MirstError, plain
-
-if TYPE_CHECKING:
-    from mirst.data import Box
 
 STDOUT = Path("-")
 
@@ -28,13 +25,8 @@ def predict(
         Path | None,
         typer.Option("--json", metavar="FILE", help="Write the predictions as JSON; use - for standard output."),
     ] = None,
-    box: Annotated[
-        str | None,
-        typer.Option("--box", metavar="x0,y0,x1,y1", help="Box of the lesion in the image, in pixels."),
-    ] = None,
-    mask: Annotated[
-        Path | None, typer.Option("--mask", help="Mask of the lesion in the image; only its box is used.")
-    ] = None,
+    box: BoxOption = None,
+    mask: MaskOption = None,
     trust: TrustOption = None,
 ) -> None:
     """Classify images. Not a medical device."""
@@ -52,7 +44,7 @@ def predict(
             _require_no_image(file)
             require_output(file, (suffix,), [checkpoint, *images])
     card, predictions = predict_images(
-        checkpoint, images, trust, lambda line: typer.echo(f"mirst: {line}", err=True), _box(box, mask)
+        checkpoint, images, trust, lambda line: typer.echo(f"mirst: {line}", err=True), box_of_options(box, mask)
     )
     if csv_file == STDOUT:
         typer.echo(harmless_table(prediction_table(card, predictions)).to_csv(index=False), nl=False)
@@ -79,21 +71,6 @@ def predict(
     for kind, file in (("CSV", csv_file), ("JSON", json_file)):
         if file is not None:
             typer.echo(f"{kind}: {file}")
-
-
-def _box(text: str | None, mask: Path | None) -> "Box | None":
-    from mirst.data import box_around, parse_box
-
-    if text is not None and mask is not None:
-        raise MirstError("--box and --mask both give the box of the lesion; leave out one of them")
-    if text is not None:
-        return parse_box(text)
-    if mask is None:
-        return None
-    found = box_around([mask])
-    if found is None:
-        raise MirstError(f"{mask} is blank, so it has no box; give another mask, or --box")
-    return found
 
 
 def _require_no_image(file: Path) -> None:

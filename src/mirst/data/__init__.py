@@ -3,7 +3,7 @@
 from mirst.data.audit import Audit, audit_records, read_for_audit
 from mirst.data.augmentation import Augmentation
 from mirst.data.box import Box, parse_box
-from mirst.data.boxes import WithoutBox, box_around, with_boxes
+from mirst.data.boxes import WithoutBox, box_around, box_of, with_boxes
 from mirst.data.cache import CarriedImages, PreparedImages, lesion_crop, prepare_images, prepare_lesions
 from mirst.data.folds import FOLDS, VAL_FRACTION, Fold, make_folds, split_validation, warn_of_folds
 from mirst.data.image_files import find_images
@@ -41,6 +41,7 @@ __all__ = [
     "assign_groups",
     "audit_records",
     "box_around",
+    "box_of",
     "data_loader",
     "decode",
     "few_levels",

@@ -31,7 +31,7 @@ def with_boxes(
     Raises:
         MirstError: a mask that cannot be read, or no image with a box.
     """
-    boxed = [replace(record, box=_box_of(record)) for record in records]
+    boxed = [replace(record, box=box_of(record)) for record in records]
     without = [record.name for record in boxed if record.box is None]
     if len(without) == len(boxed):
         raise MirstError(
@@ -42,6 +42,23 @@ def with_boxes(
         images = "1 image has no box and is" if len(without) == 1 else f"{len(without)} images have no box and are"
         on_remark(f"{images} {'left out' if without_box == 'drop' else 'shown whole'}: {listed(without)}.")
     return [record for record in boxed if record.box is not None or without_box == "whole"]
+
+
+def box_of(record: Record) -> Box | None:
+    """The box of a lesion: the one that the record has, else the one around all of its masks; `None` without both.
+
+    Coordinates of a DICOM image count from the corner of its frame, which is cropped to the tissue.
+
+    Raises:
+        MirstError: a mask or DICOM file that cannot be read.
+    """
+    if record.box is None:
+        return box_around(record.masks)
+    if record.box.frame is not None or file_kind(record.path) is not Kind.DICOM:
+        return record.box
+    left, top = tissue_corner(record.path)
+    x0, y0, x1, y1, _ = record.box
+    return Box(x0 - left, y0 - top, x1 - left, y1 - top)
 
 
 def box_around(masks: Sequence[Path]) -> Box | None:
@@ -71,14 +88,3 @@ def union_of_masks(masks: Sequence[Path]) -> NDArray[np.bool_] | None:
         raise MirstError(f"the masks {', '.join(path.name for path in masks)} differ in size; make them alike")
     union = np.any([one > one.max() / 2 for one in values], axis=0) if values else np.zeros((1, 1), dtype=bool)
     return np.asarray(union) if union.any() else None
-
-
-def _box_of(record: Record) -> Box | None:
-    """Coordinates of a DICOM image count from the corner of its frame, which is cropped to the tissue."""
-    if record.box is None:
-        return box_around(record.masks)
-    if record.box.frame is not None or file_kind(record.path) is not Kind.DICOM:
-        return record.box
-    left, top = tissue_corner(record.path)
-    x0, y0, x1, y1, _ = record.box
-    return Box(x0 - left, y0 - top, x1 - left, y1 - top)

@@ -22,24 +22,44 @@ def make_phantom(malignant: bool, rng: np.random.Generator) -> Pixels:
     behind it; a malignant one is irregular, taller, blurred at the edge, and throws a shadow. Each
     trait is drawn from a range that overlaps with the other class's.
     """
+    return _image_and_mask(malignant, rng)[0]
+
+
+def write_phantoms(folder: str | Path, count: int, seed: int = 0) -> None:
+    """Write `count` benign and `count` malignant phantoms into class folders below `folder`.
+
+    The mask of the lesion in `benign/phantom-001.png` is `benign/masks/phantom-001.png`, for its box.
+
+    >>> write_phantoms("lesions", 1)
+    >>> sorted(path.as_posix() for path in Path("lesions").rglob("*.png"))[:2]
+    ['lesions/benign/masks/phantom-001.png', 'lesions/benign/phantom-001.png']
+    """
+    rng = np.random.default_rng(seed)
+    for label in ("benign", "malignant"):
+        images = Path(folder) / label
+        (images / "masks").mkdir(parents=True, exist_ok=True)
+        for number in range(1, count + 1):
+            image, mask = _image_and_mask(label == "malignant", rng)
+            name = f"phantom-{number:03d}.png"
+            _save(mask, images / "masks" / name)
+            _save(image, images / name)
+
+
+def _save(pixels: Pixels, path: Path) -> None:
+    with atomic(path) as partial:
+        Image.fromarray(pixels).save(partial, format="png")
+
+
+def _image_and_mask(malignant: bool, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """A phantom, and its lesion in white on black."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(float)
     tissue, gain = _tissue(y, x, rng)
     inside, behind = _lesion(y, x, malignant, rng)
     darkness = rng.uniform(0.12, 0.4)
     echo = (tissue * (1 - inside) + darkness * inside) * gain * behind
     brightness = 20 * np.log10(echo * _speckle(rng) + 1e-3) + rng.uniform(-2, 2)
-    return np.asarray(((brightness + 28) / 42 * 255).clip(0, 255), dtype=np.uint8)
-
-
-def write_phantoms(folder: str | Path, count: int, seed: int = 0) -> None:
-    """Write `count` benign and `count` malignant phantoms into class folders below `folder`."""
-    rng = np.random.default_rng(seed)
-    for label in ("benign", "malignant"):
-        (Path(folder) / label).mkdir(parents=True, exist_ok=True)
-        for number in range(1, count + 1):
-            pixels = make_phantom(label == "malignant", rng)
-            with atomic(Path(folder) / label / f"phantom-{number:03d}.png") as partial:
-                Image.fromarray(pixels).save(partial, format="png")
+    image = np.asarray(((brightness + 28) / 42 * 255).clip(0, 255), dtype=np.uint8)
+    return image, np.where(inside > 0.5, 255, 0).astype(np.uint8)
 
 
 def _tissue(y: Map, x: Map, rng: np.random.Generator) -> tuple[Map, Map]:

@@ -14,6 +14,7 @@ from mirst.data import (
     Box,
     ImageFile,
     ImageSet,
+    LesionCrop,
     Lesions,
     ValueRange,
     box_around,
@@ -148,6 +149,11 @@ def images_for(card: ModelCard, files: Sequence[ImageFile], boxes: Sequence[Box 
     crops = [
         lesion_crop(file, box, card.size, card.margin, card.channels) for file, box in zip(files, boxes, strict=True)
     ]
+    return crops_for(card, crops)
+
+
+def crops_for(card: ModelCard, crops: Sequence[LesionCrop]) -> Tensor:
+    """Crops around lesions as the model of `card` takes them, with the box code if the box is an input."""
     surroundings = np.stack([crop.surroundings for crop in crops])
     lesions = Lesions(card.size, card.margin, np.array([crop.features for crop in crops]), card.box == "fused")
     return ImageSet(surroundings, np.zeros(len(crops), np.int64), lesions=lesions)[list(range(len(crops)))][0]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from mirst.attacks import Attack
-from mirst.data import ImageFile
+from mirst.data import Box, ImageFile
 from mirst.errors import MirstError
 from mirst.evaluation import decide
 from mirst.evaluation.predictions import boxes_for, images_for
@@ -51,19 +51,21 @@ class FigureInput:
 
 
 def read_figure_input(
-    checkpoint: Path, image: Path, label: str | None = None, trusted: str | None = None
+    checkpoint: Path, image: Path, label: str | None = None, trusted: str | None = None, box: Box | None = None
 ) -> FigureInput:
     """Load a checkpoint and an image; without a `label` the class is the one that the model predicts.
 
     Args:
         trusted: as for `load_model`.
+        box: as for `mirst.evaluation.predict`.
 
     Raises:
-        MirstError: a checkpoint or image that cannot be read, or a label that is not a class of the model.
+        MirstError: a checkpoint or image that cannot be read, a label that is not a class of the model, a box for a
+            model of whole images, or no box for a model of crops around lesions.
     """
     model, card = load_model(checkpoint, trusted)
-    files = [ImageFile(image, value_range=card.value_range)]
-    x = images_for(card, files, boxes_for(card, files))
+    file = ImageFile(image, value_range=card.value_range)
+    x = images_for(card, [file], boxes_for(card, [file], box))
     if label is not None and label not in card.classes:
         raise MirstError(f"--label {label} is not a class of the model; choose one of {', '.join(card.classes)}")
     with torch.no_grad():

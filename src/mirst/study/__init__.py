@@ -1,6 +1,6 @@
 """Defenses x folds x seeds, from one YAML file to one results folder."""
 
-from mirst.study.demo import demo_spec
+from mirst.study.demo import demo_lesion_spec, demo_spec
 from mirst.study.engines import ENGINES, Engine, Local, Ray
 from mirst.study.ensemble import ensemble_study
 from mirst.study.estimate import ColumnEstimate, Estimate, estimate_study
@@ -34,6 +34,7 @@ __all__ = [
     "TrialStatus",
     "attack_study",
     "corrupt_study",
+    "demo_lesion_spec",
     "demo_spec",
     "ensemble_study",
     "estimate_study",

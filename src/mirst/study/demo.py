@@ -11,7 +11,19 @@ PHANTOMS_PER_CLASS = 120
 
 def demo_spec(folder: Path) -> StudySpec:
     """Write the phantoms below `folder` unless they are there, and return the study of them."""
+    return _spec(folder)
+
+
+def demo_lesion_spec(folder: Path) -> StudySpec:
+    """As `demo_spec`, for a smaller study of the same phantoms in the lesion view.
+
+    A crop of 32 pixels shows a lesion at least as large as a whole image of 64 does, at a quarter of the cost.
+    """
+    return _spec(folder, "data.view=lesion", "data.size=32", "defenses=[ce, {name: mirst, drop_max: true}]")
+
+
+def _spec(folder: Path, *overrides: str) -> StudySpec:
     phantoms = folder / "phantoms"
-    if not (phantoms / "malignant" / f"phantom-{PHANTOMS_PER_CLASS:03d}.png").exists():
+    if not (phantoms / "malignant" / "masks" / f"phantom-{PHANTOMS_PER_CLASS:03d}.png").exists():
         write_phantoms(phantoms, PHANTOMS_PER_CLASS)
-    return load_spec(Path(__file__).with_name("demo.yaml")).with_data(phantoms)
+    return load_spec(Path(__file__).with_name("demo.yaml"), overrides).with_data(phantoms)
