@@ -184,7 +184,7 @@ def test_predictions_need_the_box_of_the_lesion(finished_lesions, lesions, mirst
     ("options", "words"),
     [
         (["--box", "1,2,3"], "is not a box"),
-        (["--box", "900,900,950,950"], "covers no part of the 128 x 96 image"),
+        (["--box", "900,900,950,950"], "covers less than a pixel of the 128 x 96 image"),
         (["--box", "1,1,5,5", "--mask", "m.png"], "--box and --mask both give the box"),
         (["--mask", "missing.png"], "missing.png is not a file"),
     ],
