@@ -97,6 +97,12 @@ def test_extra_data_of_the_same_name_get_a_sentence(lesions):
         prepare(spec_of(lesions, f"data.extra=[{{path: {lesions}}}]"))
 
 
+def test_extra_data_of_other_classes_get_a_sentence(lesions, others):
+    labels = "{benign: cyst, malignant: cancer}"
+    with pytest.raises(MirstError, match=r"data\.extra: .* has no image of the classes benign, malignant; rename"):
+        prepare(spec_of(lesions, f"data.extra=[{{path: {others}, source: others, labels: {labels}}}]"))
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
