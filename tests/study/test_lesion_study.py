@@ -10,9 +10,10 @@ from PIL import Image
 
 from mirst.data import Augmentation, read_dataset
 from mirst.errors import MirstError
-from mirst.nn import read_card
+from mirst.nn import build_model, read_card, save_backbone
 from mirst.study import Local, load_spec, run_study
 from mirst.study.prepared import prepare, training_shares
+from mirst.study.pretraining_origin import PretrainingOrigin
 from mirst.study.spec import StudySpec
 from tests.helpers import boxed_phantoms
 
@@ -231,3 +232,12 @@ def test_a_study_of_lesions_runs_and_its_models_know_their_view(lesions, others,
         run_study(spec.model_copy(update={"training": other}), tmp_path / "out")
     with pytest.raises(MirstError, match="settings of data differ"):
         run_study(spec_of(lesions, "training.epochs=2", "defenses=[rst]", "attacks=[fgsm]"), tmp_path / "out")
+
+
+def test_extra_images_that_the_backbone_was_pretrained_on_are_no_leak(lesions, others, tmp_path):
+    spec, weights = spec_of(lesions, f"data.extra=[{{path: {others}, source: others}}]"), tmp_path / "b.safetensors"
+    for seen, leaks in ((others, False), (lesions, True)):
+        origin = PretrainingOrigin.of("CE()", spec, read_dataset(seen))
+        save_backbone(weights, build_model("resnet_tiny", 1, 2, False), origin.metadata())
+        prepared = prepare(spec.model_copy(update={"model": spec.model.model_copy(update={"weights": str(weights)})}))
+        assert any("that the backbone was pretrained on" in note for note in prepared.audit.notes) == leaks
