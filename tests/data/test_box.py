@@ -12,12 +12,24 @@ edges = st.floats(-50, 150, allow_nan=False)
 
 @given(edges, edges, edges, edges)
 def test_the_part_within_an_image_is_the_intersection_or_an_error(x0, y0, x1, y1):
-    meets = min(x1, 100) > max(x0, 0) and min(y1, 80) > max(y0, 0)
-    if not meets:
-        with pytest.raises(MirstError, match="covers no part of the 100 x 80 image"):
+    if not min(min(x1, 100) - max(x0, 0), min(y1, 80) - max(y0, 0)) >= 1 - 1e-9:
+        with pytest.raises(MirstError, match="covers less than a pixel of the 100 x 80 image"):
             Box(x0, y0, x1, y1).within(100, 80)
         return
     assert Box(x0, y0, x1, y1).within(100, 80) == (max(x0, 0), max(y0, 0), min(x1, 100), min(y1, 80), None)
+
+
+def test_edges_as_shares_of_the_image_get_a_sentence():
+    with pytest.raises(
+        MirstError, match=r"0\.2,0\.3,0\.5,0\.6 covers less than a pixel of the 100 x 80 image; give its"
+    ):
+        Box(0.2, 0.3, 0.5, 0.6).within(100, 80)
+
+
+def test_a_mask_of_an_image_that_was_turned_gets_a_sentence():
+    with pytest.raises(MirstError, match=r"an image of 80 x 100 pixels, but the upright image has 100 x 80"):
+        Box(3, 5, 10, 20, (80, 100)).within(100, 80)
+    assert Box(3, 5, 10, 20, (80, 80)).within(80, 80)[:4] == (3, 5, 10, 20)
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 7))

@@ -12,12 +12,13 @@ from PIL import Image
 
 from mirst.data import Augmentation, read_dataset
 from mirst.errors import MirstError
-from mirst.nn import read_card
+from mirst.nn import build_model, read_card, save_backbone
 from mirst.study import Local, load_spec, run_study
 from mirst.study.engines.base import Job
 from mirst.study.engines.ray import shipment_of
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import prepare, training_shares
+from mirst.study.pretraining_origin import PretrainingOrigin
 from mirst.study.spec import StudySpec
 from mirst.study.train_trial import TrainTrial
 from tests.helpers import boxed_phantoms
@@ -101,6 +102,12 @@ def test_an_extra_image_that_is_in_the_study_never_trains_for_the_fold_that_test
 def test_extra_data_of_the_same_name_get_a_sentence(lesions):
     with pytest.raises(MirstError, match="two data sets have the name"):
         prepare(spec_of(lesions, f"data.extra=[{{path: {lesions}}}]"))
+
+
+def test_extra_data_of_other_classes_get_a_sentence(lesions, others):
+    labels = "{benign: cyst, malignant: cancer}"
+    with pytest.raises(MirstError, match=r"data\.extra: .* has no image of the classes benign, malignant; rename"):
+        prepare(spec_of(lesions, f"data.extra=[{{path: {others}, source: others, labels: {labels}}}]"))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +207,7 @@ def test_the_crops_travel_to_other_machines(lesions, tmp_path):
     ("options", "words"),
     [
         (["--box", "1,2,3"], "is not a box"),
-        (["--box", "900,900,950,950"], "covers no part of the 128 x 96 image"),
+        (["--box", "900,900,950,950"], "covers less than a pixel of the 128 x 96 image"),
         (["--box", "1,1,5,5", "--mask", "m.png"], "--box and --mask both give the box"),
         (["--mask", "missing.png"], "missing.png is not a file"),
     ],
@@ -241,3 +248,12 @@ def test_a_study_of_lesions_runs_and_its_models_know_their_view(lesions, others,
         run_study(spec.model_copy(update={"training": other}), tmp_path / "out")
     with pytest.raises(MirstError, match="settings of data differ"):
         run_study(spec_of(lesions, "training.epochs=2", "defenses=[rst]", "attacks=[fgsm]"), tmp_path / "out")
+
+
+def test_extra_images_that_the_backbone_was_pretrained_on_are_no_leak(lesions, others, tmp_path):
+    spec, weights = spec_of(lesions, f"data.extra=[{{path: {others}, source: others}}]"), tmp_path / "b.safetensors"
+    for seen, leaks in ((others, False), (lesions, True)):
+        origin = PretrainingOrigin.of("CE()", spec, read_dataset(seen))
+        save_backbone(weights, build_model("resnet_tiny", 1, 2, False), origin.metadata())
+        prepared = prepare(spec.model_copy(update={"model": spec.model.model_copy(update={"weights": str(weights)})}))
+        assert any("that the backbone was pretrained on" in note for note in prepared.audit.notes) == leaks

@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from mirst.errors import MirstError
 
+PIXEL = 1 - 1e-9
+"""The smallest side of a box, up to rounding: smaller ones are shares of the image in place of pixels."""
+
 
 class Box(NamedTuple):
     """A box in pixels of an upright image, `x1` and `y1` just outside of it.
@@ -33,7 +36,8 @@ class Box(NamedTuple):
         """The part of the box inside an image of this size, in pixels of that image.
 
         Raises:
-            MirstError: coordinates that are not finite, or a box that covers no part of the image.
+            MirstError: coordinates that are not numbers, a part of less than a pixel in either direction, or a box of
+                an image that is turned by 90 degrees.
 
         >>> Box(10, 20, 50, 40, frame=(100, 100)).within(50, 50)
         Box(x0=5.0, y0=10.0, x1=25.0, y1=20.0, frame=None)
@@ -41,10 +45,15 @@ class Box(NamedTuple):
         scale_x, scale_y = (width / self.frame[0], height / self.frame[1]) if self.frame else (1.0, 1.0)
         x0, x1 = max(self.x0 * scale_x, 0.0), min(self.x1 * scale_x, float(width))
         y0, y1 = max(self.y0 * scale_y, 0.0), min(self.y1 * scale_y, float(height))
-        if not (x0 < x1 and y0 < y1):  # also catches NaN
+        if self.frame == (height, width) and height != width:
             raise MirstError(
-                f"the box {self.x0:g},{self.y0:g},{self.x1:g},{self.y1:g} covers no part of the {width} x {height} "
-                "image; give its left, top, right and bottom edge in pixels of the image"
+                f"the box or mask belongs to an image of {height} x {width} pixels, but the upright image has {width} "
+                f"x {height}; turn the mask as the image is turned"
+            )
+        if not (x1 - x0 >= PIXEL * min(1, scale_x) and y1 - y0 >= PIXEL * min(1, scale_y)):  # also catches NaN
+            raise MirstError(
+                f"the box {self.x0:g},{self.y0:g},{self.x1:g},{self.y1:g} covers less than a pixel of the {width} x "
+                f"{height} image; give its left, top, right and bottom edge in pixels of the image"
             )
         return Box(x0, y0, x1, y1)
 

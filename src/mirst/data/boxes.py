@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirst.data.box import Box
-from mirst.data.dicom import tissue_corner
+from mirst.data.dicom import tissue_region
 from mirst.data.file_kind import Kind, file_kind
 from mirst.data.images import decode
 from mirst.data.readers.skipped_files import listed
@@ -47,18 +47,11 @@ def with_boxes(
 def box_of(record: Record) -> Box | None:
     """The box of a lesion: the one that the record has, else the one around all of its masks; `None` without both.
 
-    Coordinates of a DICOM image count from the corner of its frame, which is cropped to the tissue.
-
     Raises:
         MirstError: a mask or DICOM file that cannot be read.
     """
-    if record.box is None:
-        return box_around(record.masks)
-    if record.box.frame is not None or file_kind(record.path) is not Kind.DICOM:
-        return record.box
-    left, top = tissue_corner(record.path)
-    x0, y0, x1, y1, _ = record.box
-    return Box(x0 - left, y0 - top, x1 - left, y1 - top)
+    box = record.box or box_around(record.masks)
+    return box and in_decoded(record.path, box)
 
 
 def box_around(masks: Sequence[Path]) -> Box | None:
@@ -88,3 +81,23 @@ def union_of_masks(masks: Sequence[Path]) -> NDArray[np.bool_] | None:
         raise MirstError(f"the masks {', '.join(path.name for path in masks)} differ in size; make them alike")
     union = np.any([one > one.max() / 2 for one in values], axis=0) if values else np.zeros((1, 1), dtype=bool)
     return np.asarray(union) if union.any() else None
+
+
+def in_decoded(path: Path, box: Box) -> Box:
+    """A box of an image file in pixels of the decoded image, which is the tissue region of a DICOM frame.
+
+    Args:
+        box: in pixels of the whole frame of a DICOM file, or of a mask of that frame or of its tissue region.
+
+    Raises:
+        MirstError: a DICOM file that cannot be read.
+    """
+    if file_kind(path) is not Kind.DICOM:
+        return box
+    tissue = tissue_region(path)
+    if box.frame == tissue.size:
+        return box
+    scale_x, scale_y = (tissue.frame[0] / box.frame[0], tissue.frame[1] / box.frame[1]) if box.frame else (1.0, 1.0)
+    x0, x1 = (x * scale_x - tissue.left for x in (box.x0, box.x1))
+    y0, y1 = (y * scale_y - tissue.top for y in (box.y0, box.y1))
+    return Box(x0, y0, x1, y1)

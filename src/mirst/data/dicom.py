@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,16 +75,32 @@ def dicom_values(path: Path, frame: str | None) -> Values:
         return display(dataset, number, _cropped(dataset, frames[number]))
 
 
-def tissue_corner(path: Path) -> tuple[int, int]:
-    """Left and top edge of the tissue region that `dicom_values` crops the frames to.
+class Tissue(NamedTuple):
+    """The tissue region that `dicom_values` crops the frames to, in pixels.
+
+    >>> Tissue(left=40, top=20, size=(50, 30), frame=(100, 60)).size
+    (50, 30)
+    """
+
+    left: int
+    top: int
+    size: tuple[int, int]
+    """Width and height."""
+    frame: tuple[int, int]
+    """Width and height of the whole frames."""
+
+
+def tissue_region(path: Path) -> Tissue:
+    """The tissue region of a file.
 
     Raises:
         MirstError: not a readable DICOM image.
     """
     dataset = _dataset(path)
     with _reading(path):
-        left, top, _, _ = _tissue_region(dataset, _frames(path)[0])
-    return left, top
+        height, width = _frames(path).shape[1:3]
+        left, top, right, bottom = _tissue_region(dataset, _frames(path)[0])
+    return Tissue(left, top, (right - left, bottom - top), (width, height))
 
 
 def _frames(path: Path) -> NDArray[Any]:

@@ -25,6 +25,7 @@ from mirst.data import (
     load_images,
     picture_count,
 )
+from mirst.data.boxes import in_decoded
 from mirst.data.masks import masks_by_image
 from mirst.data.readers.skipped_files import listed
 from mirst.errors import MirstError, plain
@@ -92,7 +93,7 @@ def predict(
 
     Args:
         images: files and folders, as for `find_images`.
-        box: of the lesion in the only image, in pixels.
+        box: of the lesion in the only image, in pixels of the upright image, or of the whole frame of a DICOM file.
         trusted: as for `load_model`.
         on_progress: called with a sentence about files in the folders that are left out, if there are any.
 
@@ -174,7 +175,7 @@ def boxes_for(card: ModelCard, files: Sequence[ImageFile], box: Box | None = Non
             raise MirstError(
                 f"one box is given for {len(files)} images; give one image, or put masks beside the images"
             )
-        return [box]
+        return [in_decoded(files[0].path, box)]
     masks = masks_by_image(file.path for file in files)
     found = [box_around(masks[file.path]) for file in files]
     without = [str(file.path) for file, own in zip(files, found, strict=True) if own is None]
@@ -183,7 +184,7 @@ def boxes_for(card: ModelCard, files: Sequence[ImageFile], box: Box | None = Non
             f"the model takes crops around lesions, and there is no box for {listed(without)}; give --box x0,y0,x1,y1 "
             "or --mask FILE, or put masks beside the images (NAME_mask.png)"
         )
-    return list(found)
+    return [own and in_decoded(file.path, own) for file, own in zip(files, found, strict=True)]
 
 
 def prediction_table(card: ModelCard, predictions: Sequence[Prediction]) -> pd.DataFrame:

@@ -123,7 +123,8 @@ def prepare(spec: StudySpec) -> Prepared:
         records = with_boxes(records, spec.data.without_box, notes.append)
     if weights is not None:
         origin = read_origin(find_weights(spec.model.weights, spec.model.name))
-        notes += [] if origin is None else origin_remarks(origin, records)
+        studied = [record for record in records if record.source not in extra_sources]  # others are not tested on
+        notes += [] if origin is None else origin_remarks(origin, studied)
     audited = audit_records(records, notes)
     records = resolve_conflicts(audited, spec.data.conflicts)
     own = [record for record in records if record.source not in extra_sources]
@@ -167,6 +168,13 @@ def _read(spec: StudySpec, on_remark: Callable[[str], object]) -> tuple[list[Rec
     if not extra:
         return own, set()
     classes = data.classes or sorted({record.label for record in own})
+    for one, records in zip(data.extra, extra, strict=True):
+        found = {record.label for record in records}
+        if found.isdisjoint(classes):
+            raise MirstError(
+                f"data.extra: {one.path} has no image of the classes {', '.join(classes)}; rename its classes "
+                f"({', '.join(sorted(found))}) with labels"
+            )
     both = read_datasets([own, *extra], classes)
     sources = {record.source for records in extra for record in records}
     return sorted(both, key=lambda record: record.source in sources), sources

@@ -109,7 +109,7 @@ def test_a_bad_box_in_a_manifest_names_its_line(tmp_path, cells, words):
 def test_a_box_outside_of_its_image_names_it_when_it_is_cropped(tmp_path):
     table = manifest(tmp_path, ("one.png", "a", 50, 50, 60, 60, ""), ("two.png", "b", 1, 1, 2, 2, ""))
     record = with_boxes(read_dataset(table))[0]
-    with pytest.raises(MirstError, match=r"one\.png: the box 50,50,60,60 covers no part of the 12 x 9 image"):
+    with pytest.raises(MirstError, match=r"one\.png: the box 50,50,60,60 covers less than a pixel of the 12 x 9 image"):
         lesion_crop(record.file, record.box, 16, 0.3)
 
 
@@ -125,3 +125,26 @@ def test_a_box_of_a_dicom_file_counts_from_the_corner_of_its_frame(tmp_path):
     assert (one.box[:4], two.box[:4]) == ((2, 2, 6, 6), (4, 3, 8, 7))
     wanted = LesionCrop.of(Image.fromarray(RAMP[1:7, 2:10]), Box(2, 2, 6, 6), 16, 0.3)
     assert np.array_equal(lesion_crop(one.file, one.box, 16, 0.3).surroundings, wanted.surroundings)
+
+
+@pytest.mark.parametrize(
+    ("size", "place", "wanted"),
+    [
+        ((12, 8), (4, 3, 8, 7), (2, 2, 6, 6)),
+        ((24, 16), (8, 6, 16, 14), (2, 2, 6, 6)),
+        ((8, 6), (2, 2, 6, 6), (2, 2, 6, 6)),
+    ],
+)
+def test_a_mask_of_a_dicom_file_shows_its_whole_frame_or_its_tissue_region(tmp_path, size, place, wanted):
+    region = Dataset()
+    region.RegionDataType = 1
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 2, 1
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 9, 6
+    write_dicom(tmp_path / "a" / "one.dcm", RAMP, SequenceOfUltrasoundRegions=[region])
+    write_dicom(tmp_path / "b" / "two.dcm", RAMP)
+    left, top, right, bottom = place
+    mask = np.zeros(size[::-1], np.uint8)
+    mask[top:bottom, left:right] = 255
+    Image.fromarray(mask).save(tmp_path / "a" / "one_mask.png")
+    record = with_boxes(read_dataset(tmp_path))[0]
+    assert record.box.within(8, 6)[:4] == wanted
