@@ -184,5 +184,5 @@ def test_without_a_box_a_lesion_model_classifies_nothing(image):
     assert smallest_eps(subject, image) is None
     with pytest.raises(MirstError, match="draw the box of the lesion"):
         attack_image(subject, image, "PGD", 5 / 255, 3)
-    with pytest.raises(MirstError, match="covers no part of the 24 x 20 image"):
+    with pytest.raises(MirstError, match="covers less than a pixel of the 24 x 20 image"):
         attack_image(subject, image, "PGD", 5 / 255, 3, Box(30, 0, 40, 10))

@@ -106,7 +106,7 @@ def test_a_box_of_the_data_set_is_named_and_one_outside_of_the_image_gets_a_sent
     explorer = Explorer(two_views.models, records)
     assert explorer.pick(0).box_source == "The box comes from the data set."
     with pytest.raises(
-        MirstError, match=r"phantom-001\.png: the box 500,0,600,50 covers no part of the 128 x 96 image"
+        MirstError, match=r"phantom-001\.png: the box 500,0,600,50 covers less than a pixel of the 128 x 96 image"
     ):
         explorer.pick(1)
 
@@ -137,7 +137,7 @@ def test_without_a_box_the_model_of_crops_classifies_nothing(two_views, masked_p
         ([float("nan"), 20, 30, 70], "is not a box"),
         (["left", 20, 30, 70], "is not a box"),
         ([30, 20, 80], "is not a box"),
-        ([300, 20, 400, 70], "covers no part of the 128 x 96 image"),
+        ([300, 20, 400, 70], "covers less than a pixel of the 128 x 96 image"),
     ],
 )
 def test_what_is_no_box_gets_a_sentence(two_views, edges, sentence):

@@ -68,7 +68,7 @@ def test_a_box_that_the_data_give_counts_more_than_masks(lesions):
 
 
 def test_data_without_any_box_get_a_sentence(phantoms):
-    with pytest.raises(MirstError, match=r"no image has a box, and data\.view is lesion"):
+    with pytest.raises(MirstError, match=r"no image has a box, which the lesion view needs"):
         with_boxes(read_dataset(phantoms))
 
 
@@ -87,3 +87,12 @@ def test_boxes_of_real_sets_lie_around_the_published_lesions(real_data):
     assert len(busbra) == 1492
     known = next(record for record in busbra if record.name == "Images/bus_0001-l.png")
     assert known.box == Box(91, 24, 91 + 103, 24 + 79, (274, 353))
+
+
+def test_numbered_parts_of_a_lesion_all_count_and_traces_of_compression_do_not(tmp_path):
+    parts = mask(5, 10, 12, 20, level=1)
+    parts[20:30, 2:8] = 2
+    assert box_around([save(tmp_path / "parts.png", parts)])[:4] == (2, 5, 20, 30)
+    noisy = mask(5, 10, 12, 20) + np.random.default_rng(0).integers(0, 20, (40, 60)).astype(np.uint8)
+    noisy[5:12, 10:20] = 250
+    assert box_around([save(tmp_path / "noisy.png", noisy)])[:4] == (10, 5, 20, 12)

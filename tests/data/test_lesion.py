@@ -120,3 +120,20 @@ def test_the_cache_knows_box_margin_and_view(tmp_path):
     assert first.pixels.shape == (1, 1, 64, 64)
     assert np.array_equal(first.pixels[0], lesion_crop(files[0], Box(40, 30, 60, 40), 32, 0.3).surroundings)
     assert first.features.tolist() == [list(Box(40, 30, 60, 40).features(120, 90))]
+
+
+@pytest.mark.parametrize(("width", "height", "size"), [(1000, 30, 32), (100, 100, 17), (30, 1000, 32), (801, 603, 16)])
+def test_a_reduced_image_is_not_distorted(width, height, size):
+    """Of an image that is linear in x and y, the crop is too: its values follow from the geometry alone."""
+    y, x = np.mgrid[0:height, 0:width]
+    image = Image.fromarray((20 + 100 * x / width + 100 * y / height).round().astype(np.uint8))
+    box = Box(width * 0.4, height * 0.4, width * 0.6, height * 0.6)
+    crop = LesionCrop.of(image, box, size, 0.1)
+    middle = lesions_of(crop, size, 0.1).crops(crop.surroundings[None])[0, 0].astype(float)
+    side = 1.2 * max(box.width, box.height)
+    place = (np.arange(size) + 0.5) / size * side - side / 2
+    x, y = np.meshgrid((box.x0 + box.x1) / 2 + place, (box.y0 + box.y1) / 2 + place)
+    inside = (x > 0) & (x < width) & (y > 0) & (y < height)
+    wanted = 20 + 100 * x / width + 100 * y / height
+    edge = (x < 0.05 * width) | (x > 0.95 * width) | (y < 0.05 * height) | (y > 0.95 * height)
+    assert np.abs(middle - wanted)[inside & ~edge].max() < 4

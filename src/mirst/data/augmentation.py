@@ -48,7 +48,7 @@ class Augmentation:
         for name, limit in LIMITS.items():
             value = getattr(self, name)
             if not 0 <= value <= limit:
-                raise MirstError(f"training.augment: {name} is {value}; it must lie between 0 and {limit:g}")
+                raise MirstError(f"{name} is {value}; it must lie between 0 and {limit:g}")
 
     @property
     def is_geometric(self) -> bool:

@@ -17,6 +17,8 @@ from mirst.data.record import ImageFile, Record
 from mirst.errors import MirstError
 
 WithoutBox = Literal["drop", "whole"]
+LABELS = 8
+"""Values of a mask that numbers the parts of a lesion, at most."""
 
 
 def with_boxes(
@@ -35,8 +37,8 @@ def with_boxes(
     without = [record.name for record in boxed if record.box is None]
     if len(without) == len(boxed):
         raise MirstError(
-            "no image has a box, and data.view is lesion; add the columns x0,y0,x1,y1 or mask to a manifest, put masks "
-            "beside the images (NAME_mask.png), or set data.view to whole"
+            "no image has a box, which the lesion view needs; add the columns x0,y0,x1,y1 or mask to a manifest, or "
+            "put masks beside the images (NAME_mask.png)"
         )
     if without:
         images = "1 image has no box and is" if len(without) == 1 else f"{len(without)} images have no box and are"
@@ -71,7 +73,8 @@ def box_around(masks: Sequence[Path]) -> Box | None:
 def union_of_masks(masks: Sequence[Path]) -> NDArray[np.bool_] | None:
     """The white pixels of all masks of an image, `(H, W)`; `None` if there are none.
 
-    White is every value above half of the largest one of its mask.
+    White is every value above half of the largest one of its mask; in a mask of at most `LABELS` values, every value
+    above 0.
 
     Raises:
         MirstError: a mask that cannot be read, or masks of different sizes.
@@ -79,8 +82,13 @@ def union_of_masks(masks: Sequence[Path]) -> NDArray[np.bool_] | None:
     values = [np.asarray(decode(ImageFile(path))) for path in masks]
     if len({one.shape for one in values}) > 1:
         raise MirstError(f"the masks {', '.join(path.name for path in masks)} differ in size; make them alike")
-    union = np.any([one > one.max() / 2 for one in values], axis=0) if values else np.zeros((1, 1), dtype=bool)
+    union = np.any([one > _black(one) for one in values], axis=0) if values else np.zeros((1, 1), dtype=bool)
     return np.asarray(union) if union.any() else None
+
+
+def _black(mask: NDArray[np.uint8]) -> float:
+    """The largest value that is not white. Compression leaves many values; parts of a lesion are numbered by few."""
+    return 0.0 if len(np.unique(mask)) <= LABELS else float(mask.max()) / 2
 
 
 def in_decoded(path: Path, box: Box) -> Box:

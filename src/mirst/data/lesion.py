@@ -57,19 +57,19 @@ class LesionCrop(NamedTuple):
 def _square(image: Image.Image, centre: tuple[float, float], side: float, size: int) -> Pixels:
     """A square of the image continued by reflection, `(C, size, size)`."""
     shrink = min(1.0, 4 * size / side)  # or the reflected copy of a large image would not fit into memory
+    small = image
     if shrink < 1:
-        width, height = (max(1, round(length * shrink)) for length in image.size)
-        centre = centre[0] * width / image.width, centre[1] * height / image.height
-        side, image = side * shrink, image.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.atleast_3d(np.asarray(image))
-    left, top = centre[0] - side / 2, centre[1] - side / 2
-    before = [max(0, int(np.ceil(-start))) for start in (top, left)]
-    after = [
-        max(0, int(np.ceil(start + side - length))) for start, length in zip((top, left), pixels.shape, strict=False)
-    ]
-    around = np.pad(pixels, [*zip(before, after, strict=True), (0, 0)], mode="symmetric").squeeze()
-    corner = left + before[1], top + before[0]
-    region = (*corner, min(corner[0] + side, around.shape[1]), min(corner[1] + side, around.shape[0]))
+        sides = (max(1, round(length * shrink)) for length in image.size)
+        small = image.resize((next(sides), next(sides)), Image.Resampling.BILINEAR)
+    scale = np.array(small.size) / np.array(image.size)
+    start, length = (np.array(centre) - side / 2) * scale, side * scale
+    pixels = np.atleast_3d(np.asarray(small))
+    before = np.maximum(0, np.ceil(-start)).astype(int)
+    after = np.maximum(0, np.ceil(start + length - np.array(small.size))).astype(int)
+    around = np.pad(pixels, [*zip(before[::-1], after[::-1], strict=True), (0, 0)], mode="symmetric").squeeze()
+    corner = start + before
+    end = np.minimum(corner + length, (around.shape[1], around.shape[0]))
+    region = (float(corner[0]), float(corner[1]), float(end[0]), float(end[1]))
     resized = Image.fromarray(around).resize((size, size), Image.Resampling.BILINEAR, box=region)
     return np.atleast_3d(np.asarray(resized)).transpose(2, 0, 1)
 

@@ -262,6 +262,6 @@ def training_shares(prepared: Prepared, indices: NDArray[np.int64]) -> tuple[NDA
         return indices, indices[:0]
     is_own = indices < len(records) - prepared.extra
     split = split_validation(records, indices[is_own], fraction, spec.folds.kind, spec.folds.seed)
-    held_out = {records[i].group for i in split.test} if spec.folds.kind == "group" else set()
+    held_out = {records[i].group for i in split.test}
     extra = [i for i in indices[~is_own] if records[i].group not in held_out]
     return np.append(split.train, np.array(extra, dtype=np.int64)), split.test
