@@ -1,6 +1,7 @@
 """Real, small models, and ways to see whether one was touched, and what it was asked."""
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -96,6 +97,8 @@ def on_the_fence(model: nn.Module, x: Tensor) -> nn.Module:
 def boxed_phantoms(folder, count, seed=0, without=()):
     """A manifest of phantoms; the boxes differ."""
     write_phantoms(folder, count, seed)
+    for label in ("benign", "malignant"):
+        shutil.rmtree(folder / label / "masks")
     rows = ["path,label,x0,y0,x1,y1"]
     for number, record in enumerate(read_dataset(folder)):
         box = (

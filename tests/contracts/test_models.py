@@ -40,7 +40,8 @@ every_attack = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: typ
 @pytest.fixture
 def images(request):
     batch = torch.rand(6, 1, 16, 16, generator=seeded(1)), torch.arange(6) % 2
-    return with_boxes(*batch) if request.node.callspec.params.get("name") in TAKE_A_BOX else batch
+    called = getattr(request.node, "callspec", None)
+    return with_boxes(*batch) if called and called.params.get("name") in TAKE_A_BOX else batch
 
 
 @pytest.fixture(autouse=True)

@@ -8,40 +8,39 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mirst.data import CarriedImages
 from mirst.files import write_csv
 from mirst.metrics import classification_metrics
 from mirst.report import ReportContext, notes, write_report
 from mirst.report.differences import intervals
 from mirst.report.tables import metric_table
 from mirst.report.verdict import best_under_attack, verdict
-from mirst.study import attack_study, read_results, run_study
+from mirst.study import Local, attack_study, load_spec, read_results, run_study
 from mirst.study.baselines import BASELINES, baseline_rows
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import prepare
 from mirst.study.trial import all_trials
+from tests.helpers import boxed_phantoms
 
 NAMES = ["constant", "box", "thumbnail", "thumbnail+box", "thumbnail+at", "thumbnail+box+at"]
 KEYS = ["fold", "source", "image", "group", "label"]
 
 
 @pytest.fixture(scope="module")
-def prepared(small_spec):
-    """The small study as if its images were crops; the box of the first image is not known."""
-    whole = prepare(small_spec)
-    features = np.random.default_rng(0).normal(size=(len(whole.records), 2)) + whole.labels[:, None]
-    features[0] = np.nan
-    return replace(whole, images=CarriedImages(np.array(whole.images.pixels), features))
+def lesion_spec(small_yaml, tmp_path_factory):
+    """The small study as one of lesions; the box of one image is not known."""
+    table = boxed_phantoms(tmp_path_factory.mktemp("boxed"), 12, without=("benign/phantom-001.png",))
+    return load_spec(small_yaml, [f"data.path={table}", "data.view=lesion", "data.without_box=whole"])
 
 
 @pytest.fixture(scope="module")
-def lesions(finished, prepared, tmp_path_factory):
-    """The small study, run again as one of lesions."""
+def prepared(lesion_spec):
+    return prepare(lesion_spec)
+
+
+@pytest.fixture(scope="module")
+def lesions(lesion_spec, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lesions") / "small"
-    shutil.copytree(finished, folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirst.study.run.prepare", lambda spec: prepared)
-        run_study(prepared.spec, folder)
+    run_study(lesion_spec, folder, engine=Local(2))
     return folder
 
 
@@ -101,12 +100,9 @@ def test_a_resumed_run_writes_the_same_bytes_and_studies_of_whole_images_have_no
     path = StudyFolder(lesions).baselines
     before = path.read_bytes()
     path.unlink()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirst.study.run.prepare", lambda spec: prepared)
-        run_study(prepared.spec, lesions)
+    run_study(prepared.spec, lesions)
     assert path.read_bytes() == before
     assert not StudyFolder(finished).baselines.exists()
-    assert (lesions / "outcomes.csv").read_bytes() == (finished / "outcomes.csv").read_bytes()
 
 
 def test_a_suite_adds_its_eps(lesions, prepared, results, tmp_path):
@@ -122,9 +118,7 @@ def test_a_suite_adds_its_eps(lesions, prepared, results, tmp_path):
         write_csv(own.table("standard-costs"), pd.DataFrame({"suite": ["standard"]}))
         check = {"name": "budget", "verdict": "pass", "figures": ""}
         own.suite_record("standard").write_text(json.dumps({"eps": [5 / 255, 0.3], "checks": [check]}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirst.study.post_hoc.base.prepare", lambda spec: prepared)
-        attack_study(folder, "standard", (5 / 255, 0.3))
+    attack_study(folder, "standard", (5 / 255, 0.3))
     found = read_results(folder)
     assert sorted(found.baselines["eps"].unique()) == pytest.approx([0, 5 / 255, 0.3])
     known = found.baselines[found.baselines["eps"] < 0.2].reset_index(drop=True)

@@ -5,7 +5,7 @@ from mirst.report.context import ReportContext, every_row
 from mirst.report.eps_curve import f1_over_eps
 from mirst.report.evaluation import write_evaluation
 from mirst.report.html import write_report
-from mirst.report.lesion_figure import lesion_figure
+from mirst.report.lesion_views import lesion_figure
 from mirst.report.paper_claims import paper_comparison
 from mirst.report.paper_figures import attacks_figure, read_figure_input, residuals_figure, save_figure
 from mirst.report.robustness import verdict_lines, write_robustness

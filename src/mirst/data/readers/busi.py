@@ -14,7 +14,7 @@ def recognises(root: Path) -> bool:
     if not root.is_dir():
         return False
     folders = class_folders(published(root))
-    has_masks = any(is_mask(p) for folder in folders for p in visible(folder))
+    has_masks = any(is_mask(p) and p.is_file() for folder in folders for p in visible(folder))
     return has_masks and {"benign", "malignant"} <= {folder.name.lower() for folder in folders}
 
 
