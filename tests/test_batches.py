@@ -5,7 +5,7 @@ from collections import UserDict, namedtuple
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from monai.data import DataLoader as MonaiLoader
 from monai.data import Dataset as MonaiDataset
@@ -260,6 +260,7 @@ def test_images_of_any_type_shape_and_range_are_taken_or_refused(dtype, shape, l
 
 
 @given(dtype=DTYPES, shape=st.lists(st.integers(0, 5), max_size=3), low=st.integers(-120, 120))
+@example(dtype=torch.float8_e5m2, shape=[4], low=0)
 def test_labels_of_any_type_and_shape_are_taken_or_refused(dtype, shape, low):
     values = low + torch.randint(0, 3, shape, generator=torch.Generator().manual_seed(0))
     labels = values.to(dtype)

@@ -222,7 +222,7 @@ def _to_classes(y: Tensor, count: int) -> str:
         return "give one class per image, not segmentation masks"
     if y.ndim == 2 and y.shape[1] != 1:
         return _from_rows(y.double())
-    if cast and not torch.equal(y, y.round()):
+    if cast and not torch.equal(y.double(), y.double().round()):  # torch rounds no float8
         return "give class indices, not probabilities or measurements"
     return f"use y{'' if y.ndim == 1 else '.squeeze(1)'}{cast}"
 

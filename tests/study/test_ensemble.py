@@ -80,7 +80,7 @@ def test_the_folder_says_what_it_is_and_is_read_like_any_other(finished, combine
     assert {trial.state for trial in study_status(combined).trials} == {"done"}
     page = write_report(combined).read_text()
     assert "the models of all seeds of a fold are one ensemble" in page
-    assert f"ensembles of the seeds 0, 1 of {finished.resolve()}" in page
+    assert f"ensembles of the seeds 0, 1 of {run['ensemble']['of']}" in page
     assert "mirst run study.yaml --set seeds=[0,1] --out ANOTHER_FOLDER\nmirst ensemble ANOTHER_FOLDER" in page
     assert "above log-odds of 0, the mean over its members" in page
     card = (combined / "trials" / "ce-fold0-seed0" / "MODEL_CARD.md").read_text()
