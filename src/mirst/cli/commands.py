@@ -40,7 +40,7 @@ app = typer.Typer(
 _DEMO = """\
 The demo generates 240 breast phantoms and trains classifiers on them: plain (ce), robust (rst), multi-instance robust
 (mirst), and mirst with a drop-max layer (mirst+dm). It attacks each with FGSM, PGD and CW at eps 5/255, with three-fold
-cross-validation. A second, smaller study repeats ce and mirst+dm on crops around the lesions (data.view: lesion).
+cross-validation. A second, smaller study repeats ce and rst on crops around the lesions (data.view: lesion).
 Together they take about five minutes on two cores and write to {out}."""
 
 
