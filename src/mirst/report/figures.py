@@ -2,10 +2,12 @@
 
 import io
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -15,6 +17,9 @@ from mirst.metrics import METRICS
 from mirst.report.context import ReportContext, attack_name, title
 from mirst.report.tables import attack_titles
 from mirst.study import Results
+
+MOST_LETTERS = 90
+"""Of the names below a chart that fit in one line."""
 
 
 def bar_chart(context: ReportContext, metric: str) -> bytes:
@@ -34,7 +39,7 @@ def bar_chart(context: ReportContext, metric: str) -> bytes:
         at = np.arange(len(defenses)) + (number - (len(headings) - 1) / 2) * width
         colour = "#44546a" if number == 0 else f"C{number - 1}"
         axes.bar(at, rows["mean"], width, yerr=rows["std"], label=heading, capsize=2, color=colour)
-    axes.set_xticks(np.arange(len(defenses)), defenses)
+    _label_columns(axes, defenses)
     axes.set_ylim(0, 1)
     axes.set_ylabel(METRICS[metric].title)
     without_frame(axes)
@@ -56,12 +61,18 @@ def interval_chart(whole: pd.DataFrame) -> Figure:
         colour = "#44546a" if number == 0 else f"C{number - 1}"
         name = attack_name(attack)
         axes.errorbar(at, values, (values - lows, highs - values), fmt="o", capsize=3, label=name, color=colour)
-    axes.set_xticks(np.arange(len(whole.columns)), list(whole.columns))
+    _label_columns(axes, list(whole.columns))
     axes.set_ylim(0, 1)
     axes.set_ylabel(METRICS["f1"].title)
     without_frame(axes)
     figure.legend(loc="outside upper center", ncols=len(whole), frameon=False)
     return figure
+
+
+def _label_columns(axes: Axes, names: Sequence[str]) -> None:
+    """Slanted if they would overlap."""
+    slanted = sum(map(len, names)) > MOST_LETTERS
+    axes.set_xticks(np.arange(len(names)), names, rotation=25 if slanted else 0, ha="right" if slanted else "center")
 
 
 def example_figure(results: Results, defense: str, drop_max: bool, count: int = 4) -> bytes | None:
