@@ -67,7 +67,7 @@ def preloaded_workers() -> None:
     """Workers of studies that run in this process come from a server that has imported everything: each starts in
     0.1 s instead of 5. Commands that are processes of their own start their workers as users do."""
     server = multiprocessing.get_context("forkserver")
-    modules = ["mirst.study.engines.local", "mirst.nn.accelerate.drop_max_cpu", "monai.networks.nets", "torch._dynamo"]
+    modules = ["mirst.study.engines.local", "mirst.nn.accelerate.drop_max_cpu", "torch._dynamo"]
     server.set_forkserver_preload(modules)
     local.SPAWN = server
 

@@ -19,8 +19,9 @@ from mirst.nn import ModelCard
 SKELETON = Path(__file__).with_name("skeleton")
 """Files that are the same in every bundle. They read the details of the model from `configs/metadata.json`."""
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+MONAI = "1.6.1"
 RUNNERS = {"pytorch-ignite": "0.5.5", "fire": "0.7.1"}
-"""Packages that MONAI needs to run a bundle, in tested versions. Writing a bundle does not need them."""
+"""MONAI, and the packages that it needs to run a bundle, in tested versions. Writing a bundle does not need them."""
 
 
 def to_monai_bundle(model: nn.Module, card: ModelCard, out: Path) -> None:
@@ -52,7 +53,7 @@ def _metadata(card: ModelCard, name: str) -> dict[str, Any]:
         "name": name,
         "version": "0.1.0",
         "changelog": {"0.1.0": f"exported by mirst {version('mirst')}"},
-        "monai_version": version("monai"),
+        "monai_version": MONAI,
         "pytorch_version": version("torch").partition("+")[0],
         "numpy_version": version("numpy"),
         "required_packages_version": RUNNERS | {"pillow": version("pillow")},

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mirst.errors import MirstError
 from mirst.nn.factory import is_factory, load_factory
 from mirst.nn.layers.drop_max import replace_first_max_pool
+from mirst.nn.resnet import BasicBlock, Bottleneck, ResNet
 
 MAX_CLASSES = 1000
 """Upper bound for models that are trained, and for cards of unknown origin."""
@@ -73,34 +74,23 @@ def build_model(name: str, in_channels: int, num_classes: int, drop_max: bool = 
     return replace_first_max_pool(model) if drop_max else model
 
 
-def _resnet(name: str, in_channels: int, num_classes: int) -> nn.Module:
-    from monai.networks.nets import resnet
-
-    build = getattr(resnet, name)
-    net = build(spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, num_classes=num_classes)
+def _resnet(
+    block: type[BasicBlock] | type[Bottleneck], layers: list[int], in_channels: int, num_classes: int
+) -> nn.Module:
+    net = ResNet(block, layers, [64, 128, 256, 512], in_channels=3, num_classes=num_classes)
     return Normalized(net, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def _resnet_tiny(in_channels: int, num_classes: int) -> nn.Module:
     """A narrow ResNet-10 for a few CPU cores: one basic block per stage, widths 16 to 128."""
-    from monai.networks.nets.resnet import ResNet
-
     net = ResNet(
-        block="basic",
-        layers=[1, 1, 1, 1],
-        block_inplanes=[16, 32, 64, 128],
-        spatial_dims=2,
-        n_input_channels=in_channels,
-        conv1_t_size=5,
-        conv1_t_stride=2,
-        bias_downsample=False,
-        num_classes=num_classes,
+        BasicBlock, [1, 1, 1, 1], [16, 32, 64, 128], in_channels=in_channels, num_classes=num_classes, stem_size=5
     )
     return Normalized(net, (0.25,) * in_channels, (0.25,) * in_channels)
 
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
-    "resnet50": partial(_resnet, "resnet50"),
-    "resnet18": partial(_resnet, "resnet18"),
+    "resnet50": partial(_resnet, Bottleneck, [3, 4, 6, 3]),
+    "resnet18": partial(_resnet, BasicBlock, [2, 2, 2, 2]),
     "resnet_tiny": _resnet_tiny,
 }

@@ -18,7 +18,7 @@ from mirst.study.origin import Origin, origin_of
 from mirst.study.prepared import Prepared
 from mirst.study.results import read_run, read_spec
 
-PACKAGES = ("mirst", "torch", "monai", "numpy", "pandas", "scikit-learn", "pillow")
+PACKAGES = ("mirst", "torch", "numpy", "pandas", "scikit-learn", "pillow")
 """Packages whose versions are recorded."""
 
 
