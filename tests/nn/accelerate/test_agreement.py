@@ -74,6 +74,30 @@ def test_a_difference_of_rounding_is_none(kind):
         assert optimized(model, x).model is not model
 
 
+class Kink(nn.Module):
+    """A copy of it has another gradient the first time that it is asked for one, as where a ReLU's input is almost 0."""
+
+    def __init__(self, copied=False):
+        super().__init__()
+        self.body, self.copied, self.gradients = small_cnn().eval(), copied, 0
+
+    def __deepcopy__(self, memo):
+        return Kink(copied=True)
+
+    def forward(self, x):
+        logits = self.body(x)
+        if not (self.copied and torch.is_grad_enabled()):
+            return logits
+        self.gradients += 1
+        return logits if self.gradients > 1 else logits.detach() + 1.1 * (logits - logits.detach())
+
+
+def test_a_difference_at_a_single_point_is_none():
+    model, x = Kink().eval(), torch.rand(4, 1, 16, 16, generator=seeded())
+    with frozen(model, training=False):
+        assert optimized(model, x).model.copied
+
+
 def test_looking_draws_nothing_from_torchs_generator():
     model, x = nn.Sequential(nn.AlphaDropout(0.5), *small_cnn()), torch.rand(4, 1, 16, 16)
     before = torch.get_rng_state()
