@@ -22,6 +22,9 @@ from tests.helpers import small_batch, small_cnn
 
 torch.set_num_threads(1)
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of the many processes would compile all of mirst
+sys.dont_write_bytecode = False
+
 
 SLOW = (
     "study/engines/test_ray.py",
