@@ -53,12 +53,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads or fills the user's cache."""
-    os.environ["MIRST_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="session", autouse=True)
 def interrupts() -> None:
     """A job in the background of a shell ignores SIGINT, and so would the tests that send it."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -95,6 +89,12 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             make(root / f"{name}-unfinished")
             (root / f"{name}-unfinished").rename(root / name)
     return root / name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or fills the user's cache; the processes of a test run share one."""
+    os.environ["MIRST_CACHE"] = str(made_once(tmp_path_factory, "cache", Path.mkdir))
 
 
 @pytest.fixture(scope="session")
