@@ -22,6 +22,9 @@ from tests.helpers import small_batch, small_cnn
 
 torch.set_num_threads(1)
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of the many processes would compile all of mirst
+sys.dont_write_bytecode = False
+
 
 SLOW = (
     "study/engines/test_ray.py",
@@ -47,12 +50,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((number for number, prefix in enumerate(SLOW) if file.startswith(prefix)), len(SLOW))
 
     items.sort(key=place)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads or fills the user's cache."""
-    os.environ["MIRST_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -92,6 +89,12 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             make(root / f"{name}-unfinished")
             (root / f"{name}-unfinished").rename(root / name)
     return root / name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or fills the user's cache; the processes of a test run share one."""
+    os.environ["MIRST_CACHE"] = str(made_once(tmp_path_factory, "cache", Path.mkdir))
 
 
 @pytest.fixture(scope="session")

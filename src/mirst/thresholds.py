@@ -3,6 +3,24 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Floats = NDArray[np.float64]
+
+
+def roc_curve(is_positive: ArrayLike, score: ArrayLike) -> tuple[Floats, Floats, Floats]:
+    """False and true positive rates, and the cut of each: scores of at least the cut are called positive.
+
+    The cuts are infinity and the distinct scores, in falling order. Both classes must be present, and the scores
+    finite.
+
+    >>> roc_curve([False, True, True], [0.0, 0.0, 2.0])
+    (array([0., 0., 1.]), array([0. , 0.5, 1. ]), array([inf,  2.,  0.]))
+    """
+    truth, scores = np.asarray(is_positive, dtype=bool), np.asarray(score, dtype=float)
+    cuts = np.append(np.inf, np.unique(scores)[::-1])
+    negatives, positives = np.sort(scores[~truth]), np.sort(scores[truth])
+    false_rate, true_rate = ((len(own) - np.searchsorted(own, cuts)) / len(own) for own in (negatives, positives))
+    return false_rate, true_rate, cuts
+
 
 def youden_threshold(is_positive: ArrayLike, score: ArrayLike) -> float:
     """The threshold on the score that maximises sensitivity + specificity: scores above it are called positive.
@@ -15,14 +33,12 @@ def youden_threshold(is_positive: ArrayLike, score: ArrayLike) -> float:
     >>> youden_threshold([False, False, True], [-2.0, -1.0, 3.0])
     1.0
     """
-    from sklearn.metrics import roc_curve
-
     scores = np.asarray(score, dtype=float)
     finite = np.isfinite(scores)
     truth, scores = np.asarray(is_positive, dtype=bool)[finite], scores[finite]
     if truth.all() or not truth.any():
         return 0.0
-    false_rate, true_rate, cuts = roc_curve(truth, scores, drop_intermediate=False)
+    false_rate, true_rate, cuts = roc_curve(truth, scores)
     gain = true_rate - false_rate
     candidates = [_below(cut, scores) for cut in cuts[gain >= gain.max() - 1e-12]]
     return float(min(candidates, key=abs))
@@ -67,7 +83,7 @@ def specificity_threshold(is_positive: ArrayLike, score: ArrayLike, wanted: floa
     return 0.0 - swapped
 
 
-def _below(cut: float, score: NDArray[np.float64]) -> float:
+def _below(cut: float, score: Floats) -> float:
     """Half-way between `cut`, a score or infinity, and the next lower score."""
     lower = score[score < cut]
     if not np.isfinite(cut):

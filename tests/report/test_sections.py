@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss
 
 from mirst.report import ReportContext
 from mirst.report.calibration import calibrations, reliability
@@ -55,6 +56,7 @@ def test_reliability_agrees_with_scikit_learn():
     assert filled["probability"].tolist() == pytest.approx(probability.tolist())
     assert one.bins["images"].sum() == 400
     assert one.ece == pytest.approx((filled["images"] / 400 * (filled["share"] - filled["probability"]).abs()).sum())
+    assert one.brier == pytest.approx(brier_score_loss(label == "malignant", 1 / (1 + np.exp(-score))), rel=1e-12)
 
 
 def test_calibration_is_shown_clean_and_attacked(context):

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from mirst.data.inspection import Inspection, inspect_images
 from mirst.data.range_findings import range_sentence, range_warnings
@@ -188,7 +187,7 @@ def _components(count: int, links: Sequence[tuple[int, int]]) -> list[int]:
     if count == 0:
         return []
     rows, columns = zip(*links, strict=True) if links else ((), ())
-    graph = coo_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(count, count))
-    _, component = connected_components(graph, directed=False)
+    graph = scipy.sparse.coo_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(count, count))
+    _, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
     _, first = np.unique(component, return_index=True)
     return [int(i) for i in first[component]]

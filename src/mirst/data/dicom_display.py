@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from mirst.data.value_range import Intensity, ValueRange, Values
 
@@ -81,7 +81,7 @@ def _shown(header: _Header, stored: NDArray[Any], bits: int) -> tuple[NDArray[An
     if window := _window(header):
         low, high, sigmoid = window
         if sigmoid and high > low:
-            values = low + (high - low) * expit(4 * (values - (low + high) / 2) / (high - low))
+            values = low + (high - low) * scipy.special.expit(4 * (values - (low + high) / 2) / (high - low))
         return values, Intensity("window", ValueRange(low, high))
     if bits > 8 or table:
         return values, None

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
-from scipy.special import expit
 
 from mirst.data.images import Pixels
 from mirst.files import atomic
@@ -72,7 +71,7 @@ def _tissue(y: Map, x: Map, rng: np.random.Generator) -> tuple[Map, Map]:
             depth = depth + rng.uniform(0, 3.5) * np.sin(2 * np.pi * phase)
         return depth
 
-    texture = gaussian_filter(rng.standard_normal((HEIGHT, WIDTH)), (4, 9))
+    texture = scipy.ndimage.gaussian_filter(rng.standard_normal((HEIGHT, WIDTH)), (4, 9))
     texture /= texture.std()
     tissue = np.full((HEIGHT, WIDTH), rng.uniform(0.35, 0.6))
     gland, muscle = boundary(0.15, 0.35), boundary(0.75, 0.95)
@@ -97,19 +96,18 @@ def _lesion(y: Map, x: Map, malignant: bool, rng: np.random.Generator) -> tuple[
     for frequency in range(2, 12):
         outline += roughness * rng.normal() / np.sqrt(frequency) * np.cos(frequency * angle + rng.uniform(0, 6.28))
     blur = rng.uniform(0.08, 0.25) if malignant else rng.uniform(0.03, 0.12)
-    inside = expit((outline - radius) / (0.5 * blur))
+    inside = scipy.special.expit((outline - radius) / (0.5 * blur))
 
     strength = rng.uniform(-1.4, -0.05) if malignant else rng.uniform(-0.3, 0.7)
     column = np.exp(-(np.abs(dx / 0.85) ** 4)) * (y > centre_y + 0.6 * height)
-    behind = np.exp(strength * gaussian_filter1d(column, 2.5, axis=0))
+    behind = np.exp(strength * scipy.ndimage.gaussian_filter1d(column, 2.5, axis=0))
     return inside, behind
 
 
 def _speckle(rng: np.random.Generator) -> Map:
     """Rayleigh-distributed, wider across than along the beam, mean 1."""
     psf = (0.7, 1.5)
-    field = gaussian_filter(rng.standard_normal((HEIGHT, WIDTH)), psf) + 1j * gaussian_filter(
-        rng.standard_normal((HEIGHT, WIDTH)), psf
-    )
+    real, imaginary = (scipy.ndimage.gaussian_filter(rng.standard_normal((HEIGHT, WIDTH)), psf) for _ in range(2))
+    field = real + 1j * imaginary
     amplitude = np.abs(field)
     return np.asarray(amplitude / amplitude.mean())

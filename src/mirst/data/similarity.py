@@ -14,9 +14,9 @@ from functools import cache
 from typing import TypeVar
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter1d
 from threadpoolctl import threadpool_limits
 
 CANDIDATE, SURE, FINE = 0.50, 0.72, 0.30
@@ -158,7 +158,7 @@ def _blurred(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 
 @cache
 def _gaussian(side: int, sigma: float) -> NDArray[np.float32]:
-    return np.asarray(gaussian_filter1d(np.eye(side), sigma, axis=0), dtype=np.float32)
+    return np.asarray(scipy.ndimage.gaussian_filter1d(np.eye(side), sigma, axis=0), dtype=np.float32)
 
 
 def _crop(image: Image.Image, box: Box, side: int) -> NDArray[np.float32]:

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit
 
 SIDE = 8
 """Of a thumbnail, in pixels."""
@@ -117,12 +116,12 @@ def _logistic_regression(features: Floats, is_positive: NDArray[np.bool_], reach
         up, down, intercept = parts[:count], parts[count:-1], parts[-1]
         weights = up - down
         margin = side * (standardised @ weights + intercept) - (up + down) @ reach
-        slope = -C * share * expit(-margin)
+        slope = -C * share * scipy.special.expit(-margin)
         along, worse = standardised.T @ (slope * side), -slope.sum() * reach
         gradient = np.concatenate([weights + along + worse, -weights - along + worse, [slope @ side]])
         return C * float(share @ np.logaddexp(0, -margin)) + 0.5 * float(weights @ weights), gradient
 
-    found = minimize(
+    found = scipy.optimize.minimize(
         loss,
         np.zeros(2 * count + 1),
         jac=True,

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import betaincinv, ndtri, stdtrit
 
 from mirst.errors import MirstError
 from mirst.metrics import Metric, MetricInput, Ratio, metric_named
@@ -166,8 +165,8 @@ class Part:
         """The ends of the interval that misses the true value with probability `level`."""
         size = self._size(level)
         hits, misses = self.ratio * size, (1 - self.ratio) * size
-        low = betaincinv(hits, misses + 1, level / 2) if hits else 0.0
-        high = 1 - betaincinv(misses, hits + 1, level / 2) if misses else 1.0
+        low = scipy.special.betaincinv(hits, misses + 1, level / 2) if hits else 0.0
+        high = 1 - scipy.special.betaincinv(misses, hits + 1, level / 2) if misses else 1.0
         return self.metric.from_ratio(float(low)), self.metric.from_ratio(float(high))
 
     def _size(self, level: float) -> float:
@@ -177,7 +176,8 @@ class Part:
         if not free or not spread:
             return self.fewest
         size = self.ratio * (1 - self.ratio) / (spread * self.groups / free)
-        return float(max(min(size, self.rows) * (ndtri(level / 2) / stdtrit(free, level / 2)) ** 2, self.fewest))
+        quantiles = scipy.special.ndtri(level / 2) / scipy.special.stdtrit(free, level / 2)
+        return float(max(min(size, self.rows) * quantiles**2, self.fewest))
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class Weighted:
             return 1.0
         if beyond(SMALLEST_P) > 0:
             return SMALLEST_P
-        return float(brentq(beyond, SMALLEST_P, LARGEST_P))
+        return float(scipy.optimize.brentq(beyond, SMALLEST_P, LARGEST_P))
 
     def _correlation(self) -> NDArray[np.float64]:
         """The correlation of the parts over the groups, each part with two images of its own added.

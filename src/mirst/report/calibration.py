@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import expit
-from sklearn.metrics import brier_score_loss
 
 from mirst.report.context import ReportContext, of_defense, scored
 from mirst.report.figures import as_png, data_uri, without_frame
@@ -84,9 +83,8 @@ def reliability(rows: pd.DataFrame, positive: str) -> Reliability:
         }
     )
     gaps = (bins["share"] - bins["probability"]).abs().fillna(0)
-    return Reliability(
-        bins, float((gaps * images).sum() / images.sum()), float(brier_score_loss(is_positive, probability))
-    )
+    brier = float(((probability - is_positive) ** 2).mean())
+    return Reliability(bins, float((gaps * images).sum() / images.sum()), brier)
 
 
 def _figure(under: dict[str, Reliability], positive: str) -> Figure:

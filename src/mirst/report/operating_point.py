@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
 
 from mirst.nn import read_card
 from mirst.report.calibration import COLOURS
@@ -13,6 +12,7 @@ from mirst.report.context import ReportContext, of_defense, scored
 from mirst.report.figures import as_png, data_uri, without_frame
 from mirst.study import Results
 from mirst.study.named_configs import NamedDefense
+from mirst.thresholds import roc_curve
 
 WANTED = 0.9
 """The sensitivity on clean images of the moved operating point."""
@@ -113,7 +113,7 @@ def _figure(scores: dict[str, tuple[pd.Series, pd.Series]], under: dict[str, Rat
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#a0aec0", linewidth=1, linestyle="--")
     for (name, (score, truth)), colour in zip(scores.items(), COLOURS, strict=True):
-        false_rate, true_rate, _ = roc_curve(truth, score, drop_intermediate=False)
+        false_rate, true_rate, _ = roc_curve(truth, score)
         axes.plot(false_rate, true_rate, color=colour, linewidth=1.4, label=name)
         point = under[name]
         axes.plot(1 - point.specificity, point.sensitivity, "o", color=colour, markersize=7, markeredgecolor="white")

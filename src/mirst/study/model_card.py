@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from mirst.evaluation import metrics_of, weak_budget
 from mirst.files import write_text
@@ -78,7 +78,7 @@ def write_card(
         metric_titles=[metric.title for metric in metrics],
         evaluation=[_cells(measured, metrics) for measured in evaluation],
         caveats=_caveats(prepared, rows),
-        cut=float(expit(card.threshold)),
+        cut=float(scipy.special.expit(card.threshold)),
         collapsed=_collapsed(clean),
     )
     write_text(checkpoint.with_name(FILE), text)

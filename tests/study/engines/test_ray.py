@@ -1,22 +1,16 @@
 """Real Ray clusters of two nodes, which are processes of this machine."""
 
 import os
-import pickle
 import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from mirst.errors import MirstError
-from mirst.nn import build_model, save_backbone
 from mirst.study import (
     Ray,
-    StudySpec,
     ensemble_study,
     estimate_study,
     load_spec,
@@ -24,13 +18,7 @@ from mirst.study import (
     run_study,
     study_status,
 )
-from mirst.study.engines.base import RETRY, Job
-from mirst.study.engines.ray import shipment_of
-from mirst.study.engines.ray_worker import require_same, with_weights
-from mirst.study.layout import StudyFolder
-from mirst.study.prepared import initial_model, prepare
-from mirst.study.spec import ModelSpec
-from mirst.study.train_trial import TrainTrial
+from mirst.study.engines.base import RETRY
 from mirst.study.trial import all_trials
 from tests.helpers import rows_of_study
 
@@ -39,40 +27,28 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+@pytest.fixture(scope="module")
+def two_nodes(small_spec):
+    """A cluster that the tests of this file share, with their connection to it: its processes start slowly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        from ray.cluster_utils import Cluster
+
+        lean = {"num_cpus": 1, "include_log_monitor": False}
+        cluster = Cluster(initialize_head=True, head_node_args=lean | {"include_dashboard": False, "no_monitor": True})
+        cluster.add_node(**lean)
+        with Ray(address=cluster.address).connected(small_spec):
+            yield cluster
+        with suppress(Exception):  # it cannot remove a node that is gone
+            cluster.shutdown()
+
+
 @pytest.fixture
-def cluster(monkeypatch):
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    cluster.add_node(num_cpus=1)
-    yield cluster
-    with suppress(Exception):  # it cannot remove a node that is gone
-        cluster.shutdown()
-
-
-def test_a_lost_node_costs_only_its_running_trials_and_changes_no_number(cluster, finished, small_spec, tmp_path):
-    steps, out = [], tmp_path / "out"
-
-    def on_step(step):
-        steps.append(step)
-        started = {step.trial for step in steps if step.epoch is not None}
-        if len(started) == 3 and cluster.worker_nodes:
-            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-
-    engine = Ray(address=cluster.address)
-    with engine.connected(small_spec):
-        assert engine.parallel(small_spec) == 2
-        run_study(small_spec, out, engine=engine, on_step=on_step)
-    assert {(step.killed, step.retry) for step in steps if step.killed} == {
-        ("its machine was lost", "on another machine")
-    }
-    ends = [step.trial for step in steps if step.epoch is None and not step.retry]
-    assert sorted(ends) == sorted(trial.name for trial in all_trials(small_spec))
-    assert (out / "outcomes.csv").read_bytes() == (finished / "outcomes.csv").read_bytes()
-    assert {trial.state for trial in study_status(out).trials} == {"done"}
-    for trial in (out / "trials").iterdir():
-        assert {p.name for p in trial.iterdir()} == {p.name for p in (finished / "trials" / trial.name).iterdir()}
+def cluster(two_nodes):
+    """The cluster, with a new node in place of one that a test before has removed."""
+    if not two_nodes.worker_nodes:
+        two_nodes.add_node(num_cpus=1, include_log_monitor=False)
+    return two_nodes
 
 
 def test_models_are_analysed_on_a_cluster_with_the_same_numbers_and_files(cluster, finished, searched, tmp_path):
@@ -135,50 +111,24 @@ def workers(cluster):
     ]
 
 
-def test_initial_weights_travel_with_the_study(small_yaml, phantoms, tmp_path):
-    torch.manual_seed(3)
-    backbone = tmp_path / "backbone.safetensors"
-    save_backbone(backbone, build_model("resnet_tiny", 1, 2))
-    spec = load_spec(small_yaml, [f"data.path={phantoms}", f"model.weights={backbone}"])
-    shipment = pickle.loads(pickle.dumps(shipment_of(Job(TrainTrial(), prepare(spec), StudyFolder(tmp_path)))))  # noqa: S301 - our own
-    expected, _ = initial_model(spec, 2, False, 0)
-    backbone.unlink()
-    there = with_weights(shipment, tmp_path)
-    model, _ = initial_model(there.spec, 2, False, 0, there.weights_file)
-    assert there.spec.model.weights == str(backbone)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
-    assert np.array_equal(there.images.pixels, prepare(spec.model_copy(update={"model": ModelSpec()})).images.pixels)
+def test_a_lost_node_costs_only_its_running_trials_and_changes_no_number(cluster, finished, small_spec, tmp_path):
+    steps, out = [], tmp_path / "out"
 
+    def on_step(step):
+        steps.append(step)
+        started = {step.trial for step in steps if step.epoch is not None}
+        if len(started) == 3 and cluster.worker_nodes:
+            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
 
-@pytest.mark.parametrize(
-    ("jobs", "gpus", "words"),
-    [
-        (0, None, "--jobs is 0; it must be at least 1"),
-        (None, -1.0, "--gpus-per-trial is -1; it must be a share of one, 0, or a whole number"),
-        (None, 1.5, "--gpus-per-trial is 1.5;"),
-        (None, float("nan"), "--gpus-per-trial is nan;"),
-        (None, float("inf"), "--gpus-per-trial is inf;"),
-    ],
-)
-def test_needs_that_make_no_sense_get_a_sentence(jobs, gpus, words):
-    with pytest.raises(MirstError, match=words):
-        Ray(jobs, gpus)
-
-
-def test_a_machine_with_another_version_is_refused():
-    with pytest.raises(MirstError, match=r"has torch .*, but the study runs with 1\.0; install the same versions"):
-        require_same({"torch": "1.0"})
-
-
-@pytest.mark.parametrize(
-    ("address", "words"),
-    [
-        ("127.0.0.1:9", "cannot reach a Ray cluster at 127.0.0.1:9"),
-        ("nonsense", "cannot reach a Ray cluster at nonsense"),
-        ("ray://127.0.0.1:9", "run the command on a machine of the cluster"),
-    ],
-)
-def test_an_address_without_a_cluster_gets_a_sentence(address, words):
-    engine = Ray(address=address)
-    with pytest.raises(MirstError, match=words), engine.connected(StudySpec()):
-        pass
+    engine = Ray(address=cluster.address)
+    assert engine.parallel(small_spec) == 2
+    run_study(small_spec, out, engine=engine, on_step=on_step)
+    assert {(step.killed, step.retry) for step in steps if step.killed} == {
+        ("its machine was lost", "on another machine")
+    }
+    ends = [step.trial for step in steps if step.epoch is None and not step.retry]
+    assert sorted(ends) == sorted(trial.name for trial in all_trials(small_spec))
+    assert (out / "outcomes.csv").read_bytes() == (finished / "outcomes.csv").read_bytes()
+    assert {trial.state for trial in study_status(out).trials} == {"done"}
+    for trial in (out / "trials").iterdir():
+        assert {p.name for p in trial.iterdir()} == {p.name for p in (finished / "trials" / trial.name).iterdir()}
