@@ -131,7 +131,7 @@ def slow_stability(images, one):
 
 
 def test_a_layer_without_active_units_is_not_balanced():
-    images, dead = (torch.zeros(3), torch.ones(3)), (torch.full((3,), -2.0), torch.full((3,), -1.0))
+    images, dead = (torch.zeros(3), torch.ones(3)), (torch.full((3,), -2.0), torch.ones(3))
     assert stability(images, [dead]) == 0
 
 

@@ -61,7 +61,7 @@ def lower_bounds(record: Record, step: int, rows: Tensor, *, relax: bool) -> Ten
 
 def _least(rows: Tensor, box: Box, rounding: Rounding | None) -> Tensor:
     """The least value of the rows over a box."""
-    centre, radius = box.centre, box.ball[1]
+    centre, radius = box.centre, box.radius
     if rounding is not None:
         radius = radius + gamma(2 * (rows[0, 0].numel() + 4), DOUBLE) * box.size
     return product(rows, centre) - product(rows.abs(), radius)

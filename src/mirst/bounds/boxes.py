@@ -37,6 +37,11 @@ class Box:
         return self._ball
 
     @property
+    def radius(self) -> Tensor:
+        """`(N, ...)`."""
+        return self.ball[1]
+
+    @property
     def ends(self) -> Tensor:
         """The clean values, if there are any, the lower and the upper bounds, along the first axis."""
         if self._ends is None:

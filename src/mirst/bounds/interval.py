@@ -107,13 +107,13 @@ def run(program: Program, box: Box, rounding: Rounding | None = None, *, keep: b
         if isinstance(operation, MEASURED):
             operation = operation.fixed(boxes[0].clean, boxes[0].centre)
         record.operations.append(operation)
-        record.boxes.append(_bounded(operation, boxes, step.inputs, record))
+        record.boxes.append(bounded(operation, boxes, step.inputs, record))
         for released in () if keep else program.released[number]:
             record.boxes[released] = None
     return record
 
 
-def _bounded(operation: Operation, boxes: list[Box], sources: tuple[int, ...], record: Record) -> Box:
+def bounded(operation: Operation, boxes: list[Box], sources: tuple[int, ...], record: Record) -> Box:
     if isinstance(operation, Input):
         return boxes[0]
     if isinstance(operation, BoxLogit):

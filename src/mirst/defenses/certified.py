@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from mirst.attacks.base import PAPER_EPS, require_fields
 from mirst.attacks.descent import gradient_of, last, random_point
 from mirst.attacks.losses import cross_entropy
-from mirst.bounds.backward import Record
-from mirst.bounds.boxes import Box
-from mirst.bounds.graph import trace
-from mirst.bounds.interval import margins, run
+from mirst.bounds.graph import Program, trace
+from mirst.bounds.interval import margins
 from mirst.bounds.operations import Convolution, Dense, Elementwise
+from mirst.bounds.training import run_training
 from mirst.defenses.base import Defense, LossTerms, require_label_smoothing, weighted_cross_entropy
 from mirst.defenses.base_classes import BaseDefense
 from mirst.defenses.crafting import Crafting, require_weight
@@ -28,9 +27,10 @@ class Bounded:
     Batch norms in train mode have followed the clean images; every further value is computed with their statistics.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, lower: Tensor, upper: Tensor) -> None:
-        self._record = run(trace(model), Box.between(lower, upper, x), keep=True)
-        self._y = y
+    def __init__(
+        self, model: nn.Module, x: Tensor, y: Tensor, lower: Tensor, upper: Tensor, *, relax: bool = False
+    ) -> None:
+        self._record, self._y = run_training(_program(model), x, lower, upper, relax=relax), y
 
     @property
     def logits(self) -> Tensor:
@@ -40,7 +40,7 @@ class Bounded:
         return clean
 
     def worst(self, *, relax: bool = False) -> Tensor:
-        """Worst-case logits `(N, K)` by interval bounds; with `relax` by CROWN-IBP."""
+        """Worst-case logits `(N, K)` by interval bounds; with `relax`, if the pass was made for it, by CROWN-IBP."""
         return -margins(self._record, self._y, relax=relax)
 
     def logits_of(self, images: Tensor) -> Tensor:
@@ -51,15 +51,17 @@ class Bounded:
         return values[-1]
 
     def stability(self) -> Tensor:
-        """The regularisers of Shi et al. 2021; 0 for a model without a layer such as ReLU."""
+        """The regularisers of Shi et al. 2021, a scalar; 0 for a model without a layer such as ReLU."""
         record, images = self._record, None
         before = []
         for operation, inputs in zip(record.operations, record.inputs, strict=True):
             if images is None and isinstance(operation, Convolution | Dense):
-                images = record.box(inputs[0]).parts()[-2:]
+                images = record.box(inputs[0])
             if isinstance(operation, Elementwise) and operation.convex:
-                before.append(record.box(inputs[0]).parts()[-2:])
-        return stability(images, before) if images and before else record.box(-1).centre.new_zeros(())
+                before.append(record.box(inputs[0]))
+        if images is None or not before:
+            return torch.zeros(())
+        return stability((images.centre, images.radius), [(box.centre, box.radius) for box in before])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,7 @@ class CertifiedTraining(BaseDefense):
         weight = self.stabilisation * (1 - self.eps_share)
         if weight > 0:
             terms["stability"] = bounded.stability()
-            total = total + weight * terms["stability"]
+            total = total + weight * terms["stability"].to(total)
         return LossTerms(total, {name: term.item() for name, term in terms.items()})
 
     def _cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
@@ -151,3 +153,23 @@ def require_share(name: str, value: float) -> None:
     """Raise `MirstError` unless `value` lies in [0, 1]."""
     if not 0 <= value <= 1:
         raise MirstError(f"{name} is {value}; it must lie between 0 and 1")
+
+
+
+class _Last:
+    """The model that was traced last, and its program: tracing costs as much as a step of a small network."""
+
+    layers: tuple[object, ...] = ()
+    program: Program | None = None
+
+
+def _program(model: nn.Module) -> Program:
+    """`trace(model)`, which is kept until another model comes, or this one has other layers, hooks or forwards."""
+    layers = tuple(
+        part
+        for layer in model.modules()
+        for part in (layer, len(layer._forward_hooks), len(layer._forward_pre_hooks), vars(layer).get("forward"))
+    )
+    if _Last.program is None or layers != _Last.layers:
+        _Last.program, _Last.layers = trace(model), layers
+    return _Last.program

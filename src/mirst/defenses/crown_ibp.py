@@ -47,12 +47,11 @@ class CROWNIBP(CertifiedTraining):
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None
     ) -> LossTerms:
         x, y = checked_batch(x, y)
-        bounded = Bounded(model, x, y, *ball(x, self.eps))
-        clean, certified = self._cross_entropy(bounded.logits, y), self._cross_entropy(self._worst(bounded), y)
+        share = 1 - (1 - self.beta) * self.eps_share
+        bounded = Bounded(model, x, y, *ball(x, self.eps), relax=share > 0)
+        worst = bounded.worst()
+        if share > 0:
+            worst = share * bounded.worst(relax=True) + (1 - share) * worst
+        clean, certified = self._cross_entropy(bounded.logits, y), self._cross_entropy(worst, y)
         weight = (1 - self.kappa) * self.eps_share
         return self._loss(bounded, (1 - weight) * clean + weight * certified, clean=clean, certified=certified)
-
-    def _worst(self, bounded: Bounded) -> Tensor:
-        share = 1 - (1 - self.beta) * self.eps_share
-        interval = bounded.worst()
-        return interval if share == 0 else share * bounded.worst(relax=True) + (1 - share) * interval

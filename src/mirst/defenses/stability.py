@@ -6,47 +6,49 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mirst.nn.accelerate.interval_training import box_sums
+
 TOLERANCE = 0.5
-"""tau in the source: how much of a ratio of 1 may be lost without a penalty."""
+"""tau in the source: a ratio above it costs nothing."""
 SMALLEST = 1e-12
 
-Bounds = tuple[Tensor, Tensor]
+CentreAndRadius = tuple[Tensor, Tensor]
 
 
-def stability(images: Bounds, activations: Sequence[Bounds]) -> Tensor:
-    """The mean over all ReLU layers of two penalties, each at most about 1 or 2; a scalar.
+def stability(images: CentreAndRadius, activations: Sequence[CentreAndRadius]) -> Tensor:
+    """The mean of the regularisers over the layers before all ReLUs, a scalar in float64.
 
-    The first is above 0 where the mean width of the bounds before a ReLU is more than `1 / TOLERANCE` times that of the
-    images. The second is above 0 where active and inactive units are out of balance, in the mean or the variance of
-    the centres of their bounds; it is left out for a layer without active or without inactive units.
+    The first regulariser of a layer is above 0 where its bounds are on average more than `1 / TOLERANCE` times as wide
+    as those of the images. The second and third are above 0 where active and inactive units are out of balance, in the
+    mean and in the variance of their centres; a layer without active or without inactive units has none of both.
 
     Args:
-        images: lower and upper bounds of the normalised images, any shape.
-        activations: lower and upper bounds before each ReLU, at least one.
+        images: centre and radius of the normalised images, any shape.
+        activations: centre and radius before each ReLU, at least one.
 
-    >>> narrow, wide = (torch.zeros(4), torch.ones(4)), (torch.zeros(4), torch.full((4,), 8.0))
-    >>> stability(narrow, [wide])
-    tensor(0.7500)
+    >>> narrow, wide = (torch.zeros(4), torch.full((4,), 0.5)), (torch.zeros(4), torch.full((4,), 4.0))
+    >>> stability(narrow, [wide]).item()
+    0.75
     """
-    width = (images[1] - images[0]).mean() / 2
-    return torch.stack([_tightness(width, *one) + _balance(*one) for one in activations]).mean()
+    width = images[1].mean()
+    return torch.stack([_of_layer(width, *one) for one in activations]).mean()
 
 
-def _tightness(width: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    own = (upper - lower).mean() / 2
-    return F.relu(TOLERANCE - width / own.clamp(min=SMALLEST)) / TOLERANCE
-
-
-def _balance(lower: Tensor, upper: Tensor) -> Tensor:
-    active, inactive = lower > 0, upper < 0
-    if not (active.any() and inactive.any()):
-        return lower.new_zeros(())
-    centre = (lower + upper) / 2
-    spread = (centre - centre.mean()).square()
-    means = (centre * active).mean() / -(centre * inactive).mean()
-    variances = (spread * active).sum() / (spread * inactive).sum().clamp(min=SMALLEST)
-    return (_penalty(means) + _penalty(variances)) / TOLERANCE
+def _of_layer(width: Tensor, centre: Tensor, radius: Tensor) -> Tensor:
+    total, own, actives, active, active2, inactives, inactive, inactive2 = box_sums(centre, radius).unbind()
+    tightness = _penalty(width / (own / centre.numel()).clamp(min=SMALLEST))
+    if actives == 0 or inactives == 0:
+        return tightness
+    mean = total / centre.numel()
+    spread, counterspread = (
+        squares - 2 * mean * values + count * mean**2
+        for count, values, squares in ((actives, active, active2), (inactives, inactive, inactive2))
+    )
+    return tightness + sum(
+        _penalty(torch.minimum(ratio, 1 / ratio.clamp(min=SMALLEST)))
+        for ratio in (active / -inactive, spread / counterspread.clamp(min=SMALLEST))
+    )
 
 
 def _penalty(ratio: Tensor) -> Tensor:
-    return F.relu(TOLERANCE - torch.minimum(ratio, 1 / ratio.clamp(min=SMALLEST)))
+    return F.relu(TOLERANCE - ratio) / TOLERANCE
