@@ -1,6 +1,7 @@
 """Interval bounds in a training step: those of `mirst.bounds.interval.run`, in fewer and cheaper operations."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -105,7 +106,7 @@ def _absorbed(steps: tuple[Step, ...]) -> set[int]:
     uses = [source for step in steps for source in step.inputs]
     return {
         number
-        for number, (step, following) in enumerate(zip(steps, steps[1:], strict=False))
+        for number, (step, following) in enumerate(pairwise(steps))
         if isinstance(step.operation, Convolution | Dense)
         and isinstance(following.operation, Norm)
         and following.operation.layer.training

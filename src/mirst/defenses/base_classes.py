@@ -66,8 +66,8 @@ class BaseDefense(Defense):
 class DefenseWrapper(Defense):
     """Base class of a frozen dataclass that wraps the defense in its field `inner`.
 
-    The share of eps, the class weights, the label smoothing and the initial weights go to `inner`, whose `eps` and `uses_labels` are those
-    of the wrapper.
+    The share of eps, the class weights, the label smoothing and the initial weights go to `inner`, whose `eps` and
+    `uses_labels` are those of the wrapper.
 
     >>> from dataclasses import dataclass
     >>> from mirst.defenses import RST

@@ -18,7 +18,6 @@ from mirst.defenses.crafting import Crafting, require_weight
 from mirst.defenses.stability import stability
 from mirst.errors import MirstError
 from mirst.nn.interval_initialisation import initialise_for_intervals
-from mirst.nn.interval_initialisation import initialise_for_intervals
 
 
 class Bounded:
@@ -153,7 +152,6 @@ def require_share(name: str, value: float) -> None:
     """Raise `MirstError` unless `value` lies in [0, 1]."""
     if not 0 <= value <= 1:
         raise MirstError(f"{name} is {value}; it must lie between 0 and 1")
-
 
 
 class _Last:

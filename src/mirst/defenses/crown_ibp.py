@@ -49,9 +49,10 @@ class CROWNIBP(CertifiedTraining):
         x, y = checked_batch(x, y)
         share = 1 - (1 - self.beta) * self.eps_share
         bounded = Bounded(model, x, y, *ball(x, self.eps), relax=share > 0)
+        clean = self._cross_entropy(bounded.logits, y)
         worst = bounded.worst()
         if share > 0:
             worst = share * bounded.worst(relax=True) + (1 - share) * worst
-        clean, certified = self._cross_entropy(bounded.logits, y), self._cross_entropy(worst, y)
+        certified = self._cross_entropy(worst, y)
         weight = (1 - self.kappa) * self.eps_share
         return self._loss(bounded, (1 - weight) * clean + weight * certified, clean=clean, certified=certified)

@@ -140,9 +140,9 @@ def _has_kernel(x: Tensor) -> bool:
 
 
 def _kernels() -> Any:
-    from mirst.nn.accelerate import interval_relu_cpu  # numba takes half a second to import
+    from mirst.nn.accelerate import interval_cpu  # numba takes half a second to import
 
-    return interval_relu_cpu
+    return interval_cpu
 
 
 def _laid_out_like(x: Tensor, other: Tensor) -> Tensor:
