@@ -57,9 +57,9 @@ def test_it_equals_the_plain_pass(name, mode):
 
 
 def test_in_reference_mode_it_is_the_plain_pass():
-    (x, y), model = images("cnn_small"), made("cnn_small", True)
+    (x, _), model = images("cnn_small"), made("cnn_small", True)
     with reference_mode():
         record = run_training(trace(model), x, x, x)
     assert all(box is not None for box in record.boxes)
     record = run_training(trace(model), x, x, x)
-    assert any(box is None for box in record.boxes)  # those in front of a batch norm
+    assert any(box is None for box in record.boxes)  # those before a batch norm

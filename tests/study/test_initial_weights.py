@@ -16,7 +16,7 @@ from mirst.study.train_model import train_model
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapped(DefenseWrapper):
-    inner: IBP = IBP()
+    inner: IBP = IBP()  # noqa: RUF009 - frozen
 
     def __call__(self, model, x, y, *, generator=None):
         return self.inner(model, x, y, generator=generator)

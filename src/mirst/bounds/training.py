@@ -20,6 +20,7 @@ from mirst.bounds.operations import (
     Elementwise,
     Norm,
     Operation,
+    OrderStatistic,
     Scale,
     constant,
 )
@@ -69,10 +70,11 @@ class Parted(Box):
 
 
 def run_training(program: Program, x: Tensor, lower: Tensor, upper: Tensor, *, relax: bool = False) -> Record:
-    """The boxes of all steps, with clean values, for `mirst.bounds.interval.margins`.
+    """The boxes of the steps, with clean values, for `mirst.bounds.interval.margins`.
 
-    They are those of `run(program, Box.between(lower, upper, x), keep=True)` up to rounding, but a batch norm in train
-    mode is multiplied into the layer before it, whose own box is not kept.
+    They are those of `run(program, Box.between(lower, upper, x), keep=True)` up to rounding. Two pairs of steps are
+    computed at once, and the box between them is not kept: a batch norm in train mode is multiplied into the layer
+    before it, and a pool comes before its ReLU, which then has fewer values to pass.
 
     Args:
         program: of the model.
@@ -83,15 +85,15 @@ def run_training(program: Program, x: Tensor, lower: Tensor, upper: Tensor, *, r
     if relax or not is_optimized():
         return run(program, Box.between(lower, upper, x), keep=True)
     steps, images = program.steps, Parted(x, (lower + upper) / 2, (upper - lower) / 2)
-    absorbed = _absorbed(steps)
+    firsts = _first_of_pairs(steps)
     record = Record(tuple(step.inputs for step in steps), [], [], None)
     for number, step in enumerate(steps):
         operation: Operation = step.operation
         box: Box | None = None
-        if number - 1 in absorbed:
+        if number - 1 in firsts:
             before = steps[number - 1]
-            operation, box = _normalised(before.operation, operation, Parted.of(record.box(before.inputs[0])))
-        elif number not in absorbed:
+            operation, box = _pair(before.operation, operation, Parted.of(record.box(before.inputs[0])))
+        elif number not in firsts:
             boxes = [Parted.of(record.box(source)) for source in step.inputs] or [images]
             if isinstance(operation, MEASURED):
                 operation = operation.fixed(boxes[0].clean, boxes[0].centre)
@@ -101,25 +103,39 @@ def run_training(program: Program, x: Tensor, lower: Tensor, upper: Tensor, *, r
     return record
 
 
-def _absorbed(steps: tuple[Step, ...]) -> set[int]:
-    """The convolutions and linear layers that nothing uses but a batch norm in train mode, the next step."""
+def _first_of_pairs(steps: tuple[Step, ...]) -> set[int]:
+    """The steps that nothing uses but the next one, and that are computed together with it."""
     uses = [source for step in steps for source in step.inputs]
     return {
         number
         for number, (step, following) in enumerate(pairwise(steps))
-        if isinstance(step.operation, Convolution | Dense)
-        and isinstance(following.operation, Norm)
-        and following.operation.layer.training
-        and following.operation.layer.affine
-        and following.inputs == (number,)
+        if following.inputs == (number,)
         and uses.count(number) == 1
+        and (_is_relu(step.operation) if isinstance(following.operation, OrderStatistic) else _folds(step, following))
     }
 
 
-def _normalised(affine: Operation, norm: Operation, box: Parted) -> tuple[Scale, Parted]:
-    """The batch norm of this pass, and the box behind a layer and its batch norm."""
+def _folds(step: Step, following: Step) -> bool:
+    affine, norm = step.operation, following.operation
+    return (
+        isinstance(affine, Convolution | Dense) and isinstance(norm, Norm) and norm.layer.training and norm.layer.affine
+    )
+
+
+def _is_relu(operation: Operation) -> bool:
+    return isinstance(operation, Elementwise) and operation.function is F.relu
+
+
+def _pair(first: Operation, second: Operation, box: Parted) -> tuple[Operation, Parted]:
+    """The second operation of this pass, and the box behind both."""
+    if isinstance(second, Norm):
+        return _normalised(first, second, box)
+    assert isinstance(second, OrderStatistic)
+    return second, _relu(_increasing(second, box))
+
+
+def _normalised(affine: Operation, norm: Norm, box: Parted) -> tuple[Scale, Parted]:
     assert isinstance(affine, Convolution | Dense)
-    assert isinstance(norm, Norm)
     clean, scale, shift = scaled_batch_norm(affine.at(box.clean), norm.layer)
     weight = affine.weight().to(clean)
     weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
@@ -130,13 +146,20 @@ def _normalised(affine: Operation, norm: Operation, box: Parted) -> tuple[Scale,
     return operation, Parted(clean, folded.at(box.centre), folded.linear(box.radius, absolute=True))
 
 
+def _relu(box: Parted) -> Parted:
+    return Parted(F.relu(box.clean), *interval_relu(box.centre, box.radius))
+
+
+def _increasing(operation: Operation, box: Parted) -> Parted:
+    clean, lower, upper = (operation.at(part) for part in box.parts())
+    return Parted(clean, (lower + upper) / 2, (upper - lower) / 2)
+
+
 def _passed(operation: Operation, boxes: list[Parted], sources: tuple[int, ...], record: Record) -> Box:
-    box = boxes[0]
-    if isinstance(operation, Elementwise) and operation.function is F.relu:
-        return Parted(operation.at(box.clean), *interval_relu(box.centre, box.radius))
+    if _is_relu(operation):
+        return _relu(boxes[0])
     if isinstance(operation, MONOTONE):
-        clean, lower, upper = (operation.at(part) for part in box.parts())
-        return Parted(clean, (lower + upper) / 2, (upper - lower) / 2)
+        return _increasing(operation, boxes[0])
     if isinstance(operation, AFFINE) and not (isinstance(operation, Dense) and operation.folded):
         clean, centre = operation.at(*(one.clean for one in boxes)), operation.at(*(one.centre for one in boxes))
         return Parted(clean, centre, operation.linear(*(one.radius for one in boxes), absolute=True))
