@@ -32,8 +32,8 @@ class Box:
         """`points` and `radius`."""
         if self._ball is None:
             *clean, lower, upper = self.parts()
-            centre = (lower + upper) / 2
-            self._ball = (torch.cat([*clean, centre]) if clean else centre), (upper - lower) / 2
+            centre = (lower + upper).mul_(0.5)
+            self._ball = (torch.cat([*clean, centre]) if clean else centre), (upper - lower).mul_(0.5)
         return self._ball
 
     @property

@@ -100,7 +100,7 @@ def run(program: Program, box: Box, rounding: Rounding | None = None, *, keep: b
         rounding: makes the boxes contain what the deployed model computes.
         keep: keep all boxes; else those that `margins` needs without `relax`.
     """
-    record = Record(tuple(step.inputs for step in program.steps), [], [], rounding)
+    record = Record(tuple(step.inputs for step in program.steps), program.folds, [], [], rounding)
     for number, step in enumerate(program.steps):
         boxes = [record.box(source) for source in step.inputs] or [box]
         operation = step.operation
