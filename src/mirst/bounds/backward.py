@@ -15,10 +15,11 @@ class Record:
     """What an interval pass leaves: the operations as they were, and the boxes of the steps that are needed later."""
 
     inputs: tuple[tuple[int, ...], ...]
-    folds: tuple[bool, ...]
     operations: list[Operation]
     boxes: list[Box | None]
     rounding: Rounding | None
+    folds: tuple[bool, ...] = ()
+    """Which steps are composed with the affine ones after them; all, if empty."""
 
     def box(self, step: int) -> Box:
         """The box of a step that was kept."""
@@ -46,7 +47,7 @@ def lower_bounds(record: Record, step: int, rows: Tensor, *, relax: bool) -> Ten
         if number not in pending:
             continue
         rows, operation = pending.pop(number), record.operations[number]
-        if isinstance(operation, AFFINE) and (relax or record.folds[number]):
+        if isinstance(operation, AFFINE) and (relax or not record.folds or record.folds[number]):
             boxes = [record.box(source) for source in record.inputs[number]]
             pulled, added = _through_affine(operation, rows, boxes, record.rounding)
         elif relax and isinstance(operation, MONOTONE):
@@ -62,7 +63,7 @@ def lower_bounds(record: Record, step: int, rows: Tensor, *, relax: bool) -> Ten
 
 def _least(rows: Tensor, box: Box, rounding: Rounding | None) -> Tensor:
     """The least value of the rows over a box."""
-    centre, radius = box.centre, box.ball[1]
+    centre, radius = box.centre, box.radius
     if rounding is not None:
         radius = radius + gamma(2 * (rows[0, 0].numel() + 4), DOUBLE) * box.size
     return product(rows, centre) - product(rows.abs(), radius)

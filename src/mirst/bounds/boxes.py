@@ -37,6 +37,11 @@ class Box:
         return self._ball
 
     @property
+    def radius(self) -> Tensor:
+        """`(N, ...)`."""
+        return self.ball[1]
+
+    @property
     def ends(self) -> Tensor:
         """The clean values, if there are any, the lower and the upper bounds, along the first axis."""
         if self._ends is None:
@@ -69,7 +74,7 @@ class Box:
     @property
     def size(self) -> Tensor:
         """An upper bound of the absolute value, `(N, ...)`."""
-        return self.centre.abs() + self.ball[1]
+        return self.centre.abs() + self.radius
 
     def _split(self, points: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         *clean, centre = points.chunk(1 + self.has_clean)
