@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mirst.bounds import propagate, propagate_training, trace
+from mirst.bounds.settled import settled
 from mirst.nn import build_model
 from tests.bounds.helpers import POOLS, exact, exact_interval, images, net
 from tests.helpers import ensemble, fused, fused_ensemble, small_batch, small_cnn, with_boxes
@@ -120,3 +121,24 @@ def test_a_box_that_reaches_the_box_code_is_refused():
     x = with_boxes(x, y)[0]
     with pytest.raises(ValueError, match="reaches the box code"):
         propagate(trace(model), x - 0.9, x + 0.9)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_settled_program_has_the_same_bounds(name):
+    model = MODELS[name]()
+    if "resnet" not in name and name != "drop_max":
+        x = with_boxes(*small_batch())[0] if "fused" in name else small_batch()[0]
+    else:
+        x = images(2, size=32)
+        model(x)
+    model.eval()
+    x, reach = x.double(), torch.zeros_like(x, dtype=torch.float64)
+    reach[:, :1] = 1e-3
+    program = trace(model)
+    wanted = propagate(program, x - reach, x + reach)
+    shorter = settled(program)
+    assert len(shorter.steps) == len(program.steps) - sum(
+        isinstance(layer, nn.BatchNorm2d) for layer in model.modules()
+    )
+    for got, want in zip(propagate(shorter, x - reach, x + reach), wanted, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)

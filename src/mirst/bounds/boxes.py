@@ -48,7 +48,7 @@ class Box:
             assert self._ball is not None  # one of the two is given
             points, radius = self._ball
             clean, centre = self._split(points)
-            self._ends = torch.cat([*clean, centre - radius, centre + radius])
+            self._ends = torch.cat([*clean, centre - radius, centre + radius]) if clean else _around(centre, radius)
         return self._ends
 
     def has_ends(self) -> bool:
@@ -79,3 +79,12 @@ class Box:
     def _split(self, points: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         *clean, centre = points.chunk(1 + self.has_clean)
         return tuple(clean), centre
+
+
+def _around(centre: Tensor, radius: Tensor) -> Tensor:
+    if torch.is_grad_enabled():
+        return torch.cat([centre - radius, centre + radius])
+    ends = centre.new_empty(2 * len(centre), *centre.shape[1:])
+    torch.sub(centre, radius, out=ends[: len(centre)])
+    torch.add(centre, radius, out=ends[len(centre) :])
+    return ends

@@ -12,6 +12,7 @@ from mirst.bounds.boxes import Box
 from mirst.bounds.graph import Program, trace
 from mirst.bounds.interval import run
 from mirst.bounds.rounding import DOUBLE, Rounding, rounding_of
+from mirst.bounds.settled import settled
 from mirst.errors import MirstError, suggestion
 from mirst.nn.box_fusion import fusions
 from mirst.nn.device import device_of
@@ -176,7 +177,7 @@ class Certifier:
         logits = _deterministic_logits(model, x[:COMPARED])
         self.classes = logits.shape[1]
         with frozen(model, training=False):
-            self.program = trace(model)
+            self.program = settled(trace(model))
         self._require_agreement(x[:COMPARED], logits)
         self.shift = self._shift(threshold, positive)
 

@@ -135,9 +135,10 @@ def _affine(operation: Affine, boxes: list[Box], rounding: Rounding | None) -> B
         return Box(boxes[0].has_clean, operation.at(*points), operation.linear(*radii, absolute=True))
     share = rounding.share(terms)
     radii = [radius.mul(1 + share).add_(point.abs(), alpha=share) for point, radius in zip(points, radii, strict=True)]
-    radius = operation.linear(*radii, absolute=True) + UNDERFLOW
+    radius = operation.linear(*radii, absolute=True)
     offset = operation.offset(radius)
-    return Box(False, operation.at(*points), radius if offset is None else radius + share * offset[1])
+    radius = radius + (UNDERFLOW if offset is None else share * offset[1] + UNDERFLOW)
+    return Box(False, operation.at(*points), radius)
 
 
 def _monotone(operation: Elementwise | OrderStatistic, box: Box, rounding: Rounding | None) -> Box:

@@ -58,6 +58,10 @@ class Convolution:
     bias: Number | None
     geometry: tuple[Any, ...]
     """stride, padding, dilation, groups."""
+    size: Number | None = None
+    """An upper bound of the absolute values whose sum is the bias, if it is a sum."""
+    after: int = 0
+    """Roundings that the model makes after the convolution, where a batch norm is multiplied into it."""
 
     def at(self, *x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias().to(x[0])
@@ -78,10 +82,10 @@ class Convolution:
         if self.bias is None:
             return None
         bias = self.bias().to(like)[:, None, None]
-        return bias, bias.abs()
+        return bias, bias.abs() if self.size is None else self.size().to(like)[:, None, None]
 
     def terms(self, *x: Tensor) -> int:
-        return 1 + max(self.weight()[0].numel(), self.weight()[:, 0].numel())
+        return 1 + self.after + max(self.weight()[0].numel(), self.weight()[:, 0].numel())
 
 
 @dataclass(frozen=True)
