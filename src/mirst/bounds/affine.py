@@ -176,10 +176,14 @@ class Sum:
 
 @dataclass(frozen=True)
 class Average:
-    """A linear map without negative coefficients, which sum to at most 1 for each output: means and average pools."""
+    """A linear map without negative coefficients, which sum to at most 1 for each output: means and average pools.
+
+    `count` is the number of values in each mean, at most, for an input.
+    """
 
     name: str
     function: Map
+    count: Callable[[Tensor], int]
 
     def at(self, *x: Tensor) -> Tensor:
         return self.function(*x)
@@ -194,7 +198,7 @@ class Average:
         return None
 
     def terms(self, *x: Tensor) -> int:
-        return 2 + x[0][0].numel()
+        return 2 + self.count(x[0])
 
 
 @dataclass(frozen=True)

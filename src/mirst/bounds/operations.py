@@ -154,7 +154,7 @@ class Dropped:
         if clean is None or not self.layer.training:
             return Scale(self.name)
         mask = self.layer(torch.ones_like(clean))
-        return Average(self.name, lambda x: x * torch.cat([mask] * (len(x) // len(mask))))
+        return Average(self.name, lambda x: x * torch.cat([mask] * (len(x) // len(mask))), lambda x: 1)
 
 
 @dataclass(frozen=True)
