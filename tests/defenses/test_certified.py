@@ -237,3 +237,16 @@ def test_a_model_with_a_layer_without_bounds_gets_a_sentence(kind, batch):
     model = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.LayerNorm(8), nn.Linear(8, 2))
     with pytest.raises(MirstError, match="LayerNorm"):
         kind(**QUICK[kind])(model, *batch)
+
+
+def test_a_model_that_was_changed_is_traced_anew(images):
+    x, y = images
+    model, other = (without_dropout(small_cnn(classes=3)).double().eval() for _ in range(2))
+    before = IBP(eps=EPS)(model, x, y).total
+    model[2], other[2] = nn.Tanh(), nn.Tanh()
+    after = IBP(eps=EPS)(model, x, y).total
+    assert not torch.equal(before, after)
+    assert torch.equal(after, IBP(eps=EPS)(other, x, y).total)
+    other[0].register_forward_hook(lambda *_: None)
+    with pytest.raises(MirstError, match="hook"):
+        IBP(eps=EPS)(other, x, y)
