@@ -11,7 +11,7 @@ from benchmarks.cost import cost
 from benchmarks.peers import peers
 from benchmarks.pooling import pooling
 from benchmarks.startup import startup
-from benchmarks.steps import memory, steps
+from benchmarks.steps import certified_steps, memory, steps
 from benchmarks.suite import suite
 
 PAGE = Path("docs/results/speed.md")
@@ -20,6 +20,7 @@ SECTIONS: tuple[tuple[int, Callable[[], Iterator[str]]], ...] = (
     (2, pooling),
     (2, peers),
     (1, steps),
+    (1, certified_steps),
     (1, memory),
     (1, suite),
     (1, startup),

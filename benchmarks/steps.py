@@ -1,4 +1,4 @@
-"""Training steps of RST and MIRST: time, and peak memory."""
+"""Training steps of RST, MIRST and the certified defenses: time, and peak memory."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from benchmarks.timing import Target, section, timed
-from mirst.defenses import CE, MIRST, RST, Defense
+from mirst.defenses import CE, CROWNIBP, IBP, MIRST, MTLIBP, RST, SABR, Defense
 from mirst.nn import build_model, reference_mode
 from mirst.study.engines.memory import peak_memory
 
@@ -22,6 +22,16 @@ DEFENSES: dict[str, tuple[Defense, bool]] = {
     "plain MIRST, crafted in train mode": (MIRST(craft_mode="train"), False),
     "plain MIRST, crafted in train mode, one by one": (MIRST(**FUSED), False),
 }
+CERTIFIED: dict[str, Defense] = {
+    "CE": CE(),
+    "IBP": IBP(),
+    "IBP in the ramp": IBP(eps_share=0.5),
+    "CROWN-IBP": CROWNIBP(beta=0.5),
+    "SABR": SABR(),
+    "MTL-IBP": MTLIBP(),
+    "RST": RST(),
+    "MIRST": MIRST(),
+}
 PLAIN = ("plain MIRST, crafted in train mode, one by one",)
 
 
@@ -35,6 +45,17 @@ def steps() -> Iterator[str]:
                 Target("MIRST, passes shared", ("RST", "RST, passes shared"), 1.2),
                 Target("MIRST, passes shared", PLAIN, 0.85),
             ),
+        )
+
+
+def certified_steps() -> Iterator[str]:
+    for name, size, repeats in (("cnn_small", 64, 15), ("resnet_tiny", 64, 15), ("resnet18", 64, 5)):
+        model = _model(name, fast=True)  # one for all: a model is traced once in a training
+        yield timed(
+            f"Training step on bounds, {name}, {size} px, batch 32",
+            {title: _step_on(model, size, 32, defense) for title, defense in CERTIFIED.items()},
+            repeats,
+            targets=(Target("IBP", ("CE",), 3.0),),
         )
 
 
@@ -62,11 +83,16 @@ def memory() -> Iterator[str]:
 
 def step(name: str, size: int, defense: Defense, fast: bool) -> Callable[[], None]:
     """One step of the defense, on a batch of 16."""
-    model = build_model(name, 1, 2).train()
-    x, y = torch.rand(16, 1, size, size), torch.arange(16) % 2
+    return _step_on(_model(name, fast), size, 16, defense, fast)
 
-    if fast:
-        model.to(memory_format=torch.channels_last)  # as `fit` has it
+
+def _model(name: str, fast: bool) -> torch.nn.Module:
+    model = build_model(name, 1, 2).train()
+    return model.to(memory_format=torch.channels_last) if fast else model  # as `fit` has it
+
+
+def _step_on(model: torch.nn.Module, size: int, batch: int, defense: Defense, fast: bool = True) -> Callable[[], None]:
+    x, y = torch.rand(batch, 1, size, size), torch.arange(batch) % 2
 
     def run() -> None:
         model.zero_grad()

@@ -26,10 +26,14 @@ if TYPE_CHECKING:
     from mirst.data import read_dataset as read_dataset
     from mirst.defenses import AT as AT
     from mirst.defenses import CE as CE
+    from mirst.defenses import CROWNIBP as CROWNIBP
     from mirst.defenses import GR as GR
+    from mirst.defenses import IBP as IBP
     from mirst.defenses import LLR as LLR
     from mirst.defenses import MIRST as MIRST
+    from mirst.defenses import MTLIBP as MTLIBP
     from mirst.defenses import RST as RST
+    from mirst.defenses import SABR as SABR
     from mirst.defenses import TRADES as TRADES
     from mirst.evaluation import evaluate as evaluate
     from mirst.evaluation import robustness as robustness
@@ -46,7 +50,7 @@ _NAMES = {
         *("SurrogateBackward", "Transfer"),
     ),
     "mirst.data": ("read_dataset",),
-    "mirst.defenses": ("AT", "CE", "GR", "LLR", "MIRST", "RST", "TRADES"),
+    "mirst.defenses": ("AT", "CE", "CROWNIBP", "GR", "IBP", "LLR", "MIRST", "MTLIBP", "RST", "SABR", "TRADES"),
     "mirst.evaluation": ("evaluate", "robustness"),
     "mirst.nn": ("build_model", "load_model"),
     "mirst.training": ("Training", "fit"),

@@ -19,7 +19,7 @@ from mirst.training import Training, fit
 from tests.helpers import seeded, small_batch, small_cnn
 
 BUDGETS = {"apgd": {"steps": 2}, "fab": {"steps": 2}, "square": {"queries": 10}}
-CRAFTING = {name: {"steps": 2} for name in ("at", "llr", "trades", "rst")} | {
+CRAFTING = {name: {"steps": 2} for name in ("at", "llr", "trades", "rst", "sabr", "mtlibp")} | {
     "mirst": {"steps": 2, "instances": (1, 2), "weights": (0.5, 0.5)}
 }
 

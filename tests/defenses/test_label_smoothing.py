@@ -13,10 +13,12 @@ from mirst.errors import MirstError
 from mirst.nn import reference_mode
 from mirst.training import SimCLR, Training, fit
 from mirst.training.state import run_identity
-from tests.contracts.test_defenses import CASES
+from tests.contracts.test_defenses import CASES, CERTIFIED
+from tests.defenses.interval_oracle import worst_case
 from tests.helpers import small_cnn, without_dropout
 
 SHARE, WEIGHTS = 0.1, (0.5, 2.0)
+PLAIN = [name for name in DEFENSES if name not in CERTIFIED]
 TRAINED_ON = {
     "ce": {0: 1.0},
     "gr": {0: 1.0},
@@ -55,7 +57,7 @@ def loss_and_gradients(defense, model, batch):
 
 
 def test_the_table_covers_every_defense():
-    assert set(TRAINED_ON) == set(DEFENSES)
+    assert set(TRAINED_ON) == set(PLAIN)
 
 
 @pytest.mark.parametrize(("name", "fields"), CASES, ids=lambda v: v if isinstance(v, str) else ",".join(v))
@@ -63,14 +65,14 @@ def test_without_smoothing_the_loss_is_that_of_before_bit_for_bit(name, fields, 
     defense, model = DEFENSES[name](**fields), without_dropout(small_cnn()).train()
     assert defense.label_smoothing == 0
     now = loss_and_gradients(defense, model, batch)
-    module = "instances" if name in ("rst", "mirst") else name
+    module = "certified" if name in CERTIFIED else "instances" if name in ("rst", "mirst") else name
     monkeypatch.setattr(f"mirst.defenses.{module}.weighted_cross_entropy", plain_cross_entropy)
     before = loss_and_gradients(defense, model, batch)
     assert all(torch.equal(a, b) for a, b in zip(now, before, strict=True))
 
 
 @pytest.mark.parametrize("class_weights", [None, WEIGHTS])
-@pytest.mark.parametrize("name", DEFENSES)
+@pytest.mark.parametrize("name", PLAIN)
 def test_smoothing_changes_the_cross_entropies_that_are_trained_on(name, class_weights, batch):
     """By as much as an independent formula says, on images that plain PGD crafts: the attack is not smoothed."""
     x, y = batch
@@ -90,9 +92,39 @@ def test_smoothing_changes_the_cross_entropies_that_are_trained_on(name, class_w
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("class_weights", [None, WEIGHTS])
+@pytest.mark.parametrize("name", ["ibp", "sabr", "mtlibp"])
+def test_certified_defenses_smooth_their_cross_entropies(name, class_weights, batch):
+    x, y = batch
+    model = without_dropout(small_cnn()).eval()
+    plain = DEFENSES[name](class_weights=class_weights, **({"kappa": 0.3} if name == "ibp" else {"steps": 2}))
+    losses = [
+        d(model, x, y, generator=torch.Generator().manual_seed(0)) for d in (plain, plain.with_label_smoothing(SHARE))
+    ]
+    eps = plain.eps
+    moved = PGD(eps=eps, steps=2, step_size=eps, random_start=True)(
+        model, x, y, generator=torch.Generator().manual_seed(0)
+    )
+    away, radius = (0.6 * eps, 0.4 * eps) if name == "sabr" else (0.0, eps)
+    centre = torch.minimum(torch.maximum(moved, x - away), x + away)
+    _, worst = worst_case(model, x, y, (centre - radius).clamp(0, 1), (centre + radius).clamp(0, 1))
+    logits, weights = {
+        "ibp": ((model(x), worst), (0.3, 0.7)),
+        "sabr": ((worst,), (1.0,)),
+        "mtlibp": ((model(moved), worst), (0.5, 0.5)),
+    }[name]
+    slow = [
+        sum(w * slow_cross_entropy(z, y, class_weights, share) for z, w in zip(logits, weights, strict=True))
+        for share in (0.0, SHARE)
+    ]
+    assert abs(slow[1] - slow[0]) > 1e-4
+    for loss, expected in zip(losses, slow, strict=True):
+        torch.testing.assert_close(loss.total, expected)
+
+
 @pytest.mark.parametrize(
     ("name", "fields"),
-    [(name, fields) for name, fields in CASES if not {"eps", "weight"} & set(fields)],
+    [(name, fields) for name, fields in CASES if not {"eps", "weight"} & set(fields) and name not in CERTIFIED],
     ids=lambda v: v if isinstance(v, str) else ",".join(v),
 )
 def test_the_model_sees_the_same_images_with_and_without_smoothing(name, fields, batch):

@@ -31,9 +31,11 @@ class Defense(Protocol):
 
     `at_eps_share`, `with_class_weights` and `with_label_smoothing` declare how `fit` applies warm-up, ramp, class
     weights and label smoothing. A defense gets them from `mirst.defenses.BaseDefense`, or from
-    `mirst.defenses.DefenseWrapper` if it wraps another defense. Two more attributes are optional: `eps`, the radius of
-    its L-infinity ball in units of the [0, 1] pixel range, and `uses_labels`, which is False for an objective that
-    ignores the labels.
+    `mirst.defenses.DefenseWrapper` if it wraps another defense. Three more attributes are optional: `eps`, the radius
+    of its L-infinity ball in units of the [0, 1] pixel range; `uses_labels`, which is False for an objective that
+    ignores the labels; and the method `initialise(model)`, which draws initial weights in place from torch's global
+    generator. A study calls it on models that start from random weights; the weights of a model given to `fit` are the
+    caller's.
 
     >>> from mirst.defenses import CE
     >>> defense: Defense = CE()
@@ -68,6 +70,21 @@ class Defense(Protocol):
         that ignores the labels returns itself.
         """
         ...
+
+
+def initialise(defense: Defense, model: nn.Module) -> None:
+    """Draw the initial weights of `model` that `defense` needs, if it needs special ones.
+
+    >>> from mirst.defenses import CE
+    >>> model = nn.Linear(4, 2)
+    >>> weight = model.weight.clone()
+    >>> initialise(CE(), model)
+    >>> torch.equal(model.weight, weight)
+    True
+    """
+    draw = getattr(defense, "initialise", None)
+    if draw is not None:
+        draw(model)
 
 
 def has_eps(defense: Defense) -> bool:

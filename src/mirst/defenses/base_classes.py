@@ -3,7 +3,9 @@
 from dataclasses import fields, replace
 from typing import Any
 
-from mirst.defenses.base import Defense
+from torch import nn
+
+from mirst.defenses.base import Defense, initialise
 from mirst.defenses.ce import CE
 from mirst.errors import MirstError
 
@@ -64,8 +66,8 @@ class BaseDefense(Defense):
 class DefenseWrapper(Defense):
     """Base class of a frozen dataclass that wraps the defense in its field `inner`.
 
-    The share of eps, the class weights and the label smoothing go to `inner`, whose `eps` and `uses_labels` are those
-    of the wrapper.
+    The share of eps, the class weights, the label smoothing and the initial weights go to `inner`, whose `eps` and
+    `uses_labels` are those of the wrapper.
 
     >>> from dataclasses import dataclass
     >>> from mirst.defenses import RST
@@ -92,6 +94,10 @@ class DefenseWrapper(Defense):
     @property
     def uses_labels(self) -> bool:
         return uses_labels(self.inner)
+
+    def initialise(self, model: nn.Module) -> None:
+        """As for `mirst.defenses.Defense`."""
+        initialise(self.inner, model)
 
     def at_eps_share(self, share: float) -> Defense:
         """As for `mirst.defenses.Defense`."""

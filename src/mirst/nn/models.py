@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mirst.errors import MirstError
+from mirst.nn.cnn_small import SmallCNN
 from mirst.nn.factory import is_factory, load_factory
 from mirst.nn.layers.drop_max import replace_first_max_pool
 from mirst.nn.resnet import BasicBlock, Bottleneck, ResNet
@@ -89,8 +90,15 @@ def _resnet_tiny(in_channels: int, num_classes: int) -> nn.Module:
     return Normalized(net, (0.25,) * in_channels, (0.25,) * in_channels)
 
 
+def _cnn_small(in_channels: int, num_classes: int) -> nn.Module:
+    """For certified training on a few CPU cores."""
+    net = SmallCNN(in_channels=in_channels, num_classes=num_classes)
+    return Normalized(net, (0.25,) * in_channels, (0.25,) * in_channels)
+
+
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet50": partial(_resnet, Bottleneck, [3, 4, 6, 3]),
     "resnet18": partial(_resnet, BasicBlock, [2, 2, 2, 2]),
     "resnet_tiny": _resnet_tiny,
+    "cnn_small": _cnn_small,
 }

@@ -35,6 +35,8 @@ from mirst.data import (
     split_validation,
     with_boxes,
 )
+from mirst.defenses import Defense
+from mirst.defenses.base import initialise
 from mirst.errors import MirstError
 from mirst.nn import BoxFusion, LoadedBackbone, build_model, find_weights, load_backbone, reference_mode
 from mirst.study.pretraining_origin import origin_remarks, read_origin
@@ -230,11 +232,13 @@ def initial_model(
     weights_file: str | None = None,
     *,
     positive: int | None = None,
+    defense: Defense | None = None,
 ) -> tuple[nn.Module, LoadedBackbone | None]:
     """The model that training starts from: random by `seed`, its backbone from a file where one is named.
 
     Args:
         positive: index of the positive class, for `model.box: fused`; `None` gives the pixel network alone.
+        defense: the training objective, which may draw random weights of its own.
 
     Raises:
         MirstError: a model or weights that `build_model` or `load_backbone` refuses, or a fused box with other than two
@@ -245,6 +249,8 @@ def initial_model(
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = build_model(spec.model.name, spec.data.channels, classes, drop_max)
+        if defense is not None and spec.model.weights == "random":
+            initialise(defense, model)
     if spec.model.bound is not None and positive is not None:
         model = BoxFusion(model, positive, spec.model.bound)
     if spec.model.weights == "random":

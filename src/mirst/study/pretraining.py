@@ -58,12 +58,12 @@ def pretrain(
         records = with_boxes(records, spec.data.without_box, on_remark)
     classes = sorted({record.label for record in records})
     settings, seed = spec.training, spec.seeds[0]
-    model, _ = initial_model(spec, len(classes), False, seed)
+    objective = SimCLR() if method == "simclr" else defense or CE()
+    model, _ = initial_model(spec, len(classes), False, seed, defense=objective)
     if method == "simclr":
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
             replace_head(model, _projection)
-    objective = SimCLR() if method == "simclr" else defense or CE()
     state = out.with_name(out.name + ".state")
     with conditions(spec):
         result = fit(

@@ -32,7 +32,13 @@ def train_model(
     spec = prepared.spec
     settings = spec.training
     model, _ = initial_model(
-        spec, len(prepared.classes), entry.drop_max, seed, prepared.weights_file, positive=prepared.positive_index
+        spec,
+        len(prepared.classes),
+        entry.drop_max,
+        seed,
+        prepared.weights_file,
+        positive=prepared.positive_index,
+        defense=entry.defense,
     )
     model.to(default_device())
     own, held_out = training_shares(prepared, indices)

@@ -62,13 +62,13 @@ if hasattr(os, "register_at_fork"):  # a forked child inherits the pool without 
     os.register_at_fork(after_in_child=_workers.cache_clear)
 
 
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+def compiled(function: Callable[..., None]) -> Callable[..., None]:
     """`function` as machine code that runs without the GIL, kept on disk where numba finds a folder for it."""
     try:
-        compiled: Callable[..., None] = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+        made: Callable[..., None] = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # no writable folder
-        compiled = numba.njit(nogil=True, error_model="numpy")(function)
-    return compiled
+        made = numba.njit(nogil=True, error_model="numpy")(function)
+    return made
 
 
 @cache
@@ -121,7 +121,7 @@ def _pool_kernel(kernel_h: int, kernel_w: int, step: int) -> Callable[..., None]
                         value[np.uintp(group * lanes + lane)] = second if nan < 0 else x.dtype.type(np.nan)
                         place[np.uintp(group * lanes + lane)] = chosen if nan < 0 else nan
 
-    return _compiled(kernel)
+    return compiled(kernel)
 
 
 @cache
@@ -147,4 +147,4 @@ def _scatter_kernel() -> Callable[..., None]:
                         if inside or (0 <= top + rows[p] < height and 0 <= left + columns[p] < width):
                             flat[np.uintp(corner + c + steps[p])] += gradient[plane, i, j, c]
 
-    return _compiled(kernel)
+    return compiled(kernel)
