@@ -94,9 +94,9 @@ class BoxFusion(nn.Module):
         """
         pixel_logits = self.pixels(images)
         z = pixel_logits[:, self.positive] - pixel_logits[:, 1 - self.positive]
-        half = (self.box_logit(features, known) + self.bound * _tanh(z / self._deviation())) / 2
+        half = (self.box_logit(features, known) + self.bound * _tanh(z / self.deviation())) / 2
         if self.training:
-            self._follow(z.detach())
+            self.follow(z.detach())
         return torch.stack((half, -half) if self.positive == 0 else (-half, half), 1)
 
     def box_logit(self, features: Tensor, known: Tensor) -> Tensor:
@@ -112,11 +112,12 @@ class BoxFusion(nn.Module):
         ):
             buffer.copy_(torch.as_tensor(value, dtype=buffer.dtype))
 
-    def _deviation(self) -> Tensor:
+    def deviation(self) -> Tensor:
+        """`sd`, a scalar."""
         return (self.pixel_var + SMALLEST).sqrt()
 
     @torch.no_grad()
-    def _follow(self, z: Tensor) -> None:
+    def follow(self, z: Tensor) -> None:
         """Mix mean and variance of a batch into the running ones; also right for a batch of one image."""
         z = z.to(self.pixel_mean.dtype)
         shift = z.mean() - self.pixel_mean

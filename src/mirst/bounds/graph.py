@@ -1,0 +1,239 @@
+"""From a model to the list of operations that bounds are computed for, through torch.fx."""
+
+import copy
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from mirst.bounds.functions import FUNCTIONS
+from mirst.bounds.operations import AFFINE, MEASURED, Dense, Input, Operation
+from mirst.bounds.rules import LAYERS
+from mirst.bounds.values import Arguments, Constant, Ref, Refused, Value
+from mirst.errors import MirstError
+from mirst.nn.factory import in_words
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation, and the steps whose values it takes."""
+
+    operation: Operation
+    inputs: tuple[int, ...]
+
+
+class Program:
+    """The operations of a network in the order of their evaluation; the last one gives the logits.
+
+    Made by `trace`. It reads the weights of the model in each pass, so it stays valid while the model is trained or
+    moved, but not if its layers are replaced.
+    """
+
+    def __init__(self, steps: list[Step]) -> None:
+        self.steps = tuple(steps)
+        self.released = _released(self.steps)
+        """For each step, those whose bounds no later step needs; the last step keeps all that folding it needs."""
+
+    def at(self, x: Tensor) -> Tensor:
+        """The logits `(N, K)` at points `(N, C, H, W)`."""
+        values: list[Tensor] = []
+        for step in self.steps:
+            values.append(step.operation.at(*[values[source] for source in step.inputs] or [x]))
+        return values[-1]
+
+
+def _released(steps: tuple[Step, ...]) -> tuple[tuple[int, ...], ...]:
+    last_use = list(range(len(steps)))
+    for number, step in enumerate(steps):
+        folded = isinstance(step.operation, Dense) and step.operation.folded
+        for source in _affine_part(steps, step.inputs[0]) if folded else step.inputs:
+            last_use[source] = number
+    for number in _affine_part(steps, len(steps) - 1):
+        last_use[number] = len(steps)
+    return tuple(tuple(source for source, use in enumerate(last_use) if use == number) for number in range(len(steps)))
+
+
+def _affine_part(steps: tuple[Step, ...], end: int) -> set[int]:
+    """A step, those that it depends on through affine operations alone, and the inputs of these."""
+    part, todo = set[int](), [end]
+    while todo:
+        number = todo.pop()
+        if number not in part:
+            part.add(number)
+            todo += steps[number].inputs if isinstance(steps[number].operation, (*AFFINE, *MEASURED)) else ()
+    return part
+
+
+def trace(model: nn.Module) -> Program:
+    """The operations of `model`, which is left unchanged.
+
+    Whether a batch norm uses running statistics is decided in each pass, by the mode of the layer.
+
+    Args:
+        model: from `(N, C, H, W)` images to `(N, K)` logits.
+
+    Raises:
+        MirstError: a layer or function without a rule, named by its class and place; a model that torch.fx cannot
+            follow.
+
+    >>> from mirst.nn import build_model
+    >>> model = build_model("resnet_tiny", in_channels=1, num_classes=2).eval()
+    >>> program, x = trace(model), torch.rand(2, 1, 32, 32)
+    >>> torch.allclose(program.at(x), model(x), atol=1e-5)
+    True
+    """
+    steps = _Steps()
+    steps.layer(model, "", steps.add(Input()))
+    return Program(steps.made)
+
+
+class _Steps:
+    """Collects the steps of a program."""
+
+    def __init__(self) -> None:
+        self.made: list[Step] = []
+
+    def add(self, operation: Operation, *inputs: Ref) -> Ref:
+        self.made.append(Step(operation, tuple(source.step for source in inputs)))
+        return Ref(len(self.made) - 1)
+
+    def layer(self, layer: nn.Module, name: str, source: Ref) -> Ref:
+        rule = LAYERS.get(type(layer))
+        if rule is None:
+            return self._traced(layer, name, source)
+        if "forward" in vars(layer) or layer._forward_hooks or layer._forward_pre_hooks:
+            raise no_rule(type(layer).__name__, name, "it has a hook or a forward of its own")
+        try:
+            return rule(self, layer, name, source)
+        except Refused as reason:
+            raise no_rule(type(layer).__name__, name, str(reason)) from reason
+
+    def _traced(self, module: nn.Module, name: str, source: Ref) -> Ref:
+        if type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential):
+            raise no_rule(type(module).__name__, name)
+        return _Lowering(self, module, name).run(_graph(module, name), source)
+
+
+class _Tracer(fx.Tracer):
+    """Goes into each module but those that have a rule, and those of torch that have none."""
+
+    proxy_buffer_attributes = True
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return type(m) in LAYERS or super().is_leaf_module(m, module_qualified_name)
+
+
+def _graph(model: nn.Module, name: str) -> fx.Graph:
+    """Traced on a copy: a proxy that a forward stores must not stay in the model."""
+    try:
+        return _Tracer().trace(copy.deepcopy(model))
+    except Exception as error:
+        place = f"the part {name} of the model" if name else "the model"
+        raise MirstError(
+            f"torch.fx cannot follow {place} ({type(model).__name__}), so mirst has no bounds for it: "
+            f"{in_words(error).splitlines()[0]}; write its forward without branches on values"
+        ) from error
+
+
+class _Lowering:
+    """Turns the graph of one traced module into steps."""
+
+    def __init__(self, steps: _Steps, module: nn.Module, name: str) -> None:
+        self.steps = steps
+        self.module = module
+        self.name = name
+        self.values: dict[fx.Node, Value] = {}
+
+    def run(self, graph: fx.Graph, source: Ref) -> Ref:
+        if sum(node.op == "placeholder" and not node.args for node in graph.nodes) != 1:
+            raise no_rule(type(self.module).__name__, self.name, "it takes more than the images")
+        for node in graph.nodes:
+            if node.op == "output":
+                returned = node.args[0]
+                break
+            self.values[node] = self._value(node, source)
+        value = self.values.get(returned) if isinstance(returned, fx.Node) else None
+        if not isinstance(value, Ref):
+            raise no_rule(type(self.module).__name__, self.name, "it returns more than one value of the images")
+        return value
+
+    def _value(self, node: fx.Node, source: Ref) -> Value:
+        given = Arguments(self._filled(node.args), self._filled(node.kwargs))
+        match node.op:
+            case "placeholder":
+                return Constant(lambda: given.positional[0]) if node.args else source
+            case "get_attr":
+                return Constant(lambda: operator.attrgetter(str(node.target))(self.module))
+            case "call_module":
+                return self._layer(node, given)
+        return self._call(node, given) if given.refs() or given.depend_on_shape() else _constant(node, given)
+
+    def _filled(self, argument: Any) -> Any:
+        return fx.node.map_arg(argument, lambda node: self.values[node])  # type: ignore[return-value, arg-type]
+
+    def _layer(self, node: fx.Node, given: Arguments) -> Ref:
+        layer = self.module.get_submodule(str(node.target))
+        name = ".".join(filter(None, (self.name, str(node.target))))
+        if given.keywords or len(given.positional) != 1 or not isinstance(given.positional[0], Ref):
+            raise no_rule(type(layer).__name__, name, "it is called with more than one value")
+        value = self.steps.layer(layer, name, given.positional[0])
+        if getattr(layer, "inplace", False):
+            self._replace(given.positional[0], value)
+        return value
+
+    def _call(self, node: fx.Node, given: Arguments) -> Value:
+        called = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+        name = ".".join(filter(None, (self.name, _place(node))))
+        rule = FUNCTIONS.get(node.target)
+        if rule is None:
+            raise _no_function(called, name)
+        try:
+            value = rule(self.steps, given, name or called)
+        except Refused as reason:
+            raise _no_function(called, name, str(reason)) from reason
+        if _works_in_place(node, called) and isinstance(value, Ref) and isinstance(given.positional[0], Ref):
+            self._replace(given.positional[0], value)
+        return value
+
+    def _replace(self, old: Ref, new: Ref) -> None:
+        """After an operation in place, the changed tensor has the new value under all of its names."""
+        self.values.update({node: new for node, value in self.values.items() if value == old})
+
+
+def _constant(node: fx.Node, given: Arguments) -> Constant:
+    """The result of a call that no value of the images enters."""
+
+    def read() -> Any:
+        positional, keywords = given.read()
+        if callable(node.target):
+            return node.target(*positional, **keywords)
+        return getattr(positional[0], node.target)(*positional[1:], **keywords)
+
+    return Constant(read)
+
+
+def _works_in_place(node: fx.Node, called: str) -> bool:
+    in_place = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+    return node.target in in_place or called.endswith("_") or node.kwargs.get("inplace") is True
+
+
+def _place(node: fx.Node) -> str:
+    """The qualified name of the module whose forward contains `node`."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return str(next(reversed(stack.values()))[0]) if stack else ""
+
+
+def no_rule(kind: str, name: str, reason: str = "") -> MirstError:
+    """What is said of a layer without bounds."""
+    return MirstError(
+        f"the layer {name or 'model'} ({kind}) has no bounds in mirst{f': {reason}' if reason else ''}; replace it, or "
+        "report attacks alone"
+    )
+
+
+def _no_function(called: str, name: str, reason: str = "") -> MirstError:
+    return MirstError(
+        f"the call of {called} in {name or 'the model'} has no bounds in mirst{f': {reason}' if reason else ''}; "
+        "replace it, or report attacks alone"
+    )
