@@ -15,7 +15,6 @@ from mirst.bounds import METHODS, largest_certified_eps, margin_bounds, score_bo
 from mirst.data import Record
 from mirst.errors import MirstError, suggestion
 from mirst.evaluation.judge import judge
-from mirst.evaluation.outcomes import TOLERANCE
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.evaluation.suite_run import require_eps
 from mirst.evaluation.worst_case import WORST_SCORE, worst_case
@@ -25,8 +24,6 @@ from mirst.random_draws import seeded
 
 ATTACK, STEPS = "apgd-margin", 30
 """The attack that gives the other side of each figure."""
-CHECKED = 16
-"""Images on which two calls of the model are compared."""
 
 
 def certify(
@@ -43,8 +40,7 @@ def certify(
     """Bound the margin of every image from below at every eps, and attack it there.
 
     The margin is the logit of the label minus the largest other logit, at the operating point. An image whose margin
-    is above 0 in the whole ball is certified: no attack within eps makes the model misclassify it. The ball is larger
-    than eps by the `TOLERANCE` that attacked images may exceed it through rounding in float32.
+    is above 0 in the whole ball is certified: no attack within eps makes the model misclassify it, rounding included.
 
     Args:
         model, data, positive, threshold, seed: as in `evaluate`, the images of all batches of one shape.
@@ -77,7 +73,6 @@ def certify(
     if not batches:
         raise MirstError("there are no images to certify")
     with seeded(seed, device_of(model)):
-        require_deterministic(model, batches[0][0])
         bounds = _Bounds(model, batches, method, positive, threshold, on_progress)
         clean = bounds.clean().assign(method=method, largest_eps=bounds.largest())
         tables = [clean.assign(**bounds.at(radius)) for radius in eps]
@@ -94,10 +89,7 @@ def require_bounds(model: nn.Module, x: Tensor, method: str = "interval") -> Non
     Raises:
         MirstError: it draws at random, or has a layer without bounds.
     """
-    x = x.to(device_of(model))
-    with seeded(0, device_of(model)):
-        require_deterministic(model, x)
-        margin_bounds(model, x[:1], logits_of(model, x[:1]).argmax(1), TOLERANCE, method=method)
+    margin_bounds(model, x, torch.zeros(len(x), dtype=torch.long), 0.0, method=method)
 
 
 def require_certificates_hold(rows: pd.DataFrame) -> None:
@@ -134,16 +126,6 @@ COLUMNS = [
     "attacked_prediction",
     "attacked_score",
 ]
-
-
-def require_deterministic(model: nn.Module, x: Tensor) -> None:
-    """Raise `MirstError` if two calls of the model on the images `x`, `(N, C, H, W)`, give different logits."""
-    some = x[:CHECKED].to(device_of(model))
-    if not torch.equal(logits_of(model, some).nan_to_num(), logits_of(model, some).nan_to_num()):
-        raise MirstError(
-            "the model draws at random, so two calls on an image give different logits and no certificate holds for "
-            "it; certify the model without its random layer"
-        )
 
 
 def named_certificates(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
@@ -187,14 +169,13 @@ class _Bounds:
         return table
 
     def largest(self) -> NDArray[np.float64]:
-        """`(N,)`: the largest certified eps, without `TOLERANCE`; 0 if there is none."""
+        """`(N,)`: the largest certified eps; 0 if there is none."""
         (found,) = self._over_batches(f"largest eps by {self.method}", 0.0, self._largest)
-        return np.maximum(found - TOLERANCE, 0.0)
+        return found
 
     def at(self, eps: float) -> dict[str, NDArray[Any]]:
         """The columns `eps, margin, certified` and `score`."""
-        ball = eps + TOLERANCE
-        margin, score = self._over_batches(f"bounds by {self.method}", eps, lambda x, y: self._at(ball, x, y))
+        margin, score = self._over_batches(f"bounds by {self.method}", eps, lambda x, y: self._at(eps, x, y))
         return {"eps": np.full(len(margin), eps), "margin": margin, "certified": margin > 0, "score": score}
 
     def _clean(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
@@ -210,10 +191,10 @@ class _Bounds:
             ),
         )
 
-    def _at(self, ball: float, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    def _at(self, eps: float, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         model, method, positive = self.model, self.method, self.positive
-        margin = margin_bounds(model, x, y, ball, method=method, threshold=self.threshold, positive=positive)
-        return margin, score_bounds(model, x, y == positive, ball, method=method, positive=positive)
+        margin = margin_bounds(model, x, y, eps, method=method, threshold=self.threshold, positive=positive)
+        return margin, score_bounds(model, x, y == positive, eps, method=method, positive=positive)
 
     def _over_batches(
         self, what: str, eps: float, of: Callable[[Tensor, Tensor], tuple[Tensor, ...]]

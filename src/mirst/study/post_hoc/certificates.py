@@ -22,6 +22,7 @@ from mirst.study.post_hoc.suites import write_checks
 from mirst.study.prepared import Prepared
 from mirst.study.trial import Trial
 
+TABLE = "certificates"
 PICTURES = 6
 """Images of each kind that are kept of a trial."""
 
@@ -34,10 +35,10 @@ class Certification(Analysis):
     method: str
 
     def tables(self) -> tuple[str, ...]:
-        return ("certificates",)
+        return (TABLE,)
 
     def end_marks(self) -> tuple[str, ...]:
-        return ("certificates.json",)
+        return (f"{TABLE}.json",)
 
     def is_done(self, folder: TrialFolder) -> bool:
         return folder.certificates_record.exists() and set(self.eps) <= self._radii(folder)
@@ -62,7 +63,7 @@ class Certification(Analysis):
         )
         named = named_certificates(rows, trained.records, prepared.classes)
         _save_images(trained, rows)
-        trained.write("certificates", named)
+        trained.write(TABLE, named)
         save_model(folder.model, trained.model, replace(trained.card, certified=_figures(named, trained.card)))
         extend_card(trained)
         write_text(folder.certificates_record, json.dumps({"eps": eps, "method": self.method}))
