@@ -1,6 +1,17 @@
-"""Sound bounds of what a network can answer inside eps: certificates."""
+"""Sound bounds of what a network can predict inside eps: certificates."""
 
+from mirst.bounds.certify import METHODS, largest_certified_eps, margin_bounds, score_bounds
 from mirst.bounds.graph import Program, trace
 from mirst.bounds.interval import Triple, propagate, propagate_training
 
-__all__ = ["Program", "Triple", "propagate", "propagate_training", "trace"]
+__all__ = [
+    "METHODS",
+    "Program",
+    "Triple",
+    "largest_certified_eps",
+    "margin_bounds",
+    "propagate",
+    "propagate_training",
+    "score_bounds",
+    "trace",
+]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mirst.bounds.boxes import Box
 from mirst.bounds.operations import AFFINE, MONOTONE, Affine, Operation
-from mirst.bounds.relaxations import relaxed
+from mirst.bounds.relaxations import product, relaxed
 from mirst.bounds.rounding import DOUBLE, UNDERFLOW, Rounding, gamma
 
 
@@ -93,8 +93,3 @@ def transposed(operation: Affine, rows: Tensor, inputs: list[Tensor]) -> list[Te
         outputs = operation.linear(*zeros)
     pulled = torch.autograd.grad(outputs, zeros, rows.flatten(0, 1), create_graph=differentiable)
     return [part.view(count, *x.shape) for part, x in zip(pulled, inputs, strict=True)]
-
-
-def product(rows: Tensor, values: Tensor) -> Tensor:
-    """`(S, N)` products of `(S, N, ...)` rows with `(N, ...)` values."""
-    return torch.einsum("snk,nk->sn", rows.flatten(2), values.flatten(1))

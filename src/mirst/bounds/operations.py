@@ -117,7 +117,7 @@ class Scale:
     def linear(self, *x: Tensor, absolute: bool = False) -> Tensor:
         if self.factor is None:  # the shift may have more channels than the input
             shift = None if self.shift is None else self.shift()
-            return x[0] if shift is None else x[0].expand(torch.broadcast_shapes(x[0].shape, shift.shape))
+            return x[0] if shift is None else x[0] * torch.ones_like(shift, dtype=x[0].dtype)
         factor = self.factor().to(x[0])
         return x[0] * (factor.abs() if absolute else factor)
 

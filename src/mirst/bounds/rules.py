@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,9 +35,8 @@ LIBRARY = 8
 """Error of exponentials and what is made of them in torch, in units in the last place, with a margin."""
 
 
-def bias_of(layer: nn.Module) -> Number | None:
-    """The bias of a layer, if it has one."""
-    return None if layer.bias is None else lambda: layer.bias
+def _bias(layer: nn.Conv2d | nn.Linear) -> Number | None:
+    return None if layer.bias is None else lambda: cast("Tensor", layer.bias)
 
 
 def _convolution(to: Builder, layer: nn.Conv2d, name: str, x: Ref) -> Ref:
@@ -47,11 +46,11 @@ def _convolution(to: Builder, layer: nn.Conv2d, name: str, x: Ref) -> Ref:
         x = to.add(Rearrangement(name, lambda v: F.pad(v, sides, mode=layer.padding_mode)), x)
         padding = 0
     geometry = (layer.stride, padding, layer.dilation, layer.groups)
-    return to.add(Convolution(name, lambda: layer.weight, bias_of(layer), geometry), x)
+    return to.add(Convolution(name, lambda: layer.weight, _bias(layer), geometry), x)
 
 
 def _linear(to: Builder, layer: nn.Linear, name: str, x: Ref) -> Ref:
-    return to.add(Dense(name, lambda: layer.weight, bias_of(layer)), x)
+    return to.add(Dense(name, lambda: layer.weight, _bias(layer)), x)
 
 
 def _norm(to: Builder, layer: nn.BatchNorm2d, name: str, x: Ref) -> Ref:

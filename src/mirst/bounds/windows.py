@@ -18,10 +18,10 @@ def sliding(
     >>> sliding(2)(2, 4).tolist()
     [[0, 1, 4, 5], [2, 3, 6, 7]]
     """
-    sides = list(zip(*(_pair(size) for size in (kernel, stride or kernel, padding, dilation)), strict=True))
+    vertical, horizontal = zip(*(_pair(size) for size in (kernel, stride or kernel, padding, dilation)), strict=True)
 
     def windows(height: int, width: int) -> Tensor:
-        rows, columns = (_places(size, *side, ceil_mode) for size, side in zip((height, width), sides, strict=True))
+        rows, columns = _places(height, *vertical, ceil_mode), _places(width, *horizontal, ceil_mode)
         return pixels_of(rows, columns, height, width)
 
     return windows
@@ -36,8 +36,7 @@ def adaptive(output: Sequence[int | None] | Size) -> Windows:
     counts = _pair(output)
 
     def windows(height: int, width: int) -> Tensor:
-        rows, columns = (_parts(size, count or size) for size, count in zip((height, width), counts, strict=True))
-        return pixels_of(rows, columns, height, width)
+        return pixels_of(_parts(height, counts[0] or height), _parts(width, counts[1] or width), height, width)
 
     return windows
 
