@@ -23,12 +23,12 @@ class Selection(NamedTuple):
     """Its label, if known."""
     smallest: list[float | None]
     """The smallest eps that flips the prediction of each model; `None` if none was found."""
+    certified: list[float | None]
+    """The largest eps at which the prediction of each model is certified; `None` if the model has no bounds."""
     box: Box | None = None
     """Of the lesion, in pixels of the image."""
     box_source: str = ""
     """Where the box comes from; empty without a box."""
-    certified: Sequence[float | None] = ()
-    """The largest eps at which the prediction of each model is certified; `None` if the model has no bounds."""
 
 
 class Explorer:
@@ -110,4 +110,4 @@ class Explorer:
         with self._lock:
             smallest = [smallest_eps(model, image, box) for model in self.models]
             certified = [certified_eps(model, image, box) for model in self.models]
-        return Selection(image, name, truth, smallest, box, source, certified)
+        return Selection(image, name, truth, smallest, certified, box, source)

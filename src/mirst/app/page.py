@@ -105,11 +105,8 @@ def build(explorer: Explorer) -> Any:
 def render(selection: Selection, views: Sequence[View | Unseen]) -> str:
     """The result of the attack as HTML, with its images inside."""
     environment = Environment(loader=PackageLoader("mirst.app"), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {
-        "uri": lambda picture: image_uri(Image.fromarray(picture)),
-        "levels": _levels,
-        "levels_below": _levels_below,
-    }
+    environment.filters |= {"uri": lambda picture: image_uri(Image.fromarray(picture)), "levels": _levels}
+    environment.filters["levels_below"] = _levels_below
     smallest = [_smaller(eps, view) for eps, view in zip(selection.smallest, views, strict=True)]
     return environment.get_template("explorer.html.j2").render(
         name=selection.name, truth=selection.truth, views=list(zip(views, smallest, selection.certified, strict=True))

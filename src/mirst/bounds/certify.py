@@ -198,7 +198,7 @@ class Certifier:
         classes = torch.eye(self.classes, dtype=torch.float64)
         others = [k for k in range(self.classes) if k != positive]
         gaps = self._bounds(x, (classes[positive] - classes[others])[:, None] * sign[:, None], eps)
-        score = -sign * (-sign * gaps).logsumexp(0)
+        score = -(-sign * gaps).logsumexp(0)
         return score - sign * 64 * DOUBLE * (1 + score.abs())
 
     def _bounds(self, x: Tensor, rows: Tensor, eps: Tensor) -> Tensor:

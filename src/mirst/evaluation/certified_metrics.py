@@ -77,7 +77,8 @@ def with_attacks(
                 attacked_score=sign * np.fmin(sign * own["attacked_score"], worst.reindex(of_image).to_numpy()),
             )
         )
-    return pd.concat(parts).loc[certificates.index]
+    together: pd.DataFrame = pd.concat(parts).loc[certificates.index]
+    return together
 
 
 def two_sided(

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-SUITES: tuple[Literal["standard", "adaptive"], ...] = ("standard", "adaptive")
+SUITES = ("standard", "adaptive")
 """Suites of attacks that the models of a finished study can be attacked with."""
 
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mirst.evaluation import Check, SuiteName, checked_eps, settled
+from mirst.evaluation import Check, checked_eps, settled
 from mirst.study.layout import TrialFolder
 from mirst.study.results import read_csv
 
 
-def settled_by_certificates(checks: Sequence[Check], folder: TrialFolder, suite: SuiteName) -> list[Check]:
+def settled_by_certificates(checks: Sequence[Check], folder: TrialFolder, suite: str) -> list[Check]:
     """As `settled`, if the trial has certificates at the eps of the checks; otherwise the checks as they are."""
     if not checks or not folder.certificates.exists():
         return list(checks)

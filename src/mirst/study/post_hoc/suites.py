@@ -116,7 +116,7 @@ def attack_study(
     return study.table(suite)
 
 
-def write_checks(study: StudyFolder, trials: Sequence[Trial], suite: SuiteName) -> None:
+def write_checks(study: StudyFolder, trials: Sequence[Trial], suite: str) -> None:
     """Write `SUITE-checks.csv`. Certificates settle checks, whether they are older or younger than the suite."""
     lines = []
     for trial in trials:
@@ -126,7 +126,7 @@ def write_checks(study: StudyFolder, trials: Sequence[Trial], suite: SuiteName) 
     write_csv(study.checks(suite), pd.DataFrame(lines))
 
 
-def _record(folder: TrialFolder, suite: SuiteName) -> dict[str, Any]:
+def _record(folder: TrialFolder, suite: str) -> dict[str, Any]:
     """The radii that a model was attacked with, its checks, and the attacks that were left out."""
     path = folder.suite_record(suite)
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"eps": []}
