@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from mirst.bounds.boxes import Box
@@ -19,6 +18,8 @@ class Record:
     operations: list[Operation]
     boxes: list[Box | None]
     rounding: Rounding | None
+    folds: tuple[bool, ...] = ()
+    """Which steps are composed with the affine ones after them; all, if empty."""
 
     def box(self, step: int) -> Box:
         """The box of a step that was kept."""
@@ -30,8 +31,9 @@ class Record:
 def lower_bounds(record: Record, step: int, rows: Tensor, *, relax: bool) -> Tensor:
     """Lower bounds of linear functions of a step's value, `(S, N)`.
 
-    Affine operations are composed exactly, so that what they cancel is cancelled. At other operations the function is
-    bounded by the box of their value; with `relax` by linear functions of their inputs, back to the images.
+    Affine operations at the end are composed exactly, so that differences of their outputs are bounded as such. In
+    front of them the function is bounded by the box of the value; with `relax` by linear functions of the inputs of
+    each operation, back to the images.
 
     Args:
         rows: `(S, N, ...)`, the coefficients.
@@ -45,7 +47,7 @@ def lower_bounds(record: Record, step: int, rows: Tensor, *, relax: bool) -> Ten
         if number not in pending:
             continue
         rows, operation = pending.pop(number), record.operations[number]
-        if isinstance(operation, AFFINE):
+        if isinstance(operation, AFFINE) and (relax or not record.folds or record.folds[number]):
             boxes = [record.box(source) for source in record.inputs[number]]
             pulled, added = _through_affine(operation, rows, boxes, record.rounding)
         elif relax and isinstance(operation, MONOTONE):
@@ -61,7 +63,7 @@ def lower_bounds(record: Record, step: int, rows: Tensor, *, relax: bool) -> Ten
 
 def _least(rows: Tensor, box: Box, rounding: Rounding | None) -> Tensor:
     """The least value of the rows over a box."""
-    centre, radius = box.centre, box.ball[1]
+    centre, radius = box.centre, box.radius
     if rounding is not None:
         radius = radius + gamma(2 * (rows[0, 0].numel() + 4), DOUBLE) * box.size
     return product(rows, centre) - product(rows.abs(), radius)
@@ -72,7 +74,7 @@ def _through_affine(
 ) -> tuple[list[Tensor], Tensor]:
     """The rows in front of an affine operation, and the constant: that of the operation, less its rounding errors."""
     inputs = [box.centre for box in boxes]
-    pulled = transposed(operation, rows, inputs)
+    pulled = [part.view(*rows.shape[:2], *part.shape[1:]) for part in operation.transposed(rows.flatten(0, 1), *inputs)]
     offset = operation.offset(boxes[0].centre)
     added = rows.new_zeros(rows.shape[:2])
     if offset is not None:
@@ -83,13 +85,3 @@ def _through_affine(
         share = rounding.share(operation.terms(*inputs)) + gamma(2 * rows[0, 0].numel(), DOUBLE)
         added = added - product(rows.abs(), share * sizes + UNDERFLOW)
     return pulled, added
-
-
-def transposed(operation: Affine, rows: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    """`rows` `(S, N, ...)` times the matrix of an affine operation: rows for each of its inputs."""
-    count, differentiable = len(rows), torch.is_grad_enabled()
-    with torch.enable_grad():
-        zeros = [torch.zeros_like(x).repeat(count, *[1] * (x.ndim - 1)).requires_grad_() for x in inputs]
-        outputs = operation.linear(*zeros)
-    pulled = torch.autograd.grad(outputs, zeros, rows.flatten(0, 1), create_graph=differentiable)
-    return [part.view(count, *x.shape) for part, x in zip(pulled, inputs, strict=True)]

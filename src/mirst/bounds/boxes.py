@@ -32,9 +32,14 @@ class Box:
         """`points` and `radius`."""
         if self._ball is None:
             *clean, lower, upper = self.parts()
-            centre = (lower + upper) / 2
-            self._ball = (torch.cat([*clean, centre]) if clean else centre), (upper - lower) / 2
+            centre = (lower + upper).mul_(0.5)
+            self._ball = (torch.cat([*clean, centre]) if clean else centre), (upper - lower).mul_(0.5)
         return self._ball
+
+    @property
+    def radius(self) -> Tensor:
+        """`(N, ...)`."""
+        return self.ball[1]
 
     @property
     def ends(self) -> Tensor:
@@ -43,7 +48,7 @@ class Box:
             assert self._ball is not None  # one of the two is given
             points, radius = self._ball
             clean, centre = self._split(points)
-            self._ends = torch.cat([*clean, centre - radius, centre + radius])
+            self._ends = torch.cat([*clean, centre - radius, centre + radius]) if clean else _around(centre, radius)
         return self._ends
 
     def has_ends(self) -> bool:
@@ -69,8 +74,17 @@ class Box:
     @property
     def size(self) -> Tensor:
         """An upper bound of the absolute value, `(N, ...)`."""
-        return self.centre.abs() + self.ball[1]
+        return self.centre.abs() + self.radius
 
     def _split(self, points: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         *clean, centre = points.chunk(1 + self.has_clean)
         return tuple(clean), centre
+
+
+def _around(centre: Tensor, radius: Tensor) -> Tensor:
+    if torch.is_grad_enabled():
+        return torch.cat([centre - radius, centre + radius])
+    ends = centre.new_empty(2 * len(centre), *centre.shape[1:])
+    torch.sub(centre, radius, out=ends[: len(centre)])
+    torch.add(centre, radius, out=ends[len(centre) :])
+    return ends

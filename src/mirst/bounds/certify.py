@@ -12,6 +12,7 @@ from mirst.bounds.boxes import Box
 from mirst.bounds.graph import Program, trace
 from mirst.bounds.interval import run
 from mirst.bounds.rounding import DOUBLE, Rounding, rounding_of
+from mirst.bounds.settled import settled
 from mirst.errors import MirstError, suggestion
 from mirst.nn.box_fusion import fusions
 from mirst.nn.device import device_of
@@ -21,7 +22,7 @@ from mirst.random_draws import seeded
 
 EXCESS = 1e-6
 """Added to eps: an attacked image in float32 may exceed its eps by rounding, and evaluation tolerates this much."""
-PIXELS = 2**18
+PIXELS = 2**16
 """Of the images that are bounded at a time."""
 COMPARED = 4
 """Images on which the logits of the model are compared with their bounds at eps 0."""
@@ -176,7 +177,7 @@ class Certifier:
         logits = _deterministic_logits(model, x[:COMPARED])
         self.classes = logits.shape[1]
         with frozen(model, training=False):
-            self.program = trace(model)
+            self.program = settled(trace(model))
         self._require_agreement(x[:COMPARED], logits)
         self.shift = self._shift(threshold, positive)
 
@@ -241,7 +242,7 @@ def _deterministic_logits(model: nn.Module, x: Tensor) -> Tensor:
     device = device_of(model)
     with seeded(0, device):
         first, second = (logits_of(model, x.to(device)).double() for _ in range(2))
-    if not torch.allclose(first, second, rtol=0, atol=1e-6 * float(first.abs().max()), equal_nan=True):
+    if not torch.allclose(first, second, rtol=0, atol=1e-6 * float(first.nan_to_num().abs().max()), equal_nan=True):
         raise MirstError(
             f"{type(model).__name__} returns different logits when it is called twice, so it has no certificate; "
             "certify a model without random draws"

@@ -12,6 +12,7 @@ from mirst.bounds.operations import Average, Convolution, Dense, Elementwise, Or
 from mirst.bounds.rules import LIBRARY
 from mirst.bounds.values import Arguments, Batch, Builder, Constant, Ref, Refused, Shape, Value
 from mirst.bounds.windows import adaptive, sliding
+from mirst.errors import MirstError
 from mirst.nn.layers.drop_max import drop_max2d
 
 Rule = Callable[[Builder, Arguments, str], Value]
@@ -135,14 +136,15 @@ def _average(function: Callable[..., Tensor]) -> Rule:
 def _mean(to: Builder, given: Arguments, name: str) -> Value:
     x, axes, keepdim = given.named("input", "dim", "keepdim", keepdim=False)
     axes = [axes] if isinstance(axes, int) else list(axes)
-    if 0 in axes:
-        raise Refused("it joins the images of a batch")
-    return to.add(Average(name, lambda v: v.mean(_positive(axes, v), keepdim)), x)
+    return to.add(Average(name, lambda v: v.mean(_within(v, axes), keepdim)), x)
 
 
-def _positive(axes: list[int], x: Tensor) -> list[int]:
+def _within(x: Tensor, axes: list[int]) -> list[int]:
+    """`axes`, none of which may be that of the batch. How many axes `x` has is known only now."""
     if any(axis % x.ndim == 0 for axis in axes):
-        raise ValueError("an axis of the batch")
+        raise MirstError(
+            "a mean or a concatenation joins the images of a batch, which has no bounds; join within images"
+        )
     return axes
 
 
@@ -180,16 +182,11 @@ def _first_alone(given: Arguments) -> tuple[Ref, tuple[Any, ...], dict[str, Any]
     return x, rest, keywords
 
 
-def _joined(function: Callable[..., Tensor]) -> Rule:
-    def rule(to: Builder, given: Arguments, name: str) -> Value:
-        parts, axis = given.named("tensors", "dim", dim=0)
-        if not all(isinstance(part, Ref) for part in parts):
-            raise Refused("it joins values with constants")
-        if axis == 0:
-            raise Refused("it joins the images of a batch")
-        return to.add(Rearrangement(name, lambda *v: function(v, axis)), *parts)
-
-    return rule
+def _joined(to: Builder, given: Arguments, name: str) -> Value:
+    parts, axis = given.named("tensors", "dim", dim=0)
+    if not all(isinstance(part, Ref) for part in parts):
+        raise Refused("it joins values with constants")
+    return to.add(Rearrangement(name, lambda *v: torch.cat(v, *_within(v[0], [axis]))), *parts)
 
 
 def _padded(to: Builder, given: Arguments, name: str) -> Value:
@@ -242,7 +239,7 @@ FUNCTIONS: dict[Any, Rule] = {
     **dict.fromkeys((torch.mean, "mean"), _mean),
     **dict.fromkeys((torch.flatten, "flatten"), _flattened),
     **dict.fromkeys((torch.reshape, "reshape", "view"), _reshaped),
-    **dict.fromkeys((torch.cat, torch.concat), _joined(lambda parts, axis: torch.cat(_checked(parts, axis), axis))),
+    **dict.fromkeys((torch.cat, torch.concat), _joined),
     **dict.fromkeys(("contiguous", "clone"), _same),
     F.relu6: _increasing(F.relu6),
     F.leaky_relu: _leaky_relu,
@@ -262,9 +259,3 @@ FUNCTIONS: dict[Any, Rule] = {
     getattr: _attribute,
     "size": _size,
 }
-
-
-def _checked(parts: tuple[Tensor, ...], axis: int) -> tuple[Tensor, ...]:
-    if axis % parts[0].ndim == 0:
-        raise ValueError("an axis of the batch")
-    return parts

@@ -8,11 +8,12 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from mirst.bounds.functions import FUNCTIONS
-from mirst.bounds.operations import AFFINE, MEASURED, Dense, Input, Operation
+from mirst.bounds.operations import AFFINE, MEASURED, Average, Dense, Input, Operation, Rearrangement
 from mirst.bounds.rules import LAYERS
 from mirst.bounds.values import Arguments, Constant, Ref, Refused, Value
 from mirst.errors import MirstError
 from mirst.nn.factory import in_words
+from mirst.nn.layers.drop_max import drop_max2d
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Program:
 
     def __init__(self, steps: list[Step]) -> None:
         self.steps = tuple(steps)
-        self.released = _released(self.steps)
+        self.folds = _folds(self.steps)
+        """Which steps the affine operations after them are composed with."""
+        self.released = _released(self.steps, self.folds)
         """For each step, those whose bounds no later step needs; the last step keeps all that folding it needs."""
 
     def at(self, x: Tensor) -> Tensor:
@@ -43,25 +46,35 @@ class Program:
         return values[-1]
 
 
-def _released(steps: tuple[Step, ...]) -> tuple[tuple[int, ...], ...]:
+def _folds(steps: tuple[Step, ...]) -> tuple[bool, ...]:
+    """Affine steps, but not averages and rearrangements of what is not affine: these would gain nothing."""
+    folds: list[bool] = []
+    for step in steps:
+        plain = isinstance(step.operation, Average | Rearrangement)
+        affine = isinstance(step.operation, (*AFFINE, *MEASURED))
+        folds.append(affine and (not plain or any(folds[source] for source in step.inputs)))
+    return tuple(folds)
+
+
+def _released(steps: tuple[Step, ...], folds: tuple[bool, ...]) -> tuple[tuple[int, ...], ...]:
     last_use = list(range(len(steps)))
     for number, step in enumerate(steps):
         folded = isinstance(step.operation, Dense) and step.operation.folded
-        for source in _affine_part(steps, step.inputs[0]) if folded else step.inputs:
+        for source in _folded_part(steps, folds, step.inputs[0]) if folded else step.inputs:
             last_use[source] = number
-    for number in _affine_part(steps, len(steps) - 1):
+    for number in _folded_part(steps, folds, len(steps) - 1):
         last_use[number] = len(steps)
     return tuple(tuple(source for source, use in enumerate(last_use) if use == number) for number in range(len(steps)))
 
 
-def _affine_part(steps: tuple[Step, ...], end: int) -> set[int]:
-    """A step, those that it depends on through affine operations alone, and the inputs of these."""
+def _folded_part(steps: tuple[Step, ...], folds: tuple[bool, ...], end: int) -> set[int]:
+    """A step, those that it is composed with, and the inputs of these."""
     part, todo = set[int](), [end]
     while todo:
         number = todo.pop()
         if number not in part:
             part.add(number)
-            todo += steps[number].inputs if isinstance(steps[number].operation, (*AFFINE, *MEASURED)) else ()
+            todo += steps[number].inputs if folds[number] else ()
     return part
 
 
@@ -127,7 +140,7 @@ class _Tracer(fx.Tracer):
 def _graph(model: nn.Module, name: str) -> fx.Graph:
     """Traced on a copy: a proxy that a forward stores must not stay in the model."""
     try:
-        return _Tracer().trace(copy.deepcopy(model))
+        return _Tracer(autowrap_functions=(drop_max2d,)).trace(copy.deepcopy(model))
     except Exception as error:
         place = f"the part {name} of the model" if name else "the model"
         raise MirstError(

@@ -100,20 +100,20 @@ def run(program: Program, box: Box, rounding: Rounding | None = None, *, keep: b
         rounding: makes the boxes contain what the deployed model computes.
         keep: keep all boxes; else those that `margins` needs without `relax`.
     """
-    record = Record(tuple(step.inputs for step in program.steps), [], [], rounding)
+    record = Record(tuple(step.inputs for step in program.steps), [], [], rounding, program.folds)
     for number, step in enumerate(program.steps):
         boxes = [record.box(source) for source in step.inputs] or [box]
         operation = step.operation
         if isinstance(operation, MEASURED):
             operation = operation.fixed(boxes[0].clean, boxes[0].centre)
         record.operations.append(operation)
-        record.boxes.append(_bounded(operation, boxes, step.inputs, record))
+        record.boxes.append(bounded(operation, boxes, step.inputs, record))
         for released in () if keep else program.released[number]:
             record.boxes[released] = None
     return record
 
 
-def _bounded(operation: Operation, boxes: list[Box], sources: tuple[int, ...], record: Record) -> Box:
+def bounded(operation: Operation, boxes: list[Box], sources: tuple[int, ...], record: Record) -> Box:
     if isinstance(operation, Input):
         return boxes[0]
     if isinstance(operation, BoxLogit):
@@ -135,9 +135,10 @@ def _affine(operation: Affine, boxes: list[Box], rounding: Rounding | None) -> B
         return Box(boxes[0].has_clean, operation.at(*points), operation.linear(*radii, absolute=True))
     share = rounding.share(terms)
     radii = [radius.mul(1 + share).add_(point.abs(), alpha=share) for point, radius in zip(points, radii, strict=True)]
-    radius = operation.linear(*radii, absolute=True) + UNDERFLOW
+    radius = operation.linear(*radii, absolute=True)
     offset = operation.offset(radius)
-    return Box(False, operation.at(*points), radius if offset is None else radius + share * offset[1])
+    radius = radius + (UNDERFLOW if offset is None else share * offset[1] + UNDERFLOW)
+    return Box(False, operation.at(*points), radius)
 
 
 def _monotone(operation: Elementwise | OrderStatistic, box: Box, rounding: Rounding | None) -> Box:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
 
 from mirst.errors import MirstError
 from mirst.nn.box_fusion import BoxFusion, box_features
@@ -38,6 +39,9 @@ class Affine(Operation, Protocol):
     def linear(self, *x: Tensor, absolute: bool = False) -> Tensor:
         """The map without its constant; with `absolute`, every coefficient is replaced by its absolute value."""
 
+    def transposed(self, rows: Tensor, *x: Tensor) -> list[Tensor]:
+        """The rows `(M, ...)` times the matrix of the map: rows for each input, whose shapes are those of `x`."""
+
     def offset(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
         """The constant and an upper bound of the absolute values that are summed to it, broadcastable to the output."""
 
@@ -54,6 +58,10 @@ class Convolution:
     bias: Number | None
     geometry: tuple[Any, ...]
     """stride, padding, dilation, groups."""
+    size: Number | None = None
+    """An upper bound of the absolute values whose sum is the bias, if it is a sum."""
+    after: int = 0
+    """Roundings that the model makes after the convolution, where a batch norm is multiplied into it."""
 
     def at(self, *x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias().to(x[0])
@@ -63,14 +71,21 @@ class Convolution:
         weight = self.weight().to(x[0])
         return F.conv2d(x[0], weight.abs() if absolute else weight, None, *self.geometry)
 
+    def transposed(self, rows: Tensor, *x: Tensor) -> list[Tensor]:
+        stride, padding, dilation, groups = self.geometry
+        if isinstance(padding, str):
+            return _transposed(self, rows, *x)
+        shape, weight = (len(rows), *x[0].shape[1:]), self.weight().to(rows)
+        return [conv2d_input(shape, weight, rows, stride, padding, dilation, groups)]  # type: ignore[no-untyped-call]
+
     def offset(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
         if self.bias is None:
             return None
         bias = self.bias().to(like)[:, None, None]
-        return bias, bias.abs()
+        return bias, bias.abs() if self.size is None else self.size().to(like)[:, None, None]
 
     def terms(self, *x: Tensor) -> int:
-        return 1 + max(self.weight()[0].numel(), self.weight()[:, 0].numel())
+        return 1 + self.after + max(self.weight()[0].numel(), self.weight()[:, 0].numel())
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,9 @@ class Dense:
     def linear(self, *x: Tensor, absolute: bool = False) -> Tensor:
         weight = self.weight().to(x[0])
         return F.linear(x[0], weight.abs() if absolute else weight)
+
+    def transposed(self, rows: Tensor, *x: Tensor) -> list[Tensor]:
+        return [rows @ self.weight().to(rows)]
 
     def offset(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
         if self.bias is None:
@@ -121,6 +139,10 @@ class Scale:
         factor = self.factor().to(x[0])
         return x[0] * (factor.abs() if absolute else factor)
 
+    def transposed(self, rows: Tensor, *x: Tensor) -> list[Tensor]:
+        scaled = rows if self.factor is None else rows * self.factor().to(rows)
+        return [scaled.sum_to_size(len(rows), *x[0].shape[1:])]
+
     def offset(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
         if self.shift is None:
             return None
@@ -144,6 +166,10 @@ class Sum:
     def linear(self, *x: Tensor, absolute: bool = False) -> Tensor:
         return torch.add(x[0], x[1], alpha=1 if absolute else self.sign)
 
+    def transposed(self, rows: Tensor, *x: Tensor) -> list[Tensor]:
+        shapes = [(len(rows), *value.shape[1:]) for value in x]
+        return [rows.sum_to_size(shapes[0]), (self.sign * rows).sum_to_size(shapes[1])]
+
     def offset(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
         return None
 
@@ -163,6 +189,9 @@ class Average:
 
     def linear(self, *x: Tensor, absolute: bool = False) -> Tensor:
         return self.function(*x)
+
+    def transposed(self, rows: Tensor, *x: Tensor) -> list[Tensor]:
+        return _transposed(self, rows, *x)
 
     def offset(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
         return None
@@ -184,11 +213,23 @@ class Rearrangement:
     def linear(self, *x: Tensor, absolute: bool = False) -> Tensor:
         return self.function(*x)
 
+    def transposed(self, rows: Tensor, *x: Tensor) -> list[Tensor]:
+        return _transposed(self, rows, *x)
+
     def offset(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
         return None
 
     def terms(self, *x: Tensor) -> int:
         return 0
+
+
+def _transposed(operation: Affine, rows: Tensor, *x: Tensor) -> list[Tensor]:
+    """`Affine.transposed` of any map, as the gradient of the map at 0."""
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        zeros = [torch.zeros(len(rows), *value.shape[1:]).to(value).requires_grad_() for value in x]
+        outputs = operation.linear(*zeros)
+    return list(torch.autograd.grad(outputs, zeros, rows, create_graph=differentiable))
 
 
 AFFINE = (Convolution, Dense, Scale, Sum, Average, Rearrangement)

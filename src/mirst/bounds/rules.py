@@ -99,6 +99,10 @@ def _drop_max(to: Builder, layer: DropMax2d, name: str, x: Ref) -> Ref:
     return to.add(OrderStatistic(name, layer, 2, windows), x)
 
 
+def _relu(to: Builder, layer: nn.ReLU, name: str, x: Ref) -> Ref:
+    return to.add(Elementwise(name, F.relu, convex=True), x)
+
+
 def _elementwise(convex: bool = False, ulps: int = 0, requires: Callable[[Any], bool] = lambda layer: True) -> Rule:
     def rule(to: Builder, layer: nn.Module, name: str, x: Ref) -> Ref:
         if not requires(layer):
@@ -155,7 +159,7 @@ LAYERS: dict[type[nn.Module], Rule] = {
     nn.MaxPool2d: _max_pool,
     nn.AdaptiveMaxPool2d: _adaptive_max_pool,
     DropMax2d: _drop_max,
-    nn.ReLU: _elementwise(convex=True),
+    nn.ReLU: _relu,
     nn.ReLU6: _elementwise(),
     nn.Hardtanh: _elementwise(),
     nn.LeakyReLU: _elementwise(convex=True, ulps=1, requires=lambda layer: 0 <= layer.negative_slope <= 1),

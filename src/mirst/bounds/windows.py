@@ -18,10 +18,11 @@ def sliding(
     >>> sliding(2)(2, 4).tolist()
     [[0, 1, 4, 5], [2, 3, 6, 7]]
     """
-    vertical, horizontal = zip(*(_pair(size) for size in (kernel, stride or kernel, padding, dilation)), strict=True)
+    kernels, strides, paddings, dilations = (_pair(size) for size in (kernel, stride or kernel, padding, dilation))
 
     def windows(height: int, width: int) -> Tensor:
-        rows, columns = _places(height, *vertical, ceil_mode), _places(width, *horizontal, ceil_mode)
+        rows = _places(height, kernels[0], strides[0], paddings[0], dilations[0], ceil_mode)
+        columns = _places(width, kernels[1], strides[1], paddings[1], dilations[1], ceil_mode)
         return pixels_of(rows, columns, height, width)
 
     return windows

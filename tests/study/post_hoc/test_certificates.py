@@ -14,12 +14,27 @@ from mirst.evaluation import Progress
 from mirst.nn import read_card
 from mirst.report import write_report
 from mirst.report.certificates import certified_tables, proof_and_attack
-from mirst.study import Local, attack_study, certify_study, load_spec, read_results, run_study
+from mirst.study import Local, attack_study, certify_study, load_spec, measure_distances, read_results, run_study
 from tests.helpers import refused
 
-EPS = (0.002, 0.02)
+EPS = (0.1 / 255, 2 / 255)
 MODELS = "tests.study.post_hoc.test_certificates"
+TRUST = ("--trust", f"{MODELS}:plain_cnn")
+KEY = "certify=[0.5/255]"
 CARD = "trials/ce-fold0-seed0/MODEL_CARD.md"
+
+
+def plain_cnn(in_channels, num_classes):
+    """Shallow enough that intervals certify some images."""
+    from torch import nn
+
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 4, 5, stride=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(4 * 7 * 7, num_classes),
+    )
 
 
 def random_cnn(in_channels, num_classes):
@@ -40,10 +55,23 @@ def random_cnn(in_channels, num_classes):
 
 
 @pytest.fixture(scope="module")
-def certified(finished, tmp_path_factory):
-    """The finished study with certificates and its report."""
-    folder = shutil.copytree(finished, tmp_path_factory.mktemp("certified") / "study")
-    certify_study(folder, EPS, engine=Local(2))
+def bare(small_yaml, phantoms, tmp_path_factory):
+    """A study without certificates."""
+    return trained(small_yaml, phantoms, tmp_path_factory.mktemp("bare") / "study")
+
+
+def trained(small_yaml, phantoms, folder, *more, **listeners):
+    settings = [f"data.path={phantoms}", f"model.name={MODELS}:plain_cnn", "training.lr=0.01", "seeds=[0]"]
+    defenses = "defenses=[ce, {name: rst, steps: 2}]"
+    run_study(load_spec(small_yaml, [*settings, defenses, *more]), folder, engine=Local(1), **listeners)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def certified(bare, tmp_path_factory):
+    """The study with certificates and its report."""
+    folder = shutil.copytree(bare, tmp_path_factory.mktemp("certified") / "study")
+    certify_study(folder, EPS, engine=Local(1))
     write_report(folder)
     return folder
 
@@ -55,11 +83,10 @@ def copied(certified, tmp_path):
 
 @pytest.fixture(scope="module")
 def with_key(small_yaml, phantoms, tmp_path_factory):
-    """A study with the key `certify`, its folder, and the progress of its certificates."""
-    spec = load_spec(small_yaml, [f"data.path={phantoms}", "seeds=[0]", "defenses=[ce]", "certify=[0.5/255]"])
+    """The folder of the study with the key `certify`, and the progress of its certificates."""
     folder, seen = tmp_path_factory.mktemp("key") / "study", []
-    run_study(spec, folder, engine=Local(1), on_certificates=lambda trial, progress: seen.append((trial, progress)))
-    return spec, folder, seen
+    trained(small_yaml, phantoms, folder, KEY, on_certificates=lambda trial, progress: seen.append((trial, progress)))
+    return folder, seen
 
 
 def all_files(folder):
@@ -78,18 +105,18 @@ def test_every_trial_has_a_row_per_image_and_eps(certified):
     for eps in EPS:
         own = rows[(rows["eps"] - eps).abs() < 1e-12]
         both = own.merge(clean, on=keys, suffixes=("", "_clean"))
-        assert len(both) == len(own) == len(clean) == 96
+        assert len(both) == len(own) == len(clean) == 48
         assert (both["prediction"] == both["prediction_clean"]).all()
         assert both["clean_score"].to_numpy() == pytest.approx(both["score_clean"].to_numpy(), abs=1e-5)
     assert (rows["certified"] == (rows["margin"] > 0)).all()
     assert (rows["largest_eps"] >= rows["eps"].where(rows["certified"], 0)).all()
 
 
-def test_the_other_tables_keep_their_bytes(finished, certified):
-    before, after = all_files(finished), all_files(certified)
+def test_the_other_tables_keep_their_bytes(bare, certified):
+    before, after = all_files(bare), all_files(certified)
     same = ["outcomes.csv", "summary.csv", "failed.csv", "study.yaml"]
     same += [name for name in before if name.startswith("trials/") and not name.endswith((".md", ".safetensors"))]
-    assert len(same) > 20
+    assert len(same) > 10
     assert all(before[name] == after[name] for name in same)
 
 
@@ -109,43 +136,38 @@ def test_checkpoint_card_and_export_carry_the_figures(certified):
     assert "cannot fall below" in text
     front = yaml.safe_load(text.split("---")[1])
     names = [result["dataset"]["config"] for result in front["model-index"][0]["results"]]
-    assert "certified (interval) at eps 0.51/255" in names
+    assert "certified (interval) at eps 0.1/255" in names
 
 
 def test_a_second_call_runs_only_what_is_missing(copied):
     seen = []
     certify_study(copied, EPS[:1], on_trial=seen.append)
     assert seen == []
-    (copied / "trials" / "ce-fold1-seed1" / "certificates.json").unlink()
+    (copied / "trials" / "ce-fold1-seed0" / "certificates.json").unlink()
     before = (copied / "certificates.csv").read_bytes()
     certify_study(copied, EPS, engine=Local(1), on_trial=seen.append)
-    assert seen == ["ce-fold1-seed1"]
+    assert seen == ["ce-fold1-seed0"]
     assert (copied / "certificates.csv").read_bytes() == before
 
 
 def test_other_radii_are_added(copied):
-    certify_study(copied, (0.01,), engine=Local(2))
+    certify_study(copied, (0.005,), engine=Local(1))
     rows = pd.read_csv(copied / "certificates.csv")
-    assert sorted(rows["eps"].unique()) == pytest.approx([0.002, 0.01, 0.02])
+    assert sorted(rows["eps"].unique()) == pytest.approx([EPS[0], 0.005, EPS[1]])
     record = json.loads((copied / "trials" / "ce-fold0-seed0" / "certificates.json").read_text())
-    assert record["eps"] == [0.002, 0.01, 0.02]
+    assert record["eps"] == [EPS[0], 0.005, EPS[1]]
 
 
-def flip(copied, table="outcomes"):
+def flip(copied):
     """Let an attack of the folder misclassify an image that is certified at its eps."""
-    certificates = pd.read_csv(copied / "certificates.csv")
-    proven = certificates[certificates["certified"] & (certificates["eps"] > 0.01)]
-    if proven.empty:  # no image of so small a study may be certified that far
-        proven = certificates[certificates["certified"]].head(1)
-    image = proven.iloc[0]
-    rows = pd.read_csv(copied / f"{table}.csv")
-    own = (
-        rows[["defense", "drop_max", "fold", "seed", "source", "image"]]
-        == image[["defense", "drop_max", "fold", "seed", "source", "image"]]
-    ).all(axis=1) & (rows["attack"] != "none")
+    certificates, rows = pd.read_csv(copied / "certificates.csv"), pd.read_csv(copied / "outcomes.csv")
+    image = certificates[certificates["certified"]].iloc[0]
+    keys = ["defense", "drop_max", "fold", "seed", "source", "image"]
+    own = (rows[keys] == image[keys]).all(axis=1) & (rows["attack"] == "pgd")
+    assert own.sum() == 1
     other = {"benign": "malignant", "malignant": "benign"}[image["label"]]
     rows.loc[own, ["prediction", "eps"]] = [other, image["eps"]]
-    rows.to_csv(copied / f"{table}.csv", index=False)
+    rows.to_csv(copied / "outcomes.csv", index=False)
     return image["image"]
 
 
@@ -160,15 +182,15 @@ def test_an_attack_that_flips_a_certified_image_cannot_be_missed(copied):
 def test_both_sides_enclose_the_attacks_of_the_folder(certified):
     results = read_results(certified)
     tables = certified_tables(results)
-    assert list(tables) == ["ce", "mirst+dm"]
+    assert list(tables) == ["ce", "rst"]
     for table in tables.values():
         assert len(table) == 2 * 5
         assert (table["certified"] <= table["attacked"]).all()
         assert table.groupby("metric", sort=False)["certified"].apply(lambda one: one.is_monotonic_decreasing).all()
     section = proof_and_attack(results)
-    assert [one.title for one in section.ends] == ["ce", "mirst+dm"]
+    assert [one.title for one in section.ends] == ["ce", "rst"]
     for one in section.ends:
-        assert one.certified <= one.images == 48
+        assert one.certified <= one.images == 24
         assert one.correct <= one.images
         far = [float(image.eps.removesuffix("/255")) for image in one.farthest]
         assert far == sorted(far, reverse=True)
@@ -176,51 +198,48 @@ def test_both_sides_enclose_the_attacks_of_the_folder(certified):
     assert any(one.farthest for one in section.ends)
 
 
-def test_the_page_shows_the_section_only_with_certificates(finished, certified, tmp_path):
+def test_the_page_shows_the_section_only_with_certificates(bare, certified, tmp_path):
     heading = "Between proof and attack"
     assert heading in (certified / "report.html").read_text()
     assert (certified / "tables" / "certified.csv").exists()
-    bare = shutil.copytree(finished, tmp_path / "bare")
-    write_report(bare)
-    assert heading not in (bare / "report.html").read_text()
-    assert not (bare / "tables" / "certified.csv").exists()
+    plain = shutil.copytree(bare, tmp_path / "plain")
+    write_report(plain)
+    assert heading not in (plain / "report.html").read_text()
+    assert not (plain / "tables" / "certified.csv").exists()
 
 
-def test_a_search_gives_the_attacked_curve(searched, tmp_path):
-    folder = shutil.copytree(searched, tmp_path / "study")
-    certify_study(folder, (0.002,), engine=Local(2))
-    results = read_results(folder)
-    assert proof_and_attack(results).searched
+def test_a_search_gives_the_attacked_curve(certified, copied):
+    assert not proof_and_attack(read_results(certified)).searched
+    measure_distances(copied, engine=Local(1))
+    results = read_results(copied)
     assert results.distances is not None
+    assert proof_and_attack(results).searched
 
 
-def test_the_key_certifies_every_trial(with_key):
-    spec, folder, seen = with_key
+def test_the_key_certifies_every_trial(with_key, small_yaml, phantoms):
+    folder, seen = with_key
     rows = pd.read_csv(folder / "certificates.csv")
-    assert len(rows) == 24
+    assert len(rows) == 48
     assert rows["eps"].unique() == pytest.approx([0.5 / 255])
-    assert {trial for trial, _ in seen} == {"ce-fold0-seed0", "ce-fold1-seed0"}
+    assert {trial for trial, _ in seen} == {f"{name}-fold{fold}-seed0" for name in ("ce", "rst") for fold in (0, 1)}
     assert any(progress.what == "bounds by interval" for _, progress in seen)
     assert yaml.safe_load((folder / "study.yaml").read_text())["certify"] == [0.5 / 255]
     again = []
-    run_study(spec, folder, engine=Local(1), on_certificates=lambda *progress: again.append(progress))
+    trained(small_yaml, phantoms, folder, KEY, on_certificates=lambda *progress: again.append(progress))
     assert again == []
 
 
-def test_the_key_changes_no_other_number_and_may_be_added_later(with_key, small_yaml, phantoms, tmp_path):
-    _, folder, _ = with_key
-    plain = load_spec(small_yaml, [f"data.path={phantoms}", "seeds=[0]", "defenses=[ce]"])
-    assert "certify" not in plain.resolved()
-    run_study(plain, tmp_path / "plain", engine=Local(1))
+def test_the_key_changes_no_other_number_and_may_be_added_later(with_key, bare, small_yaml, phantoms, tmp_path):
+    folder, _ = with_key
     for name in ("outcomes.csv", "summary.csv"):
-        assert (tmp_path / "plain" / name).read_bytes() == (folder / name).read_bytes()
-    assert not list((tmp_path / "plain").rglob("certificates*"))
-    assert "certif" not in (tmp_path / "plain" / "trials" / "ce-fold0-seed0" / "MODEL_CARD.md").read_text()
-    steps = []
-    later = plain.model_copy(update={"certify": (0.5 / 255,)})
-    run_study(later, tmp_path / "plain", engine=Local(1), on_step=steps.append)
+        assert (bare / name).read_bytes() == (folder / name).read_bytes()
+    assert "certify" not in (bare / "study.yaml").read_text()
+    assert not list(bare.rglob("certificates*"))
+    assert "certified" not in (bare / CARD).read_text()
+    later, steps = shutil.copytree(bare, tmp_path / "later"), []
+    trained(small_yaml, phantoms, later, KEY, on_step=steps.append)
     assert steps == []
-    assert (tmp_path / "plain" / "certificates.csv").read_bytes() == (folder / "certificates.csv").read_bytes()
+    assert (later / "certificates.csv").read_bytes() == (folder / "certificates.csv").read_bytes()
 
 
 @pytest.mark.parametrize("certify", ["[0]", "[2]", "[5/255, 5/255]", "[five]", "5/255"])
@@ -236,13 +255,13 @@ def test_a_random_model_is_refused_before_any_training(small_yaml, phantoms, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_certificates_settle_the_checks_whenever_they_come(finished, certified, tmp_path):
-    first, last = (shutil.copytree(one, tmp_path / name) for one, name in ((certified, "first"), (finished, "last")))
+def test_certificates_settle_the_checks_whenever_they_come(bare, certified, tmp_path):
+    first, last = (shutil.copytree(one, tmp_path / name) for one, name in ((certified, "first"), (bare, "last")))
     for folder in (first, last):
-        attack_study(folder, "standard", EPS, engine=Local(2))
+        attack_study(folder, "standard", EPS[1:], engine=Local(1))
     before = pd.read_csv(last / "standard-checks.csv")
     assert "certificates" not in set(before["name"])
-    certify_study(last, EPS, engine=Local(2))
+    certify_study(last, EPS, engine=Local(1))
     for folder in (first, last):
         checks = pd.read_csv(folder / "standard-checks.csv")
         settled = checks[checks["name"] == "certificates"]
@@ -253,10 +272,10 @@ def test_certificates_settle_the_checks_whenever_they_come(finished, certified, 
 
 
 def test_the_command_prints_both_sides_and_writes_the_report(copied, mirst):
-    code, out, _ = mirst("certify", copied, "--eps", "0.002,0.02", "--jobs", "1")
+    code, out, _ = mirst("certify", copied, "--eps", "0.1/255,2/255", "--jobs", "1")
     assert code == 0
     assert "ce:" in out
-    assert "mirst+dm:" in out
+    assert "rst:" in out
     assert "certified" in out
     assert "attacked" in out
     assert f"Certificates: {copied / 'certificates.csv'}" in out
@@ -264,7 +283,9 @@ def test_the_command_prints_both_sides_and_writes_the_report(copied, mirst):
 
 def test_the_command_on_one_model(certified, phantoms, tmp_path, mirst):
     model = certified / "trials" / "ce-fold0-seed0" / "model.safetensors"
-    code, out, _ = mirst("certify", model, "--data", phantoms, "--eps", "1/255,5/255", "--out", tmp_path / "out")
+    code, out, _ = mirst(
+        "certify", model, "--data", phantoms, "--eps", "1/255,5/255", "--out", tmp_path / "out", *TRUST
+    )
     assert code == 0
     assert "Of 24 images" in out
     assert "1/255" in out
@@ -288,7 +309,7 @@ def test_the_command_on_one_model(certified, phantoms, tmp_path, mirst):
 def test_bad_options_are_refused(certified, phantoms, tmp_path, mirst, options, message):
     model = certified / "trials" / "ce-fold0-seed0" / "model.safetensors"
     given = [phantoms if option == "DATA" else option for option in options]
-    assert message in refused(mirst("certify", model, *given, "--out", tmp_path / "out"))
+    assert message in refused(mirst("certify", model, *given, *TRUST, "--out", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
