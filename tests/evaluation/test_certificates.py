@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mirst.attacks import APGD, FGSM
+from mirst.bounds.certify import EXCESS
 from mirst.errors import MirstError
 from mirst.evaluation import (
     certified_rows,
@@ -19,7 +20,6 @@ from mirst.evaluation import (
     with_attacks,
 )
 from mirst.evaluation.certificates import COLUMNS, require_bounds
-from mirst.bounds.certify import EXCESS
 from mirst.metrics import ANY_WRONG, METRICS
 from tests.helpers import ensemble, fused, on_the_fence, small_batch, small_cnn, with_boxes, without_dropout
 
