@@ -14,7 +14,10 @@ from mirst.evaluation import Progress
 from mirst.nn import read_card
 from mirst.report import write_report
 from mirst.report.certificates import certified_tables, proof_and_attack
-from mirst.study import Local, attack_study, certify_study, load_spec, measure_distances, read_results, run_study
+from mirst.study import Local, certify_study, load_spec, measure_distances, read_results, run_study
+from mirst.study.layout import StudyFolder
+from mirst.study.post_hoc.suites import write_checks
+from mirst.study.trial import all_trials
 from tests.helpers import refused
 
 EPS = (0.1 / 255, 2 / 255)
@@ -255,20 +258,34 @@ def test_a_random_model_is_refused_before_any_training(small_yaml, phantoms, tmp
     assert not (tmp_path / "out").exists()
 
 
+def with_suite(folder):
+    """A suite that flipped nothing, one of whose checks is in doubt."""
+    study = StudyFolder(folder)
+    trials = all_trials(read_results(folder).spec)
+    for trial in trials:
+        files = study.trial(trial.name)
+        clean = pd.read_csv(files.outcomes).query("attack == 'none'")
+        rows = pd.concat([clean, clean.assign(attack="standard", eps=EPS[0])])
+        rows.to_csv(files.table("standard"), index=False)
+        doubt = [{"name": "budget", "verdict": "suspect", "figures": "a doubt"}] if trial.fold == 0 else []
+        files.suite_record("standard").write_text(json.dumps({"eps": [EPS[0]], "checks": doubt, "left_out": []}))
+    pd.concat([pd.read_csv(study.trial(trial.name).table("standard")) for trial in trials]).to_csv(
+        study.table("standard"), index=False
+    )
+    write_checks(study, trials, "standard")
+    return folder
+
+
 def test_certificates_settle_the_checks_whenever_they_come(bare, certified, tmp_path):
-    first, last = (shutil.copytree(one, tmp_path / name) for one, name in ((certified, "first"), (bare, "last")))
-    for folder in (first, last):
-        attack_study(folder, "standard", EPS[1:], engine=Local(1))
-    before = pd.read_csv(last / "standard-checks.csv")
-    assert "certificates" not in set(before["name"])
+    first = with_suite(shutil.copytree(certified, tmp_path / "first"))
+    last = with_suite(shutil.copytree(bare, tmp_path / "last"))
+    assert set(pd.read_csv(last / "standard-checks.csv")["name"]) == {"budget"}
     certify_study(last, EPS, engine=Local(1))
-    for folder in (first, last):
-        checks = pd.read_csv(folder / "standard-checks.csv")
-        settled = checks[checks["name"] == "certificates"]
-        assert len(settled) == 2
-        assert (settled["verdict"] == "pass").all()
-        read_results(folder)
+    checks = pd.read_csv(first / "standard-checks.csv")
+    assert checks["name"].tolist() == ["budget", "certificates"] * 2
+    assert (checks.loc[checks["name"] == "certificates", "verdict"] == "pass").all()
     assert (first / "standard-checks.csv").read_bytes() == (last / "standard-checks.csv").read_bytes()
+    assert not read_results(last).checks["standard"].empty
 
 
 def test_the_command_prints_both_sides_and_writes_the_report(copied, mirst):
