@@ -1,5 +1,6 @@
 """Which operations each function and method of torch consists of, in a forward that torch.fx traced."""
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mirst.bounds.operations import Average, Convolution, Dense, Elementwise, OrderStatistic, Rearrangement, Scale, Sum
-from mirst.bounds.rules import LIBRARY
+from mirst.bounds.rules import LIBRARY, area, pixels
 from mirst.bounds.values import Arguments, Batch, Builder, Constant, Ref, Refused, Shape, Value
 from mirst.bounds.windows import adaptive, sliding
 from mirst.errors import MirstError
@@ -123,20 +124,28 @@ def _adaptive_max_pool(to: Builder, given: Arguments, name: str) -> Value:
     return to.add(OrderStatistic(name, lambda v: F.adaptive_max_pool2d(v, size), 1, adaptive(size)), x)
 
 
-def _average(function: Callable[..., Tensor]) -> Rule:
-    def rule(to: Builder, given: Arguments, name: str) -> Value:
-        x, rest, keywords = _first_alone(given)
-        if "divisor_override" in keywords or len(rest) > 5:
-            raise Refused("divisor_override")
-        return to.add(Average(name, lambda v: function(v, *rest, **keywords)), x)
+def _average(to: Builder, given: Arguments, name: str) -> Value:
+    names = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+    defaults = {"stride": None, "padding": 0, "ceil_mode": False, "count_include_pad": True, "divisor_override": None}
+    x, *geometry, divisor = given.named(*names, **defaults)
+    if divisor:
+        raise Refused("divisor_override")
+    return to.add(Average(name, lambda v: F.avg_pool2d(v, *geometry), lambda v: area(geometry[0])), x)
 
-    return rule
+
+def _adaptive_average(to: Builder, given: Arguments, name: str) -> Value:
+    x, size = given.named("input", "output_size")
+    return to.add(Average(name, lambda v: F.adaptive_avg_pool2d(v, size), pixels), x)
 
 
 def _mean(to: Builder, given: Arguments, name: str) -> Value:
     x, axes, keepdim = given.named("input", "dim", "keepdim", keepdim=False)
     axes = [axes] if isinstance(axes, int) else list(axes)
-    return to.add(Average(name, lambda v: v.mean(_within(v, axes), keepdim)), x)
+
+    def count(v: Tensor) -> int:
+        return math.prod(v.shape[axis] for axis in axes)
+
+    return to.add(Average(name, lambda v: v.mean(_within(v, axes), keepdim), count), x)
 
 
 def _within(x: Tensor, axes: list[int]) -> list[int]:
@@ -251,8 +260,8 @@ FUNCTIONS: dict[Any, Rule] = {
     torch.max_pool2d: _max_pool,
     F.adaptive_max_pool2d: _adaptive_max_pool,
     drop_max2d: _drop_max,
-    F.avg_pool2d: _average(F.avg_pool2d),
-    F.adaptive_avg_pool2d: _average(F.adaptive_avg_pool2d),
+    F.avg_pool2d: _average,
+    F.adaptive_avg_pool2d: _adaptive_average,
     F.pad: _padded,
     F.pixel_unshuffle: _moved(F.pixel_unshuffle),
     operator.getitem: _item,

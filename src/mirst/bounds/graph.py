@@ -29,6 +29,10 @@ class Program:
 
     Made by `trace`. It reads the weights of the model in each pass, so it stays valid while the model is trained or
     moved, but not if its layers are replaced.
+
+    >>> program = trace(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+    >>> [type(step.operation).__name__ for step in program.steps]
+    ['Input', 'Rearrangement', 'Dense']
     """
 
     def __init__(self, steps: list[Step]) -> None:
@@ -90,6 +94,7 @@ def trace(model: nn.Module) -> Program:
         MirstError: a layer or function without a rule, named by its class and place; a model that torch.fx cannot
             follow.
 
+    >>> import torch
     >>> from mirst.nn import build_model
     >>> model = build_model("resnet_tiny", in_channels=1, num_classes=2).eval()
     >>> program, x = trace(model), torch.rand(2, 1, 32, 32)

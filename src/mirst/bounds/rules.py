@@ -1,5 +1,6 @@
 """Which operations each layer of torch and mirst consists of."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -75,10 +76,24 @@ def _flatten(to: Builder, layer: nn.Flatten, name: str, x: Ref) -> Ref:
     return to.add(Rearrangement(name, layer), x)
 
 
-def _average(to: Builder, layer: nn.Module, name: str, x: Ref) -> Ref:
-    if getattr(layer, "divisor_override", None):
+def _average(to: Builder, layer: nn.AvgPool2d, name: str, x: Ref) -> Ref:
+    if layer.divisor_override:
         raise Refused("divisor_override")
-    return to.add(Average(name, layer), x)
+    return to.add(Average(name, layer, lambda v: area(layer.kernel_size)), x)
+
+
+def _adaptive_average(to: Builder, layer: nn.AdaptiveAvgPool2d, name: str, x: Ref) -> Ref:
+    return to.add(Average(name, layer, pixels), x)
+
+
+def area(kernel: int | tuple[int, int]) -> int:
+    """Pixels of a window."""
+    return kernel**2 if isinstance(kernel, int) else math.prod(kernel)
+
+
+def pixels(x: Tensor) -> int:
+    """Pixels of an image."""
+    return x.shape[-2] * x.shape[-1]
 
 
 def _max_pool(to: Builder, layer: nn.MaxPool2d, name: str, x: Ref) -> Ref:
@@ -134,10 +149,9 @@ def _ensemble(to: Builder, ensemble: Ensemble, name: str, x: Ref) -> Ref:
         logits = to.layer(member, f"{name}.members.{number}".lstrip("."), x)
         return to.add(Scale(name, shift=lambda: -ensemble.shift[number]), logits)
 
-    total, *others = [shifted(number, member) for number, member in enumerate(ensemble.members)]
-    for other in others:
-        total = to.add(Sum(name), total, other)
-    return to.add(Scale(name, constant(1 / len(ensemble.members))), total)
+    members = [shifted(number, member) for number, member in enumerate(ensemble.members)]
+    stacked = to.add(Rearrangement(name, lambda *logits: torch.stack(logits, -1)), *members)
+    return to.add(Average(name, lambda v: v.mean(-1), lambda v: v.shape[-1]), stacked)
 
 
 LAYERS: dict[type[nn.Module], Rule] = {
@@ -155,7 +169,7 @@ LAYERS: dict[type[nn.Module], Rule] = {
     nn.ReplicationPad2d: _moved,
     nn.PixelUnshuffle: _moved,
     nn.AvgPool2d: _average,
-    nn.AdaptiveAvgPool2d: _average,
+    nn.AdaptiveAvgPool2d: _adaptive_average,
     nn.MaxPool2d: _max_pool,
     nn.AdaptiveMaxPool2d: _adaptive_max_pool,
     DropMax2d: _drop_max,
