@@ -13,6 +13,8 @@ Rows = NDArray[Any]
 """`(N,)`, one entry per image."""
 Mask = NDArray[np.bool_]
 """`(N,)`, which images."""
+ANY_WRONG = "(any wrong class)"
+"""A prediction that may be any wrong class. It counts against every class, so that metrics are lower bounds."""
 
 
 class Ratio(NamedTuple):
@@ -166,7 +168,8 @@ def per_class(ratio: Callable[[Mask, Mask], Ratio]) -> Callable[[MetricInput], l
         if len(given.classes) == 2:
             truth = label == given.positive
             return [ratio(truth, truth == (label == prediction))]  # a prediction that is no class is wrong
-        return [ratio(label == name, prediction == name) for name in given.classes]
+        unknown = prediction == ANY_WRONG
+        return [ratio(label == name, (prediction == name) | (unknown & (label != name))) for name in given.classes]
 
     return ratios
 

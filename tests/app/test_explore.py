@@ -12,6 +12,7 @@ from mirst.app.explore import (
     ATTACKS,
     ExploredModel,
     attack_image,
+    certified_eps,
     open_explored_model,
     prediction,
     prepared,
@@ -186,3 +187,30 @@ def test_without_a_box_a_lesion_model_classifies_nothing(image):
         attack_image(subject, image, "PGD", 5 / 255, 3)
     with pytest.raises(MirstError, match="covers less than a pixel of the 24 x 20 image"):
         attack_image(subject, image, "PGD", 5 / 255, 3, Box(30, 0, 40, 10))
+
+
+def test_no_attack_flips_a_prediction_within_its_certificate(image):
+    card = replace(CARD, threshold=0.5)
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(256, 2)).eval()
+    with torch.no_grad():
+        linear[1].weight.copy_(torch.tensor([[-0.4], [0.4]]).expand(2, 256))  # as `Bright`
+        linear[1].bias.copy_(torch.tensor([30.0, -30.0]))
+    dark = ExploredModel("dark", linear, card)
+    proven, found = certified_eps(dark, image), smallest_eps(dark, image)
+    assert proven is not None
+    assert proven > 0.05
+    assert found is None or proven < found
+    assert not attack_image(dark, image, "PGD", 0.9 * min(proven, 16 / 255), 20).flipped
+
+
+def test_a_model_without_bounds_has_no_certificate(image):
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return Bright(0.3)(x + 0.1 * torch.rand_like(x))
+
+    assert certified_eps(ExploredModel("noisy", Noisy(), CARD), image) is None
+
+
+def test_a_model_that_lacks_its_box_has_no_certificate(image, subject):
+    lesion = replace(subject, card=replace(CARD, view="lesion"))
+    assert certified_eps(lesion, image) is None

@@ -65,12 +65,16 @@ def test_failures_become_a_sentence_and_leave_the_page(error, monkeypatch):
 
 def test_the_page_says_what_is_wrong_and_the_smallest_eps_that_was_seen(explorer):
     chosen = explorer.pick(0)._replace(name="<b>a</b>", truth="malignant", smallest=[None, 0.001 / 255])
+    chosen = chosen._replace(certified=[3.499 / 255, None])
     views = explorer.attack(chosen, "PGD", 16, 20)
     turned = [replace(seen, predictions=("benign", "malignant"), distance=7.001 / 255) for seen in views]
     html = render(chosen, turned)
     assert "&lt;b&gt;a&lt;/b&gt;, labelled malignant" in html
     assert html.count("The prediction is wrong without any attack") == 2
-    assert re.findall(r"at most [\d.]+/255", html) == ["at most 7.01/255", "at most 0.01/255"]
+    assert re.findall(r"at most [\d.]+/255", html) == ["at most 7.01/255", "at most 3.4/255", "at most 0.01/255"]
+    assert "no change of at most 3.4/255 per pixel can alter this prediction" in html
+    assert html.count("Certificate") == 1
+    assert "No certificate" in render(chosen._replace(certified=[0.0, None]), turned)
     stays = [replace(seen, predictions=("malignant", "malignant")) for seen in views]
     html = render(chosen, stays)
     assert "wrong without any attack" not in html

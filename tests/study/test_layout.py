@@ -9,6 +9,7 @@ OTHER_FOLDERS = {
     "cli/evaluation_input.py": "the results of one model outside a study",
     "report/evaluation.py": "the results of one model outside a study",
     "report/robustness.py": "the results of one model outside a study",
+    "cli/certify.py": "the results of one model outside a study",
     "cli/evaluate_model.py": "the results of one model outside a study",
     "app/demo_models.py": "checkpoints in the user's cache",
     "study/results.py": "the columns by the name of the table",

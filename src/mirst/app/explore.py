@@ -17,6 +17,7 @@ from mirst.attacks import APGD, CW, FGSM, PGD, Attack, Square
 from mirst.attacks.base import attackable
 from mirst.attacks.descent import gradient_of, iterates, last
 from mirst.attacks.losses import margin
+from mirst.bounds import largest_certified_eps
 from mirst.box_code import without_box
 from mirst.data import Box, LesionCrop, letterbox
 from mirst.errors import MirstError
@@ -192,6 +193,28 @@ def smallest_eps(explored: ExploredModel, image: Image.Image, box: Box | None = 
     if coarse is None:
         return None
     return _first_flipping(explored, x, label, coarse - LARGEST / LEVELS, coarse) or coarse
+
+
+def certified_eps(explored: ExploredModel, image: Image.Image, box: Box | None = None) -> float | None:
+    """The largest eps, by interval bounds, within which no change of the pixels alters the prediction: a lower bound.
+
+    0 if there is a certificate at no eps. `None` for a model that has no bounds, such as one that draws at random or
+    has a layer without a rule, and if the model lacks a box.
+    """
+    if not explored.sees(box):
+        return None
+    x = prepared(image, explored.card, box)
+    logits = _logits(explored, x)
+    if not logits.isfinite().all():
+        return None
+    positive, threshold = explored.card.positive_index, explored.card.threshold
+    try:
+        found = largest_certified_eps(
+            explored.model, x, _predicted(explored, logits), positive=positive, threshold=threshold
+        )
+    except MirstError:
+        return None
+    return float(found)
 
 
 def _first_flipping(explored: ExploredModel, x: Tensor, label: Tensor, low: float, high: float) -> float | None:

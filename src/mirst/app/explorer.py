@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from mirst.app.explore import ExploredModel, Unseen, View, attack_image, prediction, smallest_eps
+from mirst.app.explore import ExploredModel, Unseen, View, attack_image, certified_eps, prediction, smallest_eps
 from mirst.app.uploads import take
 from mirst.data import Box, Record, box_of, decode, parse_box
 from mirst.errors import MirstError
@@ -23,6 +23,8 @@ class Selection(NamedTuple):
     """Its label, if known."""
     smallest: list[float | None]
     """The smallest eps that flips the prediction of each model; `None` if none was found."""
+    certified: list[float | None]
+    """The largest eps at which the prediction of each model is certified; `None` if the model has no bounds."""
     box: Box | None = None
     """Of the lesion, in pixels of the image."""
     box_source: str = ""
@@ -107,4 +109,5 @@ class Explorer:
     ) -> Selection:
         with self._lock:
             smallest = [smallest_eps(model, image, box) for model in self.models]
-        return Selection(image, name, truth, smallest, box, source)
+            certified = [certified_eps(model, image, box) for model in self.models]
+        return Selection(image, name, truth, smallest, certified, box, source)

@@ -27,8 +27,8 @@ NOTICE = (
 HOW = (
     "Each model is attacked separately. The attack tries to change the model's own prediction for the image. "
     "An attack may change every pixel by at most eps gray levels (out of 255). The smallest eps that flips a "
-    "prediction is the smallest that PGD found; the true one may be smaller. Changes are magnified: red is brighter, "
-    "blue is darker, full colour is eps."
+    "prediction is the smallest that PGD found; the true one may be smaller. A certificate is a proof by interval "
+    "bounds: the true one is larger. Changes are magnified: red is brighter, blue is darker, full colour is eps."
 )
 
 
@@ -106,9 +106,10 @@ def render(selection: Selection, views: Sequence[View | Unseen]) -> str:
     """The result of the attack as HTML, with its images inside."""
     environment = Environment(loader=PackageLoader("mirst.app"), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"uri": lambda picture: image_uri(Image.fromarray(picture)), "levels": _levels}
+    environment.filters["levels_below"] = _levels_below
     smallest = [_smaller(eps, view) for eps, view in zip(selection.smallest, views, strict=True)]
     return environment.get_template("explorer.html.j2").render(
-        name=selection.name, truth=selection.truth, views=list(zip(views, smallest, strict=True))
+        name=selection.name, truth=selection.truth, views=list(zip(views, smallest, selection.certified, strict=True))
     )
 
 
@@ -127,6 +128,11 @@ def _smaller(smallest: float | None, view: View | Unseen) -> float | None:
 def _levels(eps: float) -> str:
     """In units of 1/255, rounded up, so that it remains an upper bound."""
     return f"{math.ceil(25500 * eps - 1e-3) / 100:.2f}"
+
+
+def _levels_below(eps: float) -> str:
+    """In units of 1/255, rounded down, so that it remains a lower bound."""
+    return f"{math.floor(2550 * eps) / 10:.1f}"
 
 
 def _arrived(sent: dict[str, Any], page: gr.Blocks) -> Path:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirst.cli.app import explorer
+from mirst.cli.certify import certify
 from mirst.cli.data import data_app
 from mirst.cli.ensemble import ensemble
 from mirst.cli.evaluate import evaluate
@@ -233,6 +234,7 @@ def status(
 
 
 app.command("app")(explorer)
+app.command()(certify)
 app.command()(ensemble)
 app.command()(evaluate)
 app.command()(predict)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _shown() -> Iterator[tuple["OnProgress", list[str]]]:
+def shown() -> Iterator[tuple["OnProgress", list[str]]]:
     """Show progress, and print each warning about the data and the model once.
 
     Yields the function that receives progress, and the list of warnings about the model.
@@ -69,7 +69,7 @@ def evaluate_weak(
     from mirst.report import constant_predictions
     from mirst.study import parse_attacks
 
-    with _shown() as (on_progress, _):
+    with shown() as (on_progress, _):
         if suite is SuiteOption.corruptions:
             clean_rows = evaluate_on(model, card, data, {})
             table = rows = corrupt_on(model, card, data, on_progress)
@@ -111,7 +111,7 @@ def evaluate_strong(
     from mirst.evaluation import metrics_of, robustness_on
     from mirst.report import constant_predictions, verdict_lines, write_robustness
 
-    with _shown() as (on_progress, model_warnings):
+    with shown() as (on_progress, model_warnings):
         found = robustness_on(model, card, data, suite, eps, twin, stand_ins, draws, on_progress, auc=auc)
     table = metrics_of(found.rows, card)
     typer.echo("\n".join(verdict_lines(found, [])) + "\n")

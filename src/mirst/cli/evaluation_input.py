@@ -6,7 +6,10 @@ from pathlib import Path
 from mirst.cli.outputs import require_no_input, require_output
 from mirst.errors import MirstError
 
-TABLES = ("outcomes.csv", "metrics.csv", "costs.csv", "distances.csv", "corruptions.csv", "boxes.csv")
+TABLES = (
+    *("outcomes.csv", "metrics.csv", "costs.csv", "distances.csv", "corruptions.csv", "boxes.csv"),
+    *("certificates.csv", "certified-metrics.csv"),
+)
 """What the suites write into the folder of `--out`."""
 OF_A_FACTORY = frozenset({"data.size", "data.channels", "data.classes", "data.positive", "data.view", "data.margin"})
 """The settings that a checkpoint has and a factory has not."""

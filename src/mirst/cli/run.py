@@ -57,5 +57,5 @@ def run_and_report(
             listener.step(step)
 
     with display:
-        run_study(spec, out, engine=engine, on_plan=on_plan, on_step=on_step)
+        run_study(spec, out, engine=engine, on_plan=on_plan, on_step=on_step, on_certificates=display.certificates)
     display.result(out, write_report(out, trusted=spec.model.name))

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from mirst.display.clock import Clock
+from mirst.evaluation import Progress
 from mirst.study import Plan, Step
 
 
 class JsonLines:
-    """One JSON object a line: `event` is `plan`, `epoch`, `kill`, `end` or `result`; the guide lists the keys.
+    """One JSON object a line; the guide lists the keys.
+
+    `event` is `plan`, `epoch`, `kill`, `end`, `certificates` or `result`.
 
     >>> with JsonLines(print) as lines:
     ...     lines.result(Path("results"), Path("results/report.html"))
@@ -42,6 +45,9 @@ class JsonLines:
             self._write("end", trial=step.trial, diverged=step.diverged, killed=step.killed)
         else:
             self._write("epoch", trial=step.trial, **asdict(step.epoch), seconds_left=self.clock.left())
+
+    def certificates(self, trial: str, progress: Progress) -> None:
+        self._write("certificates", trial=trial, **progress._asdict())
 
     def result(self, results: Path, report: Path) -> None:
         self._write("result", results=str(results), report=str(report))

@@ -9,6 +9,7 @@ from rich.progress import TaskID
 
 from mirst.display.clock import Clock
 from mirst.display.lines import Lines
+from mirst.evaluation import Progress
 from mirst.study import Plan, Step
 from mirst.study.layout import StudyFolder
 
@@ -54,6 +55,15 @@ class StudyDisplay(Lines):
         if self.overall is not None:
             self.bars.update(self.overall, completed=self.clock.finished(), note=left)
         self.sparse_line(f"{step.trial}: epoch {step.epoch.number}/{self.clock.epochs}, {note}; {left}")
+
+    def certificates(self, trial: str, progress: Progress) -> None:
+        """Update the bar of a trial's certificates."""
+        key = f"{trial}: certificates"
+        note = f"{progress.what}, eps {progress.eps * 255:.3g}/255" if progress.eps else progress.what
+        if key not in self.tasks:
+            self.tasks[key] = self.bars.add_task(key, total=progress.images or 0, note=note)
+        self.bars.update(self.tasks[key], completed=progress.done, note=note)
+        self.sparse_line(f"{key}, {note}")
 
     def result(self, results: Path, report: Path) -> None:
         """Print the table and the paths of the results; a quiet console shows only the paths."""

@@ -19,6 +19,7 @@ from mirst.data import (
     read_dataset,
 )
 from mirst.data.image_set import Batch
+from mirst.evaluation.certificates import certify, named_certificates
 from mirst.evaluation.corruptions import evaluate_corruptions
 from mirst.evaluation.distance_search import distances, named_distances
 from mirst.evaluation.images_for_model import images_for_model
@@ -152,6 +153,33 @@ def boxes_on(model: nn.Module, card: ModelCard, data: Path, on_progress: OnProgr
     """
     _, images = images_for_model(model, card, data)
     return evaluate_boxes(model, images, card.classes, card.positive, threshold=card.threshold, on_progress=on_progress)
+
+
+def certify_on(
+    model: nn.Module,
+    card: ModelCard,
+    data: Path,
+    eps: Sequence[float],
+    method: str = "interval",
+    on_progress: OnProgress = no_progress,
+) -> pd.DataFrame:
+    """Certificates of a model on a data set, as `named_certificates`.
+
+    Raises:
+        MirstError: as `evaluate_on` and `certify`.
+        RuntimeError: as `certify`.
+    """
+    records, loaded = _loaded(model, card, data)
+    rows = certify(
+        model,
+        loaded,
+        eps,
+        method=method,
+        positive=card.positive_index,
+        threshold=card.threshold,
+        on_progress=on_progress,
+    )
+    return named_certificates(rows, records, card.classes)
 
 
 def distances_on(model: nn.Module, card: ModelCard, data: Path, on_progress: OnProgress = no_progress) -> pd.DataFrame:

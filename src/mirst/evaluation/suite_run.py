@@ -89,7 +89,7 @@ def robustness(
     """
     if name not in get_args(SuiteName):
         raise MirstError(f"there is no suite {name}{suggestion(str(name), get_args(SuiteName))}")
-    _require_eps(eps)
+    require_eps(eps)
     if name != "adaptive" and (stand_ins or draws != 1):
         raise MirstError(f"stand-ins and draws are for the adaptive suite, not {name}; leave them out")
     stand_ins, batches = resolved(model, stand_ins or {}), list(checked_batches(data))
@@ -113,7 +113,7 @@ def robustness(
             kept.append(rows)
             costs.append(cost)
     table = pd.concat(kept, ignore_index=True)
-    checked = PAPER_EPS if PAPER_EPS in eps else max(eps)
+    checked = checked_eps(eps)
     shifted = at_threshold(model, positive, threshold)
     checks = _checks(shifted, batches, table, suites[checked], checked, stand_ins, seed, on_progress) if check else []
     left_out = (*suites[checked].left_out, *(_without_scores(suites[checked]) if auc else ()))
@@ -131,7 +131,17 @@ def _without_scores(suite: AttackSuite) -> list[str]:
     ]
 
 
-def _require_eps(eps: Sequence[float]) -> None:
+def checked_eps(eps: Sequence[float]) -> float:
+    """The radius that the checks for gradient masking are made at: 5/255 if it is among `eps`, otherwise the largest.
+
+    >>> checked_eps([1 / 255, 2 / 255]) == 2 / 255
+    True
+    """
+    return PAPER_EPS if PAPER_EPS in eps else max(eps)
+
+
+def require_eps(eps: Sequence[float]) -> None:
+    """Raise `MirstError` unless `eps` are radii above 0 and at most 1, each given once."""
     if not isinstance(eps, Sequence):
         raise MirstError(f"eps is {eps}; give a sequence of radii, such as (5 / 255,)")
     if not eps or len(set(eps)) < len(eps) or not all(0 < radius <= 1 for radius in eps):

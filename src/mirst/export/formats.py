@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Sized
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ def to_safetensors(model: nn.Module, card: ModelCard, out: Path) -> None:
         }
     else:
         weights, buffers = _network(model)
-    metadata = {"format": "pt", "mirst": json.dumps(asdict(card) | buffers)}
+    metadata = {"format": "pt", "mirst": json.dumps(card.entries() | buffers)}
     with atomic(out) as partial:
         partial.write_bytes(save(weights, metadata=metadata))
 
@@ -113,4 +112,4 @@ def _any_batch(inputs: Sized) -> Any:
 
 
 def _card_json(card: ModelCard) -> str:
-    return json.dumps(asdict(card) | {"inputs": inputs_of(card)})
+    return json.dumps(card.entries() | {"inputs": inputs_of(card)})

@@ -37,6 +37,8 @@ def to_monai_bundle(model: nn.Module, card: ModelCard, out: Path) -> None:
             "onnx or torch-export"
         )
     metadata = _metadata(card, out.name)
+    if card.certified:
+        metadata["certified"] = card.entries()["certified"]
     with new_folder(out) as bundle:
         shutil.copytree(SKELETON, bundle, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         to_torch_export(model, card, bundle / "models" / "model.pt2")

@@ -5,7 +5,7 @@ from mirst.nn.accelerate.packed_convolutions import packed
 from mirst.nn.accelerate.switch import is_optimized, reference_mode
 from mirst.nn.backbone import LoadedBackbone, find_weights, load_backbone, replace_head, save_backbone
 from mirst.nn.box_fusion import BoxFusion, box_code, box_features
-from mirst.nn.checkpoint import ModelCard, load_model, read_card, save_model
+from mirst.nn.checkpoint import CertifiedMetrics, ModelCard, load_model, read_card, save_model
 from mirst.nn.ensemble import MAX_MEMBERS, Ensemble
 from mirst.nn.factory import import_object, is_factory, load_factory, package_of
 from mirst.nn.layers.drop_max import DropMax2d, drop_max2d, replace_first_max_pool
@@ -15,6 +15,7 @@ __all__ = [
     "MAX_MEMBERS",
     "MODELS",
     "BoxFusion",
+    "CertifiedMetrics",
     "DropMax2d",
     "Ensemble",
     "LoadedBackbone",

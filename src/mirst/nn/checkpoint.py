@@ -23,6 +23,25 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, kw_only=True)
+class CertifiedMetrics:
+    """Metrics of a model that no attack on its test images within eps can fall below.
+
+    >>> CertifiedMetrics(eps=5 / 255, method="interval", images=130, metrics={"f1": 0.64}).images
+    130
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    eps: Annotated[float, Field(gt=0, le=1)]
+    """In units of the [0, 1] pixel range."""
+    method: Name
+    """Of the bounds, a key of `mirst.bounds.METHODS`."""
+    images: Annotated[int, Field(ge=1)]
+    metrics: dict[Name, Annotated[float, Field(ge=0, le=1)]]
+    """By name, without those that are undefined."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """What is needed to use a trained model. The bounds are checked when a card is read.
 
@@ -65,6 +84,13 @@ class ModelCard:
     """How far the pixels move the log-odds of the box at most; `None` without a box."""
     members: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 1
     """Number of models in the `Ensemble`, whose threshold is 0 since each member has its own; 1: a single model."""
+    certified: Annotated[tuple[CertifiedMetrics, ...], Field(max_length=100)] = ()
+    """On the test images of its fold, one for each eps; empty without certificates."""
+
+    def entries(self) -> dict[str, Any]:
+        """The fields as files have them; `certified` only if there are certificates."""
+        entries = asdict(self)
+        return entries if self.certified else {key: value for key, value in entries.items() if key != "certified"}
 
     @property
     def inputs(self) -> int:
@@ -100,7 +126,7 @@ def save_model(path: str | Path, model: nn.Module, card: ModelCard) -> None:
     """Write weights and card to `path`. On an error no partial file remains."""
     state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     with atomic(path) as partial:
-        partial.write_bytes(save(state, metadata={"mirst": json.dumps(asdict(card))}))
+        partial.write_bytes(save(state, metadata={"mirst": json.dumps(card.entries())}))
 
 
 def load_model(path: str | Path, trusted: str | None = None) -> tuple[nn.Module, ModelCard]:

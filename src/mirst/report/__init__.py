@@ -1,6 +1,7 @@
 """Tables, figures and one HTML file from the outcome rows of a study."""
 
 from mirst.report.audit import write_audit
+from mirst.report.certificates import certified_tables, levels_below, two_sided_text
 from mirst.report.context import ReportContext, every_row
 from mirst.report.eps_curve import f1_over_eps
 from mirst.report.evaluation import write_evaluation
@@ -17,17 +18,20 @@ __all__ = [
     "ReportContext",
     "attacks_figure",
     "box_grid",
+    "certified_tables",
     "constant_predictions",
     "corruption_grid",
     "every_row",
     "f1_over_eps",
     "lesion_figure",
+    "levels_below",
     "notes",
     "paper_comparison",
     "paper_table",
     "read_figure_input",
     "residuals_figure",
     "save_figure",
+    "two_sided_text",
     "verdict_lines",
     "write_audit",
     "write_comparison",

@@ -139,10 +139,10 @@ def _pictured(flipped: Flipped, row: Mapping[Hashable, Any], folder: TrialFolder
         own = names.iloc[file["rows"]]
         at = np.flatnonzero((own["source"] == row["source"]) & (own["image"] == row["image"]))[0]
         clean, delta = without_box(file["clean"][at]) / 255, without_box(file["perturbation"][at].astype(float))
-    return Picture(flipped, _picture(clean), _picture(clean + delta), _signed(delta, row["eps"]))
+    return Picture(flipped, picture_uri(clean), picture_uri(clean + delta), _signed(delta, row["eps"]))
 
 
-def _picture(image: Pixels) -> str:
+def picture_uri(image: Pixels) -> str:
     """Of `(C, H, W)` in [0, 1]."""
     return _png(Image.fromarray((255 * image.clip(0, 1)).round().astype(np.uint8).transpose(1, 2, 0).squeeze()))
 

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from mirst.files import write_text
 from mirst.metrics import METRICS, metric_named
+from mirst.report.certificates import certified_numbers, two_sided_text
 from mirst.report.comparison import comparison
 from mirst.report.context import ReportContext
 from mirst.report.differences import (
@@ -24,7 +25,7 @@ from mirst.report.differences import (
 from mirst.report.exports import Table, write_tables
 from mirst.report.figures import as_png, bar_chart, data_uri, example_figure, interval_chart
 from mirst.report.paper_figures import residuals_of
-from mirst.report.sections import SECTIONS, section_variables
+from mirst.report.sections import section_variables
 from mirst.report.study_notes import notes
 from mirst.report.tables import measured_metrics, metric_table, paper_rows, paper_table
 from mirst.report.verdict import verdict
@@ -51,14 +52,17 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
     with_baselines = {name: own.join(baseline_intervals(context, name)) for name, own in whole.items()}
     write_text(results.files.paper_table, paper_table(context))
     write_text(results.files.differences, differences_table(judged, with_baselines["f1"]))
-    write_tables(
-        results.folder / "tables",
-        {
-            "results": Table(paper_rows(context), context.summary),
-            "intervals": Table(shown_intervals(with_baselines), interval_numbers(with_baselines)),
-            "differences": Table(shown_differences(judged), judged.drop(columns=["difference", "seeds"])),
-        },
-    )
+    tables = {
+        "results": Table(paper_rows(context), context.summary),
+        "intervals": Table(shown_intervals(with_baselines), interval_numbers(with_baselines)),
+        "differences": Table(shown_differences(judged), judged.drop(columns=["difference", "seeds"])),
+    }
+    if results.certificates is not None:
+        numbers = certified_numbers(results)
+        shown = two_sided_text(numbers)
+        shown.insert(0, "defense", numbers["defense"])
+        tables["certified"] = Table(shown, numbers)
+    write_tables(results.folder / "tables", tables)
     examples = {entry.title: example_figure(results, entry.label, entry.drop_max) for entry in results.spec.defenses}
     residuals = {entry.title: residuals_of(results, entry, trusted=trusted) for entry in results.spec.defenses}
     study = yaml.safe_dump(results.spec.resolved(), sort_keys=False)
@@ -80,7 +84,6 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         study=study,
         study_uri=f"data:text/yaml;base64,{b64encode(study.encode()).decode()}",
         run=results.run,
-        sections=SECTIONS,
         **section_variables(context),
     )
     return page

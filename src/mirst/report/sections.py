@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mirst.report.calibration import calibrations
+from mirst.report.certificates import proof_and_attack
 from mirst.report.confusion import confusions
 from mirst.report.context import ReportContext
 from mirst.report.eps_curve import eps_curve
@@ -12,6 +13,7 @@ from mirst.report.gallery import galleries
 from mirst.report.operating_point import operating_points
 from mirst.report.tables import box_grid, corruption_grid
 from mirst.report.training import training_curves, training_time
+from mirst.study import Results
 
 Variables = Mapping[str, Any]
 
@@ -29,6 +31,8 @@ class Section:
     heading: str
     variables: Callable[[ReportContext], Variables] = lambda context: {}
     """What the template needs beside the tables of the whole page."""
+
+    is_shown: Callable[[Results], bool] = lambda results: True
 
     @property
     def template(self) -> str:
@@ -50,6 +54,12 @@ SECTIONS = (
     Section("results", "Results"),
     Section("differences", "Differences"),
     Section("eps_curve", "Robustness over eps", lambda context: {"eps_curve": eps_curve(context.results)}),
+    Section(
+        "certificates",
+        "Between proof and attack",
+        lambda context: {"proof": proof_and_attack(context.results)},
+        is_shown=lambda results: results.certificates is not None,
+    ),
     Section("training", "Training", lambda context: {"training": training_curves(context.results)}),
     Section("gallery", "Flipped images", lambda context: {"galleries": galleries(context)}),
     Section("confusion", "Confusion matrices", lambda context: {"confusions": confusions(context)}),
@@ -67,5 +77,8 @@ SECTIONS = (
 
 
 def section_variables(context: ReportContext) -> dict[str, Any]:
-    """The variables of all sections."""
-    return {name: value for section in SECTIONS for name, value in section.variables(context).items()}
+    """The variables of all sections that are shown, and the sections."""
+    shown = [section for section in SECTIONS if section.is_shown(context.results)]
+    return {"sections": shown} | {
+        name: value for section in shown for name, value in section.variables(context).items()
+    }

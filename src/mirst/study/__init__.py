@@ -8,6 +8,7 @@ from mirst.study.linear_probe import probe
 from mirst.study.load import load_spec, overridden, parse_attacks, parse_defense, parse_eps
 from mirst.study.lock import locked
 from mirst.study.post_hoc.boxes import misplace_boxes
+from mirst.study.post_hoc.certificates import certify_study
 from mirst.study.post_hoc.corruptions import corrupt_study
 from mirst.study.post_hoc.distances import measure_distances
 from mirst.study.post_hoc.suites import attack_study
@@ -33,6 +34,7 @@ __all__ = [
     "StudySpec",
     "TrialStatus",
     "attack_study",
+    "certify_study",
     "corrupt_study",
     "demo_lesion_spec",
     "demo_spec",

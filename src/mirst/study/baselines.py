@@ -50,7 +50,8 @@ BASELINES = (
 
 
 def write_baselines(study: StudyFolder, prepared: Prepared) -> None:
-    """Write `baselines.csv` if the study is one of lesions: clean, and at every eps of its attacks and suites.
+    """Write `baselines.csv` if the study is one of lesions: clean, and at every eps of its attacks, suites and
+    certificates.
 
     The file is computed anew from the data, with the same numbers.
     """
@@ -60,8 +61,9 @@ def write_baselines(study: StudyFolder, prepared: Prepared) -> None:
 
 
 def _eps(study: StudyFolder, prepared: Prepared) -> list[float]:
-    """Above 0, of the study's attacks and of its suites; of those that differ by rounding alone, the first."""
-    suites = [read_csv(study.table(suite)) for suite in SUITES if study.table(suite).exists()]
+    """Above 0, of the study's attacks, suites and certificates; of those that differ by rounding alone, the first."""
+    tables = [*(study.table(suite) for suite in SUITES), study.certificates]
+    suites = [read_csv(table) for table in tables if table.exists()]
     own = [entry.attack.eps for entry in prepared.spec.attacks]
     found = [0.0]
     for eps in [*own, *(eps for rows in suites for eps in rows["eps"].unique())]:

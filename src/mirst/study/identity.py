@@ -104,7 +104,7 @@ def _difference(study: StudyFolder, prepared: Prepared, sections: Iterable[str])
         return "a study that this version cannot read"
     own = prepared.spec.resolved()
     for section in sections:
-        if _comparable(section, before[section]) != _comparable(section, own[section]):
+        if _comparable(section, before.get(section)) != _comparable(section, own[section]):
             return f"another study (the settings of {section} differ)"
     run = read_run(study)
     if run["data"]["fingerprint"] != prepared.fingerprint:
@@ -119,7 +119,7 @@ def _digest(weights: dict[str, Any] | None) -> str:
 
 
 def _comparable(section: str, value: Any) -> Any:
-    if section in ("out", "reuse"):
+    if section in ("out", "reuse", "certify"):
         return None
     if section == "model":
         return {key: setting for key, setting in value.items() if key != "weights"}  # their content is compared

@@ -45,6 +45,12 @@ class TrialFolder:
     distance_images = _File("distances.npz")
     """Images and perturbations that belong to `distances`."""
     corruptions = _File("corruptions.csv")
+    certificates = _File("certificates.csv")
+    """Bounds of the margin of each test image, and what attacks reached."""
+    certificate_images = _File("certificates.npz")
+    """Images that belong to `certificates`."""
+    certificates_record = _File("certificates.json")
+    """The radii and the method of the bounds. It is written last."""
 
     def table(self, name: str) -> Path:
         return self.path / f"{name}.csv"
@@ -95,6 +101,7 @@ class StudyFolder:
     """Outcome rows of the baselines; only studies of lesions have them."""
     boxes = _File("boxes.csv")
     corruptions = _File("corruptions.csv")
+    certificates = _File("certificates.csv")
     paper_table = _File("table.md")
     differences = _File("differences.md")
     report = _File("report.html")

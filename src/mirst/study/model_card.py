@@ -145,6 +145,11 @@ def _kept(history: pd.DataFrame) -> dict[str, Any]:
 def _caveats(prepared: Prepared, rows: pd.DataFrame | None) -> list[str]:
     weak = prepared.audit.range_warnings()
     weak += [sentence for entry in prepared.spec.attacks if (sentence := weak_budget(entry.label, entry.attack))]
+    if rows is not None and rows["attack"].str.startswith("certified (").any():
+        weak.append(
+            "The certified rows are lower bounds: under any attack within eps the metrics on these images cannot fall "
+            "below them."
+        )
     if rows is not None and not {"standard", "adaptive"} & set(rows["attack"]):
         weak.append(
             "No strong attack was run, so these numbers are upper bounds; mirst evaluate RESULTS --suite standard runs "

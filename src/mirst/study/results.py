@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mirst.errors import MirstError
+from mirst.evaluation import require_certificates_hold, with_attacks
 from mirst.study.layout import SUITES, StudyFolder
 from mirst.study.load import load_spec
 from mirst.study.named_configs import NamedDefense
@@ -18,6 +19,10 @@ from mirst.study.spec import StudySpec
 from mirst.study.summary import TRIAL
 from mirst.study.trial import Trial, all_trials
 
+CERTIFICATES = [
+    *(*TRIAL, "source", "image", "group", "label", "prediction", "eps", "method", "margin", "certified", "score"),
+    *("clean_score", "largest_eps", "attacked_prediction", "attacked_score"),
+]
 TABLES = ("outcomes.csv", "summary.csv", "failed.csv")
 FAILED_COLUMNS = ["defense", "drop_max", "fold", "seed", "reason"]
 COLUMNS = {
@@ -29,6 +34,7 @@ COLUMNS = {
     **{f"{suite}-checks.csv": [*TRIAL, "name", "verdict", "figures"] for suite in SUITES},
     "baselines.csv": ROWS,
     "distances.csv": [*TRIAL, "source", "image", "label", "eps"],
+    "certificates.csv": CERTIFICATES,
 }
 """What a reader of each table relies on."""
 
@@ -59,6 +65,9 @@ class Results:
     """The smallest eps at which each image is misclassified, as `named_distances`, if it was searched."""
     baselines: pd.DataFrame | None = None
     """Outcome rows of `mirst.study.baselines`, if the study is one of lesions."""
+
+    certificates: pd.DataFrame | None = None
+    """Rows of `named_certificates`, if there are any, with the worst that all attacks of the folder found."""
 
     @property
     def files(self) -> StudyFolder:
@@ -93,6 +102,7 @@ def read_results(folder: str | Path) -> Results:
     Raises:
         MirstError: no such folder, or one without the files of a finished study, a table without one of its
             `COLUMNS`, or outcomes with a damaged row or without the rows of a trial.
+        RuntimeError: an attack of the folder misclassifies an image that is certified at its eps: a defect of mirst.
     """
     study = StudyFolder(Path(folder))
     failures = study.old_failed if study.old_failed.is_file() and not study.failed.exists() else study.failed
@@ -110,7 +120,25 @@ def read_results(folder: str | Path) -> Results:
     suites, checks = _read_suites(study, spec, classes)
     distances = read_csv(study.distances) if study.distances.exists() else None
     baselines = read_csv(study.baselines) if study.baselines.exists() else None
-    return Results(study.path, spec, run, outcomes, summary, failed, suites, checks, distances, baselines)
+    results = Results(study.path, spec, run, outcomes, summary, failed, suites, checks, distances, baselines)
+    return replace(results, certificates=_certificates(results)) if study.certificates.exists() else results
+
+
+def _certificates(results: Results) -> pd.DataFrame:
+    """The certificates beside every attack of the folder.
+
+    Raises:
+        RuntimeError: an attack misclassifies a certified image.
+    """
+    attacked = [results.outcomes, *results.suites.values()]
+    if results.distances is not None:
+        nearest = results.distances.dropna(subset="eps")
+        attacked.append(nearest.assign(prediction=nearest["broken_prediction"], score=nearest["broken_score"]))
+    certificates = read_csv(results.files.certificates)
+    keys = [*TRIAL, "source", "image"]
+    beside = with_attacks(certificates, pd.concat(attacked, ignore_index=True), results.positive, keys)
+    require_certificates_hold(beside)
+    return beside
 
 
 def _read_suites(

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from mirst.evaluation import Progress, require_bounds
 from mirst.files import write_text
 from mirst.nn import LoadedBackbone
 from mirst.study.collect import collect
@@ -12,7 +15,8 @@ from mirst.study.engines.local import Local
 from mirst.study.identity import holds_study, open_folder, require_no_ensembles
 from mirst.study.layout import StudyFolder
 from mirst.study.lock import locked, require_free
-from mirst.study.prepared import Prepared, prepare
+from mirst.study.post_hoc.certificates import certify_prepared
+from mirst.study.prepared import Prepared, initial_model, prepare
 from mirst.study.reuse import reuse_trials
 from mirst.study.spec import StudySpec
 from mirst.study.train_trial import TrainTrial
@@ -72,18 +76,23 @@ def run_study(
     engine: Engine | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     on_step: OnStep | None = None,
+    on_certificates: Callable[[str, Progress], None] | None = None,
 ) -> None:
     """Run every trial of `spec` that `out` does not hold yet, then gather the rows in `out`.
 
     A run that was killed resumes and ends with the same numbers. A trial whose training diverges, or whose worker is
     killed twice, ends without rows, and the results list it as failed. The next run tries a killed trial again.
+    With `spec.certify` every model is certified afterwards, as by `certify_study`.
 
     Args:
         engine: where the trials run; it changes no number. By default, processes on this machine.
+        on_certificates: gets the name of a trial and the progress of its certificates.
 
     Raises:
         MirstError: data that cannot be read or split, a setting that does not fit them, an `out` that contains another
-            study or ensembles or in which another process runs, or a study of which every trial failed.
+            study or ensembles or in which another process runs, a study of which every trial failed, or `spec.certify`
+            for a model that cannot be certified.
+        RuntimeError: as `certify_study`.
     """
     study, engine = StudyFolder(out), engine or Local()
     require_free(out)
@@ -92,6 +101,7 @@ def run_study(
         parallel = engine.parallel(spec)
         prepared = prepare(spec)
         holds_study(study, prepared)
+        _require_bounds(prepared)
         with locked(out):
             open_folder(study, prepared)
             reused = reuse_trials(study, prepared)
@@ -100,6 +110,19 @@ def run_study(
                 on_plan(_plan(prepared, pending, reused, parallel))
             engine.run(TrainTrial(), pending, prepared, study, _events(study, on_step or (lambda _: None)))
             collect(study, all_trials(spec), prepared)
+            if spec.certify:
+                certify_prepared(study, prepared, engine, None, on_certificates)
+
+
+def _require_bounds(prepared: Prepared) -> None:
+    """Raise `MirstError`, before any training, if the study asks for certificates that its model cannot have."""
+    spec = prepared.spec
+    for drop_max in sorted({entry.drop_max for entry in spec.defenses if spec.certify}):
+        model, _ = initial_model(
+            spec, len(prepared.classes), drop_max, 0, prepared.weights_file, positive=prepared.positive_index
+        )
+        images, _ = prepared.subset(np.arange(2))[[0, 1]]
+        require_bounds(model, images)
 
 
 def pending_trials(study: StudyFolder, spec: StudySpec) -> list[Trial]:

@@ -29,6 +29,7 @@ from mirst.study.named_configs import (
     defense_entry,
     extension_entry,
     is_own,
+    number,
     plain,
 )
 from mirst.study.numbers import no_booleans
@@ -221,6 +222,8 @@ class StudySpec(_Section):
     )
     folds: FoldSpec = FoldSpec()
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0,), min_length=1)
+    certify: tuple[Annotated[float, BeforeValidator(number), Field(gt=0, le=1)], ...] = ()
+    """Radii at which every model gets certificates by interval bounds; they change no other number."""
     out: NamedPath | None = None
     """Results folder; `results/NAME` for `NAME.yaml` by default."""
     reuse: tuple[NamedPath, ...] = ()
@@ -241,6 +244,7 @@ class StudySpec(_Section):
             ("defenses", [entry.title for entry in self.defenses]),
             ("attacks", [entry.label for entry in self.attacks]),
             ("seeds", [str(seed) for seed in self.seeds]),
+            ("certify", [f"{eps * 255:.6g}/255" for eps in self.certify]),
         ):
             _require_distinct(key, names)
         return self
@@ -262,6 +266,8 @@ class StudySpec(_Section):
         values["training"]["extensions"] = [plain(one, one.extension, ("name",)) for one in self.training.extensions]
         values["defenses"] = [plain(entry, entry.defense, ("name", "label", "drop_max")) for entry in self.defenses]
         values["attacks"] = [plain(entry, entry.attack, ("name", "label")) for entry in self.attacks]
+        if not self.certify:
+            del values["certify"]  # so that the files of studies without certificates stay as they were
         return values
 
 

@@ -17,6 +17,7 @@ from mirst.errors import MirstError
 from mirst.evaluation.masking.attack_checks import more_steps, noise, one_step, unbounded
 from mirst.evaluation.masking.check import Check, require_batch
 from mirst.evaluation.masking.gradient_checks import finite_differences, gradients, repeatable
+from mirst.evaluation.masking.settled import settled
 from mirst.evaluation.masking.suite_checks import budget, gradient_free, kind, rising_eps, transfer
 from mirst.evaluation.outcomes import CLEAN
 from mirst.nn.accelerate.switch import reference_mode
@@ -35,6 +36,7 @@ def check_masking(
     misclassified_by: Mapping[str, int],
     curve: Mapping[float, int] | None = None,
     stand_ins: StandIns | None = None,
+    certified: Tensor | None = None,
     seed: int = 0,
 ) -> list[Check]:
     """Run every check on one batch. The checks run on the model itself, not on an accelerated copy.
@@ -58,6 +60,8 @@ def check_masking(
         curve: how many of the images `x` are misclassified at each eps, at two eps or more (0 for clean).
         stand_ins: of the layers whose gradient the attacks replaced, so that the checks follow the same gradient.
             Finite differences, which agree with no stand-in, are then left out.
+        certified: `(N,)`, which of the images have a certificate at `eps` (`mirst.evaluation.certify`). The checks are
+            then `settled`.
         seed: of the random draws, including those of the model.
 
     Returns:
@@ -78,7 +82,10 @@ def check_masking(
         if not stand_ins:
             pixels, images = _pixel_part(model, x)
             checks.append(_of(pixels, model, finite_differences(pixels, images, y, generator=generator)))
+    if certified is None:
         return checks
+    surviving = len(x) - sum(misclassified_by.values())
+    return settled(checks, surviving=surviving, certified=int(certified.sum()), images=len(x))
 
 
 def _checks(

@@ -22,6 +22,8 @@ from mirst.nn.logits import logits_of, misclassified
 from mirst.random_draws import uniform
 
 NOISE_DRAWS = 20
+COLLAPSED = "collapsed"
+"""First word of the figures of a model that predicts one class for everything."""
 NEAREST = 16
 """Number of correctly classified images that the longest attack runs on; 4 % of all images if that is more."""
 
@@ -53,7 +55,7 @@ def unbounded(model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Genera
     wrong = int(misclassified_by(model, x, y, [*ladder, *restarts], generator).sum())
     predictions = set(in_batches(model, torch.cat([x, _extremes(x, generator)])).argmax(1).tolist())
     if wrong == clean and len(predictions) == 1:
-        return Check("unbounded", "fail", f"collapsed: the model predicts class {predictions.pop()} for every image")
+        return Check("unbounded", "fail", f"{COLLAPSED}: the model predicts class {predictions.pop()} for every image")
     figures = f"an attack without bounds misclassifies {wrong} of {len(x)} images"
     return failing("unbounded", len(x) - wrong > tolerance(len(x)), figures)
 

@@ -100,19 +100,32 @@ def analyse(
     Raises:
         MirstError: no finished study, or other images.
     """
-    study, engine = StudyFolder(folder), engine or Local()
+    study = StudyFolder(folder)
     prepared = prepare(read_results(folder).spec.with_data(data))
     open_folder(study, prepared)
+    engine = engine or Local()
+    with engine.connected(prepared.spec):
+        return study, analyse_prepared(analysis, study, prepared, engine, on_trial, on_progress)
+
+
+def analyse_prepared(
+    analysis: Analysis,
+    study: StudyFolder,
+    prepared: Prepared,
+    engine: Engine,
+    on_trial: Callable[[str], None] | None,
+    on_progress: Callable[[str, Progress], None] | None,
+) -> list[Trial]:
+    """`analyse` with the data in memory, by a connected engine; returns the trials that have a model."""
     trials = [trial for trial in all_trials(prepared.spec) if not study.trial(trial.name).failure()]
     pending = [trial for trial in trials if not analysis.is_done(study.trial(trial.name))]
     if pending:
-        with engine.connected(prepared.spec):
-            first = sorted(pending, key=lambda trial: trial.seed)
-            engine.run(analysis, first, prepared, study, progress_events(on_trial, on_progress))
+        first = sorted(pending, key=lambda trial: trial.seed)
+        engine.run(analysis, first, prepared, study, progress_events(on_trial, on_progress))
     for table in analysis.tables():
         write_csv(study.table(table), joined(study, trials, table))
     write_baselines(study, prepared)
-    return study, trials
+    return trials
 
 
 def progress_events(

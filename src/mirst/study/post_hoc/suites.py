@@ -9,19 +9,18 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from mirst.evaluation import Progress, SuiteName, named_rows, robustness
+from mirst.evaluation import Check, Progress, SuiteName, named_rows, robustness
 from mirst.evaluation.progress import OnProgress
 from mirst.files import write_csv, write_text
 from mirst.nn import load_model
 from mirst.nn.device import default_device
 from mirst.study.engines.base import Engine
-from mirst.study.history import read_history
-from mirst.study.layout import SUITES, StudyFolder, TrialFolder
+from mirst.study.layout import StudyFolder, TrialFolder
 from mirst.study.post_hoc.base import Analysis, TrainedModel, analyse
+from mirst.study.post_hoc.card import card_inputs, extend_card
+from mirst.study.post_hoc.settled_checks import settled_by_certificates
 from mirst.study.prepared import Prepared
-from mirst.study.results import read_csv
 from mirst.study.trial import Trial, all_trials
-from mirst.study.trial_outcomes import write_trial_card
 
 AUC = "auc"
 """In the record of a trial: its rows have the worst scores."""
@@ -47,7 +46,7 @@ class SuiteRun(Analysis):
 
     def inputs(self, trial: Trial, prepared: Prepared, study: StudyFolder) -> Iterable[Path]:
         folder, twin = study.trial(trial.name), twin_of(trial, prepared)
-        yield from (folder.model, folder.outcomes, folder.history, *(folder.table(suite) for suite in SUITES))
+        yield from (folder.model, *card_inputs(folder))
         if twin is not None:
             yield study.trial(twin.name).model
 
@@ -68,7 +67,7 @@ class SuiteRun(Analysis):
         )
         trained.write(self.suite, named_rows(found.rows, trained.records, prepared.classes))
         trained.write(f"{self.suite}-costs", found.costs)
-        _extend_card(trained)
+        extend_card(trained)
         record: dict[str, Any] = {
             "eps": self.eps,
             "checks": [asdict(check) for check in found.checks],
@@ -113,26 +112,25 @@ def attack_study(
         MirstError: no finished study, other images, or an eps out of range.
     """
     study, trials = analyse(SuiteRun(suite, tuple(eps), auc), folder, data, engine, on_trial, on_progress)
-    checks = [trial.key() | check for trial in trials for check in _record(study.trial(trial.name), suite)["checks"]]
-    write_csv(study.checks(suite), pd.DataFrame(checks))
+    write_checks(study, trials, suite)
     return study.table(suite)
 
 
-def _record(folder: TrialFolder, suite: SuiteName) -> dict[str, Any]:
+def write_checks(study: StudyFolder, trials: Sequence[Trial], suite: str) -> None:
+    """Write `SUITE-checks.csv`. Certificates settle checks, whether they are older or younger than the suite."""
+    lines = []
+    for trial in trials:
+        folder = study.trial(trial.name)
+        checks = [Check(**check) for check in _record(folder, suite).get("checks", ())]
+        lines += [trial.key() | asdict(check) for check in settled_by_certificates(checks, folder, suite)]
+    write_csv(study.checks(suite), pd.DataFrame(lines))
+
+
+def _record(folder: TrialFolder, suite: str) -> dict[str, Any]:
     """The radii that a model was attacked with, its checks, and the attacks that were left out."""
     path = folder.suite_record(suite)
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"eps": []}
     return record
-
-
-def _extend_card(trained: TrainedModel) -> None:
-    """Add the suites that the model was attacked with to its card."""
-    folder = trained.folder
-    suites = [read_csv(folder.table(name)) for name in SUITES if folder.table(name).exists()]
-    strong = [rows[rows["attack"].isin(SUITES)] for rows in suites]
-    rows = pd.concat([read_csv(folder.outcomes), *strong]).drop_duplicates(["image", "source", "attack", "eps"])
-    history = read_history(folder) if folder.history.exists() else None
-    write_trial_card(trained.trial, trained.prepared, folder, history, rows)
 
 
 def twin_of(trial: Trial, prepared: Prepared) -> Trial | None:
