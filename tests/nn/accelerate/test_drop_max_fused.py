@@ -181,7 +181,7 @@ def test_kernels_work_where_numba_finds_no_folder_for_them(monkeypatch):
 
     monkeypatch.setattr(drop_max_cpu.numba, "njit", without_folder)
     ones = torch.zeros(3)
-    drop_max_cpu._compiled(lambda array: array.fill(1))(ones.numpy())
+    drop_max_cpu.compiled(lambda array: array.fill(1))(ones.numpy())
     assert torch.equal(ones, torch.ones(3))
 
 

@@ -62,12 +62,12 @@ if hasattr(os, "register_at_fork"):  # a forked child inherits the pool without 
     os.register_at_fork(after_in_child=_workers.cache_clear)
 
 
-def compiled(function: Callable[..., None]) -> Callable[..., None]:
+def compiled(function: Callable[..., None], **options: Any) -> Callable[..., None]:
     """`function` as machine code that runs without the GIL, kept on disk where numba finds a folder for it."""
     try:
-        made: Callable[..., None] = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+        made: Callable[..., None] = numba.njit(nogil=True, cache=True, error_model="numpy", **options)(function)
     except RuntimeError:  # no writable folder
-        made = numba.njit(nogil=True, error_model="numpy")(function)
+        made = numba.njit(nogil=True, error_model="numpy", **options)(function)
     return made
 
 

@@ -3,7 +3,7 @@
 Import this module late: numba takes half a second. All arrays are flat, of one length.
 """
 
-import numba
+from functools import partial
 
 from mirst.nn.accelerate.drop_max_cpu import compiled
 
@@ -31,7 +31,7 @@ def relu_backward(centre, radius, of_middle, of_width, of_centre, of_radius):
         of_radius[i] = of_high - of_low
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz"})
+@partial(compiled, fastmath={"reassoc", "nsz"})  # sums of several values at a time
 def sums(centre, radius, out):
     """Fill `out` with the eight numbers of `mirst.nn.accelerate.interval_training.box_sums`."""
     total = width = actives = active = active2 = inactives = inactive = inactive2 = 0.0
