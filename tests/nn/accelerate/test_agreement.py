@@ -75,7 +75,7 @@ def test_a_difference_of_rounding_is_none(kind):
 
 
 class Kink(nn.Module):
-    """A copy of it has another gradient the first time that it is asked for one, as where a ReLU's input is almost 0."""
+    """A copy of it has another gradient the first time, as where the input of a ReLU is almost 0."""
 
     def __init__(self, copied=False):
         super().__init__()
