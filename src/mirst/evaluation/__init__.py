@@ -8,8 +8,8 @@ from mirst.evaluation.distance_search import LARGEST, Distances, curve, distance
 from mirst.evaluation.images_for_model import DataWarning
 from mirst.evaluation.intervals import Difference, Interval, holm, interval, paired_difference
 from mirst.evaluation.judge import decide
+from mirst.evaluation.masking.certified_checks import settled
 from mirst.evaluation.masking.check import Check, overall
-from mirst.evaluation.masking.settled import settled
 from mirst.evaluation.misplaced_boxes import evaluate_boxes
 from mirst.evaluation.model_checks import ModelWarning, inspect_model
 from mirst.evaluation.on_dataset import (

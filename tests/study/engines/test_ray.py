@@ -32,6 +32,7 @@ def two_nodes(small_spec):
     """A cluster that the tests of this file share, with their connection to it: its processes start slowly."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # its workers would wait for the other tests of this run
         from ray.cluster_utils import Cluster
 
         lean = {"num_cpus": 1, "include_log_monitor": False}

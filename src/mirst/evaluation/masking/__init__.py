@@ -15,9 +15,9 @@ from mirst.attacks import Attack, StandIns
 from mirst.attacks.stand_in import standing_in
 from mirst.errors import MirstError
 from mirst.evaluation.masking.attack_checks import more_steps, noise, one_step, unbounded
+from mirst.evaluation.masking.certified_checks import settled
 from mirst.evaluation.masking.check import Check, require_batch
 from mirst.evaluation.masking.gradient_checks import finite_differences, gradients, repeatable
-from mirst.evaluation.masking.settled import settled
 from mirst.evaluation.masking.suite_checks import budget, gradient_free, kind, rising_eps, transfer
 from mirst.evaluation.outcomes import CLEAN
 from mirst.nn.accelerate.switch import reference_mode
