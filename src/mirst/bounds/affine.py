@@ -1,5 +1,6 @@
 """Affine operations, each with its matrix, its transpose, and what its rounding errors depend on."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -175,15 +176,11 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class Average:
-    """A linear map without negative coefficients, which sum to at most 1 for each output: means and average pools.
-
-    `count` is the number of values in each mean, at most, for an input.
-    """
+class _Function(ABC):
+    """A linear map without negative coefficients, so its absolute coefficients are its coefficients."""
 
     name: str
     function: Map
-    count: Callable[[Tensor], int]
 
     def at(self, *x: Tensor) -> Tensor:
         return self.function(*x)
@@ -196,29 +193,28 @@ class Average:
 
     def offset(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
         return None
+
+    @abstractmethod
+    def terms(self, *x: Tensor) -> int:
+        """As `Affine.terms`."""
+
+
+@dataclass(frozen=True)
+class Average(_Function):
+    """A linear map without negative coefficients, which sum to at most 1 for each output: means and average pools.
+
+    `count` is the number of values in each mean, at most, for an input.
+    """
+
+    count: Callable[[Tensor], int]
 
     def terms(self, *x: Tensor) -> int:
         return 2 + self.count(x[0])
 
 
 @dataclass(frozen=True)
-class Rearrangement:
+class Rearrangement(_Function):
     """Values that are moved, joined, repeated, left out or padded with 0, without arithmetic."""
-
-    name: str
-    function: Map
-
-    def at(self, *x: Tensor) -> Tensor:
-        return self.function(*x)
-
-    def linear(self, *x: Tensor, absolute: bool = False) -> Tensor:
-        return self.function(*x)
-
-    def transposed(self, rows: Tensor, *x: Tensor) -> list[Tensor]:
-        return _transposed(self, rows, *x)
-
-    def offset(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
-        return None
 
     def terms(self, *x: Tensor) -> int:
         return 0
