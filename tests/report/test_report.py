@@ -12,7 +12,7 @@ from mirst.evaluation import METRICS
 from mirst.report import ReportContext, notes, paper_table, write_report
 from mirst.report.context import of_defense
 from mirst.report.differences import differences, intervals
-from mirst.report.figures import example_figure
+from mirst.report.examples import examples_of
 from mirst.report.tables import metric_table, over_folds
 from mirst.study import corrupt_study, read_results, run_study
 from mirst.study.summary import summarise
@@ -64,9 +64,10 @@ def test_the_page_is_whole_and_needs_no_network(results):
             assert tag not in ("link", "iframe")
 
     Collector().feed(page)
-    assert (
-        len(pictures) == 3 + 5 * 2
-    )  # three charts; examples, residuals, training, calibration and ROC of two defenses
+    examples = [examples_of(results, entry) for entry in results.spec.defenses]
+    assert [len(own) for own in examples] == [4, 4]
+    shown = 2 * 4 * (1 + 2 * len(results.spec.attacks))
+    assert len(pictures) == 3 + 4 * 2 + shown  # three charts; residuals, training, calibration, ROC; examples
     assert all(source.startswith("data:image/png;base64,") for source in pictures)
     assert all(link in anchors or link.startswith("data:text/yaml;base64,") for link in links)
     assert not re.search(r"https?://", page)
@@ -210,7 +211,7 @@ def test_without_examples_the_report_is_written(results):
     assert paths
     for path in paths:
         path.unlink()
-    assert example_figure(results, "ce", False) is None
+    assert examples_of(results, results.spec.defenses[0]) == []
     assert "No examples were saved" in write_report(results.folder).read_text()
 
 

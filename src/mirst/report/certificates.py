@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mirst.box_code import without_box
 from mirst.evaluation import certified_rows, curve, two_sided
 from mirst.metrics import METRICS
 from mirst.report.baselines import baselines_at
 from mirst.report.context import of_defense, pixels
 from mirst.report.figures import as_png, data_uri, without_frame
-from mirst.report.gallery import picture_uri
+from mirst.report.pictures import picture_uri
 from mirst.study import Results
 from mirst.study.layout import TrialFolder
 from mirst.study.named_configs import NamedDefense
@@ -254,4 +253,4 @@ def _picture(folder: TrialFolder, source: str, image: str) -> str | None:
     with np.load(folder.certificate_images, allow_pickle=False) as file:
         kept = names.iloc[file["rows"]]
         at = np.flatnonzero((kept["source"] == source) & (kept["image"] == image))
-        return picture_uri(without_box(file["clean"][at[0]]) / 255) if len(at) else None
+        return picture_uri(file["clean"][at[0]] / 255) if len(at) else None

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 from mirst.box_code import without_box
-from mirst.files import harmless
 from mirst.metrics import METRICS
-from mirst.report.context import ReportContext, attack_name, title
+from mirst.report.context import ReportContext, attack_name
 from mirst.report.tables import attack_titles
-from mirst.study import Results
 
 MOST_LETTERS = 90
 """Of the names below a chart that fit in one line."""
@@ -75,43 +74,6 @@ def _label_columns(axes: Axes, names: Sequence[str]) -> None:
     axes.set_xticks(np.arange(len(names)), names, rotation=25 if slanted else 0, ha="right" if slanted else "center")
 
 
-def example_figure(results: Results, defense: str, drop_max: bool, count: int = 4) -> bytes | None:
-    """Clean images, attacked images and magnified perturbations, with the model's predictions.
-
-    `None` if the study kept no examples of the defense.
-    """
-    name = f"{title(defense, drop_max)}-fold0-seed{results.spec.seeds[0]}"
-    path = results.files.trial(name).examples
-    if not path.exists():
-        return None
-    with np.load(path, allow_pickle=False) as file:
-        images, attacks, clean, attacked = (file[key] for key in ("images", "attacks", "clean", "attacked"))
-    rows = results.outcomes
-    rows = rows[(rows["defense"] == defense) & (rows["drop_max"] == drop_max) & (rows["fold"] == 0)]
-    rows = rows[rows["seed"] == results.spec.seeds[0]].set_index(["image", "attack"])
-    eps = {entry.label: entry.attack.eps for entry in results.spec.attacks}
-    count = min(count, len(images))
-    columns = 1 + 2 * len(attacks)
-    figure = Figure(figsize=(1.55 * columns, 1.75 * count), layout="constrained")
-    grid = figure.subplots(count, columns, squeeze=False)
-    for i, image in enumerate(map(harmless, images[:count].tolist())):  # as the rows call them
-        draw_image(
-            grid[i, 0],
-            clean[i],
-            f"{rows.loc[(image, 'none'), 'label']}\n{_prediction(rows.loc[(image, 'none')])}",
-        )
-        for j, attack in enumerate(attacks):
-            left, right = grid[i, 1 + 2 * j], grid[i, 2 + 2 * j]
-            draw_image(left, attacked[j, i], f"{attack}\n{_prediction(rows.loc[(image, attack)])}")
-            draw_perturbation(right, attacked[j, i] - clean[i], eps[str(attack)])
-    return _compact(as_png(figure))
-
-
-def _prediction(row: "pd.Series[Any]") -> str:
-    mark = "" if row["prediction"] == row["label"] else " ✗"
-    return f"→ {row['prediction']} ({row['score']:+.2f}){mark}"
-
-
 def draw_image(axes: Any, image: np.ndarray[Any, Any], text: str) -> None:
     """An image `(C, H, W)` in [0, 1] under its title."""
     axes.imshow(without_box(image).transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
@@ -133,8 +95,11 @@ def without_frame(axes: Any) -> None:
 
 def as_png(figure: Figure) -> bytes:
     """The file's content."""
+    figure.set_dpi(110)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()  # once; `savefig` draws a figure with a layout twice
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).save(buffer, format="png")
     return buffer.getvalue()
 
 
@@ -148,11 +113,3 @@ def image_uri(image: Image.Image, kind: str = "png", **options: Any) -> str:
     buffer = io.BytesIO()
     image.save(buffer, format=kind, **options)
     return data_uri(buffer.getvalue(), kind)
-
-
-def _compact(png: bytes) -> bytes:
-    """In 256 colours: perturbations are noise, which makes large files otherwise."""
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as image:
-        image.convert("RGB").quantize(256).save(buffer, format="png", optimize=True)
-    return buffer.getvalue()

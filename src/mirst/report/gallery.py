@@ -6,15 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
-from numpy.typing import NDArray
-from PIL import Image
 from scipy.special import expit
 
-from mirst.box_code import without_box
 from mirst.evaluation import curve
 from mirst.report.context import PROTOCOL, ReportContext, of_defense
-from mirst.report.figures import image_uri
+from mirst.report.pictures import perturbation_uri, picture_uri
 from mirst.study import Results
 from mirst.study.layout import TrialFolder
 from mirst.study.named_configs import NamedDefense
@@ -23,10 +19,7 @@ from mirst.study.trial import Trial
 
 SHOWN = 12
 """Number of images of each defense."""
-SIDE = 128
-"""Maximum width and height of a picture in pixels, so that the page stays small."""
 KEYS = ["fold", "seed", "source", "image"]
-Pixels = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -138,21 +131,5 @@ def _pictured(flipped: Flipped, row: Mapping[Hashable, Any], folder: TrialFolder
     with np.load(folder.distance_images, allow_pickle=False) as file:
         own = names.iloc[file["rows"]]
         at = np.flatnonzero((own["source"] == row["source"]) & (own["image"] == row["image"]))[0]
-        clean, delta = without_box(file["clean"][at]) / 255, without_box(file["perturbation"][at].astype(float))
-    return Picture(flipped, picture_uri(clean), picture_uri(clean + delta), _signed(delta, row["eps"]))
-
-
-def picture_uri(image: Pixels) -> str:
-    """Of `(C, H, W)` in [0, 1]."""
-    return _png(Image.fromarray((255 * image.clip(0, 1)).round().astype(np.uint8).transpose(1, 2, 0).squeeze()))
-
-
-def _signed(delta: Pixels, eps: float) -> str:
-    """The channel mean: red brighter, blue darker, full colour at eps."""
-    colours = colormaps["RdBu_r"](delta.mean(0) / (2 * eps) + 0.5, bytes=True)
-    return _png(Image.fromarray(colours[..., :3]).quantize(32))
-
-
-def _png(image: Image.Image) -> str:
-    image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return image_uri(image, optimize=True)
+        clean, delta = file["clean"][at] / 255, file["perturbation"][at].astype(float)
+    return Picture(flipped, picture_uri(clean), picture_uri(clean + delta), perturbation_uri(delta, row["eps"]))

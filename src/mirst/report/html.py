@@ -22,8 +22,9 @@ from mirst.report.differences import (
     shown_differences,
     shown_intervals,
 )
+from mirst.report.examples import examples_of
 from mirst.report.exports import Table, write_tables
-from mirst.report.figures import as_png, bar_chart, data_uri, example_figure, interval_chart
+from mirst.report.figures import as_png, bar_chart, data_uri, interval_chart
 from mirst.report.paper_figures import residuals_of
 from mirst.report.sections import section_variables
 from mirst.report.study_notes import notes
@@ -63,7 +64,7 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         shown.insert(0, "defense", numbers["defense"])
         tables["certified"] = Table(shown, numbers)
     write_tables(results.folder / "tables", tables)
-    examples = {entry.title: example_figure(results, entry.label, entry.drop_max) for entry in results.spec.defenses}
+    examples = {entry.title: examples_of(results, entry) for entry in results.spec.defenses}
     residuals = {entry.title: residuals_of(results, entry, trusted=trusted) for entry in results.spec.defenses}
     study = yaml.safe_dump(results.spec.resolved(), sort_keys=False)
     page = results.files.report
@@ -80,7 +81,7 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         interval_chart=data_uri(as_png(interval_chart(with_baselines["f1"]))),
         charts={METRICS[name].title: data_uri(bar_chart(context, name)) for name in headline},
         residuals={title: data_uri(as_png(figure)) for title, figure in residuals.items() if figure is not None},
-        examples={title: data_uri(png) for title, png in examples.items() if png is not None},
+        examples={title: own for title, own in examples.items() if own},
         study=study,
         study_uri=f"data:text/yaml;base64,{b64encode(study.encode()).decode()}",
         run=results.run,
