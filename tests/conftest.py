@@ -1,6 +1,5 @@
 """Small real models and images that many tests share."""
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from mirst.cli import main
 from mirst.data import write_phantoms
 from mirst.study import Local, StudySpec, ensemble_study, load_spec, measure_distances, run_study
-from mirst.study.engines import local
 from tests.helpers import small_batch, small_cnn
 
 torch.set_num_threads(1)
@@ -57,16 +55,6 @@ def interrupts() -> None:
     """A job in the background of a shell ignores SIGINT, and so would the tests that send it."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def preloaded_workers() -> None:
-    """Workers of studies that run in this process come from a server that has imported everything: each starts in
-    0.1 s instead of 5. Commands that are processes of their own start their workers as users do."""
-    server = multiprocessing.get_context("forkserver")
-    modules = ["mirst.study.engines.local", "mirst.nn.accelerate.drop_max_cpu", "torch._dynamo"]
-    server.set_forkserver_preload(modules)
-    local.SPAWN = server
 
 
 @pytest.fixture

@@ -195,16 +195,14 @@ def _ranked_under_attack(given: MetricInput) -> list[Ratio]:
 
 def _ranked_by(score: Rows, given: MetricInput) -> list[Ratio]:
     """For each image, how many images of the other side it is compared with, and how many it is ranked correctly to."""
-    from scipy.stats import rankdata
-
     is_positive, model = given.label == given.positive, given.model
     rank = _codes(is_positive, score.astype(float))
     right, pairs = np.zeros(len(rank)), np.zeros(len(rank))
     for number in np.unique(model):
         for side in (is_positive, ~is_positive):
             own, others = (model == number) & side, (model == number) & ~side
-            both = rankdata(np.concatenate([rank[own], rank[others]]))[: own.sum()]
-            below = both - rankdata(rank[own])
+            ordered = np.sort(rank[others])
+            below = (np.searchsorted(ordered, rank[own], "left") + np.searchsorted(ordered, rank[own], "right")) / 2
             right[own] = below if side is is_positive else others.sum() - below
             pairs[own] = others.sum()
     compared = pairs > 0

@@ -53,9 +53,16 @@ def handles_signals(process):
 
 
 def workers(process):
-    """Of the command, as soon as they exist."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    """Of the command, as soon as they exist: children of its server."""
+    return [worker for child in children(process.pid) if is_server(child) for worker in children(child)]
+
+
+def children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def is_server(pid):
+    return b"multiprocessing.forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @pytest.mark.parametrize("sent", CODES)

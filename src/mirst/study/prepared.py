@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -42,6 +42,7 @@ from mirst.nn import BoxFusion, LoadedBackbone, build_model, find_weights, load_
 from mirst.study.pretraining_origin import origin_remarks, read_origin
 from mirst.study.spec import SourceSpec, StudySpec
 
+Shares = tuple[NDArray[np.int64], NDArray[np.int64]]
 EVALUATION_BATCH = 64
 """Images per batch where no training depends on it."""
 
@@ -65,6 +66,9 @@ class Prepared:
     """How many of the last records are from `data.extra`."""
     weights_file: str | None = None
     """Where those weights are on this machine, if not where the study says."""
+    shares: dict[bytes, Shares] = field(default_factory=dict)
+    """Results of `training_shares`, by the bytes of its indices. `prepare` fills it, so that no worker has to import
+    scikit-learn for it, which takes a second."""
 
     @property
     def positive_index(self) -> int:
@@ -136,7 +140,7 @@ def prepare(spec: StudySpec) -> Prepared:
             "data.classes"
         )
     folds = make_folds(own, spec.folds.count, spec.folds.kind, spec.folds.seed, val_fraction=spec.training.val_fraction)
-    return Prepared(
+    prepared = Prepared(
         spec=spec,
         audit=audited,
         records=records,
@@ -148,6 +152,9 @@ def prepare(spec: StudySpec) -> Prepared:
         weights=weights,
         extra=len(records) - len(own),
     )
+    for fold in prepared.folds:
+        training_shares(prepared, fold.train)
+    return prepared
 
 
 def _with_extra(fold: Fold, records: Sequence[Record], own: int) -> Fold:
@@ -258,11 +265,18 @@ def initial_model(
     return model, load_backbone(model, weights_file or spec.model.weights, spec.model.name)
 
 
-def training_shares(prepared: Prepared, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def training_shares(prepared: Prepared, indices: NDArray[np.int64]) -> Shares:
     """Of the records at `indices`: those to train on, and those held out for validation, if any.
 
     Records of `data.extra` are never held out, and those of a group of the validation part are left out.
     """
+    key = indices.tobytes()
+    if key not in prepared.shares:
+        prepared.shares[key] = _divided(prepared, indices)
+    return prepared.shares[key]
+
+
+def _divided(prepared: Prepared, indices: NDArray[np.int64]) -> Shares:
     spec, records, fraction = prepared.spec, prepared.records, prepared.spec.training.val_fraction
     if fraction == 0:
         return indices, indices[:0]

@@ -13,6 +13,7 @@ from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
+from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Any, Literal
 
 import torch
@@ -25,7 +26,8 @@ from mirst.study.spec import StudySpec
 from mirst.study.trial import Trial
 from mirst.training.signals import signals_held
 
-SPAWN = multiprocessing.get_context("spawn")
+PRELOADED = ["mirst.study.train_trial", "mirst.nn.accelerate.drop_max_cpu", "scipy.special", "torch._dynamo"]
+"""What the server of workers imports once. They start from it in 0.1 s; on their own each would import it for 4 s."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,23 @@ def _interrupt_all(workers: "Sequence[_Worker]") -> None:
         raise
 
 
+def _context() -> ForkServerContext | SpawnContext:
+    """Forks of a server without threads where there are forks; new processes on Windows."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
 class _Worker:
     """A process that does the work on one trial after the other, until its connection is closed."""
 
     def __init__(self, job: Job[Any]) -> None:
         self.job, self.starved = job, starved_processes()
-        self.connection, self.theirs = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=_serve, args=(self.theirs,))
+        context = _context()
+        self.connection, self.theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(self.theirs,))
 
     def start(self, trial: Trial) -> None:
         resource_tracker.ensure_running()  # `Process.start` would start it and unblock the signals
