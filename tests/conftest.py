@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mirst.cli import main
 from mirst.data import write_phantoms
-from mirst.study import Local, StudySpec, ensemble_study, load_spec, measure_distances, run_study
+from mirst.study import Local, StudySpec, attack_study, ensemble_study, load_spec, measure_distances, run_study
 from tests.helpers import small_batch, small_cnn
 
 torch.set_num_threads(1)
@@ -165,6 +165,17 @@ def searched(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     made = made_once(tmp_path_factory, "searched", search)
     return shutil.copytree(made, tmp_path_factory.mktemp("searched") / "study")
+
+
+@pytest.fixture(scope="session")
+def attacked(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished study under `standard`; eps is so wide that the slow attacks have little to do."""
+
+    def attack(folder: Path) -> None:
+        attack_study(shutil.copytree(finished, folder), "standard", (0.3,), engine=Local(2))
+
+    made = made_once(tmp_path_factory, "attacked", attack)
+    return shutil.copytree(made, tmp_path_factory.mktemp("attacked") / "study")
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,11 @@ from mirst.study.prepared import prepare
 from mirst.study.trial import all_trials
 
 EPS = (0.3,)
-"""Wide enough for the first attack to break nearly everything, and the slow ones to have little to do."""
 
 
 @pytest.fixture(scope="module")
-def study(finished, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("attacked") / "study"
-    shutil.copytree(finished, folder)
-    attack_study(folder, "standard", EPS, engine=Local(2))
-    return folder
+def study(attacked, tmp_path_factory):
+    return shutil.copytree(attacked, tmp_path_factory.mktemp("suites") / "study")
 
 
 def test_every_model_is_attacked_on_its_own_test_fold(study):
