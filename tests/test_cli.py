@@ -240,8 +240,8 @@ def test_evaluate_warns_of_a_model_with_one_answer(mirst, phantoms, suite, attac
     assert code == 0
     (warning,) = [line for line in text.splitlines() if line.startswith("WARNING")]
     assert warning == (
-        f"WARNING: the model predicts malignant for every test image under {attacks}: these numbers are no evidence of "
-        "robustness; a model that always predicts malignant has F1 0.667 on these images."
+        f"WARNING: the model predicts malignant for every test image under {attacks}. These numbers are no evidence of "
+        "robustness. A model that always predicts malignant has F1 0.667 on these images."
     )
 
 

@@ -61,8 +61,10 @@ def test_the_comparison_has_every_defense_and_marks_significant_differences(resu
     cell = lines["mirst+dm"]["F1 score, paper protocol"]
     one = whole["f1"].loc["paper protocol", "mirst+dm"]
     assert (f"{cell.value} {cell.detail}", cell.key) == (str(one), one.value)
-    assert lines["ce"]["F1 minus ce's, no attack"].value == "-"
-    shown = comparison(whole, judged.assign(reading="mirst+dm is better"))["mirst+dm"]["F1 minus ce's, no attack"]
+    assert lines["ce"]["difference of F1 from ce, no attack"].value == "-"
+    shown = comparison(whole, judged.assign(reading="mirst+dm is better"))["mirst+dm"][
+        "difference of F1 from ce, no attack"
+    ]
     assert shown.significant
     assert shown.detail.endswith("] significant")
-    assert lines["mirst+dm"]["F1 minus ce's, no attack"].detail.endswith("] not significant")
+    assert lines["mirst+dm"]["difference of F1 from ce, no attack"].detail.endswith("] not significant")

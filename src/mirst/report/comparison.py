@@ -43,7 +43,7 @@ def comparison(whole: Mapping[str, pd.DataFrame], judged: pd.DataFrame) -> dict[
             for attack, one in table[defense].items():
                 line[f"{METRICS[metric].title}, {attack_name(attack)}"] = _cell(str(one), one.value)
         for attack in f1.index:
-            line[f"F1 minus {first}'s, {attack_name(attack)}"] = _difference(against.get((defense, attack)))
+            line[f"difference of F1 from {first}, {attack_name(attack)}"] = _difference(against.get((defense, attack)))
     return lines
 
 

@@ -182,8 +182,8 @@ def constant_predictions(rows: pd.DataFrame, classes: Sequence[str], positive: s
             attacks.setdefault((model, predicted), []).append(name)
             f1[model, predicted] = constant_f1(own, predicted, classes, positive)
     return [
-        f"{model} predicts {predicted} for every test image under {', '.join(names)}: these numbers are no evidence of "
-        f"robustness; a model that always predicts {predicted} has F1 {f1[model, predicted]:.3f} on these images."
+        f"{model} predicts {predicted} for every test image under {', '.join(names)}. These numbers are no evidence of "
+        f"robustness. A model that always predicts {predicted} has F1 {f1[model, predicted]:.3f} on these images."
         for (model, predicted), names in attacks.items()
     ]
 
