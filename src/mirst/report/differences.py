@@ -99,9 +99,9 @@ def differences_table(table: pd.DataFrame, whole: pd.DataFrame) -> str:
             "This table shows F1, pooled over the folds and seeds, with its 95 % interval over groups.",
             "",
             markdown(shown_intervals({"f1": whole}).drop(columns="metric")),
-            "This table compares every two defenses on the same images. The difference is F1 of the second minus F1 of the "
-            "first, pooled over the folds, with its 95 % interval over groups. It is also shown for each seed alone. The "
-            "p value has Holm's correction for all rows.",
+            "This table compares every two defenses on the same images. The difference is F1 of the second minus F1 of "
+            "the first, pooled over the folds, with its 95 % interval over groups. It is also shown for each seed "
+            "alone. The p value has Holm's correction for all rows.",
             "",
             markdown(shown_differences(table)),
         ]
