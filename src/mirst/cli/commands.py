@@ -41,7 +41,8 @@ app = typer.Typer(
 _DEMO = """\
 The demo generates 240 breast phantoms and trains classifiers on them: plain (ce), robust (rst), multi-instance robust
 (mirst), and mirst with a drop-max layer (mirst+dm). It attacks each with FGSM, PGD and CW at eps 5/255, with three-fold
-cross-validation. A second, smaller study repeats ce and rst on crops around the lesions (data.view: lesion).
+cross-validation. A second, smaller study trains ce, rst and ibp on crops around the lesions (data.view: lesion) and
+certifies them: no change of at most eps per pixel can alter a certified prediction.
 Together they take about five minutes on two cores and write to {out}."""
 
 
