@@ -12,8 +12,8 @@ from PIL import Image
 
 from mirst.data import Augmentation, read_dataset
 from mirst.errors import MirstError
-from mirst.nn import build_model, read_card, save_backbone
-from mirst.study import Local, load_spec, run_study
+from mirst.nn import build_model, load_model, read_card, save_backbone, save_model
+from mirst.study import Local, load_spec, misplace_boxes, run_study
 from mirst.study.engines.base import Job
 from mirst.study.engines.ray import shipment_of
 from mirst.study.layout import StudyFolder
@@ -193,6 +193,28 @@ def test_predictions_need_the_box_of_the_lesion(finished_lesions, lesions, mirst
     assert f": {tested['prediction']} (" in text
 
 
+@pytest.mark.parametrize(("without_box", "words"), [("drop", "is left out"), ("whole", "is shown whole")])
+def test_a_checkpoint_does_with_an_image_without_a_box_what_its_study_did(
+    finished_lesions, lesions, mirst, tmp_path, without_box, words
+):
+    model, card = load_model(finished_lesions / "trials" / "rst-fold0-seed0" / "model.safetensors")
+    save_model(tmp_path / "model.safetensors", model, replace(card, without_box=without_box))
+    code, text, _ = mirst(
+        *("evaluate", tmp_path / "model.safetensors", "--data", lesions),
+        *("--attack", "fgsm", "--out", tmp_path / "rows"),
+    )
+    assert code == 0
+    assert f"1 image has no box and {words}: benign/phantom-002.png" in text
+    rows = pd.read_csv(tmp_path / "rows" / "outcomes.csv").query("attack == 'none'").set_index("image")
+    assert ("benign/phantom-002.png" in rows.index) == (without_box == "whole")
+    bare = lesions.parent / "benign" / "phantom-002.png"
+    code, text, error = mirst("predict", tmp_path / "model.safetensors", bare)
+    assert code == (0 if without_box == "whole" else 2)
+    assert ("is shown whole" in error) == (without_box == "whole")
+    if without_box == "whole":
+        assert f": {rows['prediction']['benign/phantom-002.png']} (" in text
+
+
 def test_the_crops_travel_to_other_machines(lesions, tmp_path):
     prepared = prepare(spec_of(lesions))
     job = Job(TrainTrial(), prepared, StudyFolder(tmp_path))
@@ -230,6 +252,7 @@ def test_a_study_of_lesions_runs_and_its_models_know_their_view(lesions, others,
     spec = spec_of(
         lesions,
         "data.margin=0.25",
+        "data.without_box=whole",
         "training.epochs=2",
         "training.augment={rotation: 10, box: 0.1}",
         "defenses=[rst]",
@@ -239,8 +262,13 @@ def test_a_study_of_lesions_runs_and_its_models_know_their_view(lesions, others,
     run_study(spec, tmp_path / "out")
     first = (tmp_path / "out" / "outcomes.csv").read_bytes()
     card = read_card(tmp_path / "out" / "trials" / "rst-fold0-seed0" / "model.safetensors")
-    assert (card.view, card.margin) == ("lesion", 0.25)
+    assert (card.view, card.margin, card.without_box) == ("lesion", 0.25, "whole")
     assert b"others" not in first
+    clean = pd.read_csv(tmp_path / "out" / "outcomes.csv").query("attack == 'none'")
+    assert len(clean) == 24
+    moved = pd.read_csv(misplace_boxes(tmp_path / "out")).query("placement == 'true'")
+    right = (clean["label"] == clean["prediction"]).groupby(clean["fold"]).mean()
+    assert moved["accuracy"].tolist() == right.tolist()
     run_study(spec, tmp_path / "again")
     assert (tmp_path / "again" / "outcomes.csv").read_bytes() == first
     other = replace(spec.training, epochs=3)

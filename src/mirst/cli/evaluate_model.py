@@ -155,5 +155,6 @@ def open_named_model(name: str, data: Path, override: list[str], trust: str | No
         channels=settings.channels,
         view=settings.view,
         margin=settings.margin,
+        without_box=settings.without_box,
         trusted=trust,
     )

@@ -41,9 +41,18 @@ def with_boxes(
             "put masks beside the images (NAME_mask.png)"
         )
     if without:
-        images = "1 image has no box and is" if len(without) == 1 else f"{len(without)} images have no box and are"
-        on_remark(f"{images} {'left out' if without_box == 'drop' else 'shown whole'}: {listed(without)}.")
+        on_remark(remark_without_box(without, without_box))
     return [record for record in boxed if record.box is not None or without_box == "whole"]
+
+
+def remark_without_box(names: Sequence[str], without_box: WithoutBox) -> str:
+    """What is done with the images of these names, which have no box.
+
+    >>> remark_without_box(["a.png"], "whole")
+    '1 image has no box and is shown whole: a.png.'
+    """
+    images = "1 image has no box and is" if len(names) == 1 else f"{len(names)} images have no box and are"
+    return f"{images} {'left out' if without_box == 'drop' else 'shown whole'}: {listed(names)}."
 
 
 def box_of(record: Record) -> Box | None:

@@ -37,7 +37,7 @@ def images_for_model(model: nn.Module, card: ModelCard, path: Path) -> tuple[lis
     """The images of a data set as the card describes them, in their groups.
 
     Warns (`DataWarning`) of classes that the model does not have, of images without a box that it needs, and of values
-    that do not fit it.
+    that do not fit it. Images without a box are left out or shown whole, as those that the model was trained on.
 
     Raises:
         MirstError: data that cannot be read or lack a class of the model, or a model that does not accept them or does
@@ -47,7 +47,7 @@ def images_for_model(model: nn.Module, card: ModelCard, path: Path) -> tuple[lis
     _warn_of_other_classes(found, card.classes)
     known = [replace(record, value_range=card.value_range) for record in select_classes(found, card.classes, path)]
     if card.view == "lesion":
-        known = with_boxes(known, on_remark=_warn)
+        known = with_boxes(known, card.without_box, _warn)
     records = assign_groups(known)
     _warn_of_ranges(records, card)
     images = _images(records, card)
@@ -68,7 +68,7 @@ def _images(records: Sequence[Record], card: ModelCard) -> ImageSet:
 
 
 def _warn(sentence: str) -> None:
-    warnings.warn(sentence, DataWarning, stacklevel=5)
+    warnings.warn(sentence.removesuffix("."), DataWarning, stacklevel=5)
 
 
 def _warn_of_ranges(records: Sequence[Record], card: ModelCard) -> None:
