@@ -31,8 +31,14 @@ def with_boxes(
         on_remark: called with a sentence that counts and names the images without a box, if there are any.
 
     Raises:
-        MirstError: a mask that cannot be read, or no image with a box.
+        MirstError: a mask that cannot be read, a prepared folder, or no image with a box.
     """
+    prepared = [path.parent for path in {record.path for record in records} if file_kind(path) is Kind.NPY]
+    if prepared:
+        raise MirstError(
+            f"{prepared[0]} contains prepared whole images without boxes, and the lesion view is cropped from the "
+            "original images; give the original data set"
+        )
     boxed = [replace(record, box=box_of(record)) for record in records]
     without = [record.name for record in boxed if record.box is None]
     if len(without) == len(boxed):
