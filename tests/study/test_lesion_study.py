@@ -1,6 +1,7 @@
 """Studies of lesions: view, boxes, extra training images."""
 
 import pickle
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -108,6 +109,46 @@ def test_extra_data_of_other_classes_get_a_sentence(lesions, others):
     labels = "{benign: cyst, malignant: cancer}"
     with pytest.raises(MirstError, match=r"data\.extra: .* has no image of the classes benign, malignant; rename"):
         prepare(spec_of(lesions, f"data.extra=[{{path: {others}, source: others, labels: {labels}}}]"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "images", "remark"),
+    [
+        ("{benign: null, malignant: malignant}", 5, None),
+        ("{benign: cyst, malignant: malignant}", 5, "5 images are left out, as the study has no such class: cyst (5)."),
+    ],
+)
+def test_extra_images_of_one_class_train_and_those_of_other_classes_are_counted(
+    lesions, others, labels, images, remark
+):
+    prepared = prepare(spec_of(lesions, f"data.extra=[{{path: {others}, source: others, labels: {labels}}}]"))
+    extra = prepared.records[len(prepared.records) - prepared.extra :]
+    assert [(record.source, record.label) for record in extra] == [("others", "malignant")] * images
+    notes = [note for note in prepared.audit.notes if str(others) in note]
+    assert notes == ([] if remark is None else [f"{others}: {remark}"])
+
+
+def test_extra_data_in_a_folder_of_one_class_train(lesions, others, tmp_path):
+    shutil.copytree(others.parent / "malignant", tmp_path / "others" / "malignant")
+    prepared = prepare(spec_of(lesions, "data.view=whole", f"data.extra=[{{path: {tmp_path / 'others'}}}]"))
+    assert prepared.extra == 5
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ("{benign: null, malignant: null}", "labels leaves no image of"),
+        ("{benign: benign}", "labels does not contain malignant of"),
+    ],
+)
+def test_extra_data_whose_labels_keep_nothing_get_a_sentence(lesions, others, labels, words):
+    with pytest.raises(MirstError, match=words):
+        prepare(spec_of(lesions, f"data.extra=[{{path: {others}, source: others, labels: {labels}}}]"))
+
+
+def test_extra_data_without_boxes_get_a_sentence(lesions, others):
+    with pytest.raises(MirstError, match=r"data\.without_box leave no image of others; leave it out of data\.extra"):
+        prepare(spec_of(lesions, f"data.extra=[{{path: {others.parent}, source: others}}]"))
 
 
 @pytest.mark.parametrize(

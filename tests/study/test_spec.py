@@ -111,6 +111,11 @@ def test_overrides(small_yaml):
     [
         ("training.epoch=5", "unknown key training.epoch; did you mean epochs?"),
         ("trainig.epochs=5", "unknown key trainig; did you mean training?"),
+        ("data=3", "data: it must have keys (it is 3)"),
+        ("training=3", "training: it must have keys (it is 3)"),
+        ("data.extra=[busi]", "data.extra.0: it must have keys (it is 'busi')"),
+        ("data.extra=busi", "data.extra: it must be a list (it is 'busi')"),
+        ("data.extra=[{path: busi, label: {}}]", "unknown key data.extra.0.label; did you mean labels?"),
         ("data.sise=64", "unknown key data.sise; did you mean size?"),
         ("training.epochs=0", "training: epochs is 0"),
         ("training.epochs=many", "training.epochs: "),

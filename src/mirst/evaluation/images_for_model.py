@@ -1,7 +1,6 @@
 """The images of a data set as a trained model takes them."""
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from mirst.data import (
     select_classes,
     with_boxes,
 )
+from mirst.data.readers import remark_other_classes
 from mirst.evaluation.model_checks import require_classes
 from mirst.evaluation.value_range import range_remark
 from mirst.nn import ModelCard
@@ -44,7 +44,8 @@ def images_for_model(model: nn.Module, card: ModelCard, path: Path) -> tuple[lis
             not have a logit for each class.
     """
     found = read_dataset(path)
-    _warn_of_other_classes(found, card.classes)
+    if other := remark_other_classes(found, card.classes, "the model"):
+        _warn(other)
     known = [replace(record, value_range=card.value_range) for record in select_classes(found, card.classes, path)]
     if card.view == "lesion":
         known = with_boxes(known, card.without_box, _warn)
@@ -76,15 +77,3 @@ def _warn_of_ranges(records: Sequence[Record], card: ModelCard) -> None:
     if unfit:
         more = f", and {len(unfit) - 1} more images do not fit either" if len(unfit) > 1 else ""
         warnings.warn(f"{unfit[0][0]} {unfit[0][1]}{more}", DataWarning, stacklevel=4)
-
-
-def _warn_of_other_classes(records: Sequence[Record], classes: Sequence[str]) -> None:
-    other = Counter(record.label for record in records if record.label not in classes)
-    if other:
-        counts = ", ".join(f"{name} ({count})" for name, count in sorted(other.items()))
-        single = other.total() == 1
-        warnings.warn(
-            f"{other.total()} image{' is' if single else 's are'} left out, as the model has no such class: {counts}",
-            DataWarning,
-            stacklevel=4,
-        )
