@@ -22,6 +22,7 @@ from mirst.study.prepared import prepare, training_shares
 from mirst.study.pretraining_origin import PretrainingOrigin
 from mirst.study.spec import StudySpec
 from mirst.study.train_trial import TrainTrial
+from tests.data.helpers import write_dicom
 from tests.helpers import boxed_phantoms
 
 
@@ -264,6 +265,23 @@ def test_the_crops_travel_to_other_machines(lesions, tmp_path):
     ours, theirs = (one.subset(np.arange(len(everything)))[everything][0] for one in (prepared, carried))
     assert theirs.shape == (23, 1, 32, 32)
     assert torch.equal(ours, theirs)
+
+
+def test_one_box_is_that_of_all_frames_of_a_file(finished_lesions, mirst, tmp_path):
+    model = finished_lesions / "trials" / "rst-fold0-seed0" / "model.safetensors"
+    frames = np.random.default_rng(0).integers(0, 255, (2, 40, 50), dtype=np.uint8)
+    write_dicom(tmp_path / "loop.dcm", frames)
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / f"{number}.png")
+    code, text, error = mirst("predict", model, tmp_path / "loop.dcm", "--box", "5,6,30,30", "--csv", "-")
+    assert code == 0
+    assert "the 2 frames of" in error
+    pages = [mirst("predict", model, tmp_path / f"{n}.png", "--box", "5,6,30,30", "--csv", "-")[1] for n in (0, 1)]
+    wanted = [page.splitlines()[1].split(",")[1:] for page in pages]
+    assert [line.split(",")[1:] for line in text.splitlines()[1:]] == wanted
+    code, _, error = mirst("predict", model, tmp_path / "0.png", tmp_path / "1.png", "--box", "5,6,30,30")
+    assert code == 2
+    assert "one box is given for 2 image files" in error
 
 
 @pytest.mark.parametrize(

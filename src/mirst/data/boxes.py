@@ -113,14 +113,22 @@ def in_decoded(path: Path, box: Box) -> Box:
         box: in pixels of the whole frame of a DICOM file, or of a mask of that frame or of its tissue region.
 
     Raises:
-        MirstError: a DICOM file that cannot be read.
+        MirstError: a DICOM file that cannot be read or has another shape, or a box outside of its tissue region.
     """
     if file_kind(path) is not Kind.DICOM:
         return box
     tissue = tissue_region(path)
     if box.frame == tissue.size:
         return box
-    scale_x, scale_y = (tissue.frame[0] / box.frame[0], tissue.frame[1] / box.frame[1]) if box.frame else (1.0, 1.0)
-    x0, x1 = (x * scale_x - tissue.left for x in (box.x0, box.x1))
-    y0, y1 = (y * scale_y - tissue.top for y in (box.y0, box.y1))
-    return Box(x0, y0, x1, y1)
+    try:
+        whole = box.in_pixels_of(*tissue.frame)
+    except MirstError as error:
+        raise MirstError(f"{path}: {error}") from error
+    moved = Box(whole.x0 - tissue.left, whole.y0 - tissue.top, whole.x1 - tissue.left, whole.y1 - tissue.top)
+    width, height = tissue.size
+    if moved.x1 <= 0 or moved.y1 <= 0 or moved.x0 >= width or moved.y0 >= height:
+        raise MirstError(
+            f"{path}: the box {box.x0:g},{box.y0:g},{box.x1:g},{box.y1:g} lies outside of the tissue region that is "
+            f"read, {tissue.left},{tissue.top},{tissue.left + width},{tissue.top + height}"
+        )
+    return moved

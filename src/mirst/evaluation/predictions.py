@@ -94,15 +94,16 @@ def predict(
 
     Args:
         images: files and folders, as for `find_images`.
-        box: of the lesion in the only image, in pixels of the upright image, or of the whole frame of a DICOM file.
+        box: of the lesion in the only image file, in pixels of the upright image, or of the whole frame of a DICOM
+            file; it counts for every frame.
         trusted: as for `load_model`.
-        on_progress: called with a sentence about files in the folders that are left out, and one about images that
-            are shown whole, if there are any.
+        on_progress: called with a sentence about files in the folders that are left out, images that are shown whole,
+            or frames that have the same box, if there are any.
 
     Raises:
         MirstError: a checkpoint or image that cannot be read, a path that does not exist, a folder without images, an
             image for which the model has no finite logits, a box for a model that takes whole images or for several
-            images, or a model that needs boxes and an image without one.
+            files, or a model that needs boxes and an image without one.
     """
     model, card = load_model(path, trusted)
     files, left_out = find_images(images)
@@ -113,6 +114,8 @@ def predict(
             f"format is not supported: {names}"
         )
     boxes = boxes_for(card, files, box)
+    if box is not None and len(files) > 1:
+        on_progress(f"the {len(files)} frames of {files[0].path} have the same box")
     without = [str(file.path) for file, own in zip(files, boxes, strict=True) if own is None]
     if card.view == "lesion" and without:
         on_progress(remark_without_box(without, "whole"))
@@ -166,12 +169,12 @@ def crops_for(card: ModelCard, crops: Sequence[LesionCrop]) -> Tensor:
 
 
 def boxes_for(card: ModelCard, files: Sequence[ImageFile], box: Box | None = None) -> list[Box | None]:
-    """The box of the lesion in each image: `box` for a single image, else the one around the masks beside the image.
+    """The box of the lesion in each image: `box` for a single file, else the one around the masks beside the image.
 
     `None` for a model that takes whole images, and for an image without a box if such training images were shown whole.
 
     Raises:
-        MirstError: a box for a model that takes whole images or for several images, or an image without a box that the
+        MirstError: a box for a model that takes whole images or for several files, or an image without a box that the
             model needs.
     """
     if card.view == "whole":
@@ -179,11 +182,12 @@ def boxes_for(card: ModelCard, files: Sequence[ImageFile], box: Box | None = Non
             raise MirstError("the model takes whole images, so a box changes nothing; leave out --box and --mask")
         return [None] * len(files)
     if box is not None:
-        if len(files) > 1:
+        paths = {file.path for file in files}
+        if len(paths) > 1:
             raise MirstError(
-                f"one box is given for {len(files)} images; give one image, or put masks beside the images"
+                f"one box is given for {len(paths)} image files; give one of them, or put masks beside the images"
             )
-        return [in_decoded(files[0].path, box)]
+        return [in_decoded(paths.pop(), box)] * len(files)
     masks = masks_by_image(file.path for file in files)
     found = [box_around(masks[file.path]) for file in files]
     without = [str(file.path) for file, own in zip(files, found, strict=True) if own is None]
