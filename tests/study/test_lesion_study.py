@@ -11,16 +11,19 @@ import torch
 import yaml
 from PIL import Image
 
-from mirst.data import Augmentation, read_dataset
+from mirst.data import Augmentation, CarriedImages, read_dataset
 from mirst.errors import MirstError
+from mirst.evaluation.baselines import fit_baseline
 from mirst.nn import build_model, load_model, read_card, save_backbone, save_model
 from mirst.study import Local, load_spec, misplace_boxes, run_study
+from mirst.study.baselines import baseline_rows, misplaced_rows
 from mirst.study.engines.base import Job
 from mirst.study.engines.ray import shipment_of
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import prepare, training_shares
 from mirst.study.pretraining_origin import PretrainingOrigin
 from mirst.study.spec import StudySpec
+from mirst.study.train_model import train_model
 from mirst.study.train_trial import TrainTrial
 from tests.data.helpers import write_dicom
 from tests.helpers import boxed_phantoms
@@ -178,6 +181,28 @@ def test_augmentation_is_read_back_from_the_resolved_study():
     assert StudySpec.model_validate(resolved).training == spec.training
 
 
+@pytest.mark.parametrize("rule", ["youden", "{sensitivity: 0.95}", "{robust: youden}"])
+def test_the_threshold_depends_on_no_label_and_no_pixel_of_the_test_fold(lesions, tmp_path, rule):
+    spec = spec_of(
+        *(lesions, "defenses=[{name: rst, steps: 2}]", "training.epochs=1"),
+        *(f"training.threshold={rule}", "training.val_fraction=0.4"),
+    )
+    prepared = prepare(spec)
+    train, test = prepared.folds[0].train, prepared.folds[0].test
+
+    def threshold(changed, name):
+        labels, pixels = prepared.labels.copy(), prepared.images.pixels.copy()
+        labels[changed], pixels[changed] = 1 - labels[changed], 255 - pixels[changed]
+        other = replace(prepared, labels=labels, images=CarriedImages(pixels, prepared.box_features))
+        _, result = train_model(spec.defenses[0], other, train, 0, tmp_path / name, lambda _: None)
+        return result.threshold
+
+    usual = threshold([], "usual")
+    assert usual != 0
+    assert threshold(test, "test") == usual
+    assert threshold(training_shares(prepared, train)[1], "validation") != usual
+
+
 @pytest.fixture(scope="module")
 def finished_lesions(lesions, tmp_path_factory):
     out = tmp_path_factory.mktemp("finished") / "out"
@@ -198,6 +223,29 @@ def test_misplaced_boxes_of_a_study(finished_lesions, mirst):
         assert part["accuracy"].item() == pytest.approx((own["label"] == own["prediction"]).mean())
     page = (finished_lesions / "report.html").read_text()
     assert "F1 score with misplaced boxes" in page
+    assert '<th scope="col">thumbnail+box (baseline)</th>' in page[page.index("F1 score with misplaced boxes") :]
+
+
+def test_baselines_with_misplaced_boxes(lesions):
+    prepared = prepare(spec_of(lesions))
+    prepared, features = replace(prepared, folds=prepared.folds[1:]), prepared.box_features
+    rows, clean = misplaced_rows(prepared, features), baseline_rows(prepared, features, [])
+    assert len(rows) == 6 * (1 + 3 * 82)
+    true = rows[rows["placement"] == "true"].set_index(["defense", "fold"])["accuracy"]
+    right = (clean["label"] == clean["prediction"]).groupby([clean["defense"], clean["fold"]]).mean()
+    assert true.to_dict() == right.to_dict()
+    assert rows.query("defense == 'constant'")["accuracy"].nunique() == 1
+    moved = rows.query("placement == 'moved'")
+    assert moved.query("defense == 'thumbnail'")["accuracy"].nunique() > 1
+    fold, images = prepared.folds[0], np.zeros((len(features), 1, 8, 8))
+    malignant = prepared.labels == prepared.positive_index
+    fitted = fit_baseline(images[fold.train], features[fold.train], malignant[fold.train], thumbnail=False, box=True)
+    own = moved.query("defense == 'box'")
+    for row in own.itertuples():
+        wider, higher = np.log(1 + row.scale_x), np.log(1 + row.scale_y)
+        score = fitted.score(images[fold.test], features[fold.test] + [higher - wider, higher + wider])
+        assert row.accuracy == np.mean((score > 0) == malignant[fold.test])
+    assert own["accuracy"].nunique() > 1
 
 
 def test_misplaced_boxes_of_one_model(finished_lesions, lesions, mirst, tmp_path):
