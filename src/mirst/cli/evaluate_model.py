@@ -74,8 +74,8 @@ def evaluate_weak(
             clean_rows = evaluate_on(model, card, data, {})
             table = rows = corrupt_on(model, card, data, on_progress)
         elif suite is SuiteOption.boxes:
-            clean_rows = evaluate_on(model, card, data, {})
             rows = boxes_on(model, card, data, on_progress)
+            clean_rows = evaluate_on(model, card, data, {})
             table = rows[rows["placement"] != "moved"]
         elif suite is SuiteOption.distances:
             rows = distances_on(model, card, data, on_progress)

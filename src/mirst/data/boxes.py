@@ -20,6 +20,9 @@ WithoutBox = Literal["drop", "whole"]
 LABELS = 8
 """Values of a mask that numbers the parts of a lesion, at most."""
 
+MAX_BETWEEN = 0.25
+"""Share of the pixels of a mask that are neither near black nor near white, at most."""
+
 
 def with_boxes(
     records: Sequence[Record], without_box: WithoutBox = "drop", on_remark: Callable[[str], object] = lambda _: None
@@ -92,13 +95,24 @@ def union_of_masks(masks: Sequence[Path]) -> NDArray[np.bool_] | None:
     above 0.
 
     Raises:
-        MirstError: a mask that cannot be read, or masks of different sizes.
+        MirstError: a mask that cannot be read or is an image, or masks of different sizes.
     """
     values = [np.asarray(decode(ImageFile(path))) for path in masks]
+    for path, one in zip(masks, values, strict=True):
+        if _is_photograph(one):
+            raise MirstError(f"{path} has the gray levels of an image and not those of a mask; give the lesion's mask")
     if len({one.shape for one in values}) > 1:
         raise MirstError(f"the masks {', '.join(path.name for path in masks)} differ in size; make them alike")
     union = np.any([one > _black(one) for one in values], axis=0) if values else np.zeros((1, 1), dtype=bool)
     return np.asarray(union) if union.any() else None
+
+
+def _is_photograph(mask: NDArray[np.uint8]) -> bool:
+    """Whether many pixels are neither near black nor near white: a third and more in ultrasound, none in a mask."""
+    dark, bright = int(mask.min()), int(mask.max())
+    eighth = (bright - dark) / 8
+    between = (mask > dark + eighth) & (mask < bright - eighth)
+    return len(np.unique(mask)) > LABELS and float(between.mean()) > MAX_BETWEEN
 
 
 def _black(mask: NDArray[np.uint8]) -> float:

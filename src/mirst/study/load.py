@@ -16,7 +16,11 @@ from mirst.study.spec import TRUSTED, SourceSpec, StudySpec, TrialTraining
 from mirst.untrusted.yaml_files import parse_yaml, read_yaml
 
 Entry = TypeVar("Entry")
-SHAPES = {"model_type": "It must have keys", "dataclass_type": "It must have keys", "tuple_type": "It must be a list"}
+SHAPES = {
+    **dict.fromkeys(("model_type", "dataclass_type", "dict_type"), "It must have keys"),
+    "tuple_type": "It must be a list",
+    "path_type": "It must be a path",
+}
 """By type, errors whose text from pydantic names Python classes."""
 
 
