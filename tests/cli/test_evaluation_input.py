@@ -69,5 +69,5 @@ def test_a_setting_has_no_effect_on_a_study(mirst, finished, setting):
 def test_a_setting_without_effect_on_a_factory_is_refused(mirst, phantoms):
     command = ["evaluate", "tests.contracts.models:tiny", "--data", phantoms, "--set"]
     words = refused(mirst(*command, "training.epochs=3"))
-    keys = "data.channels, data.classes, data.margin, data.positive, data.size, data.view, training.fast"
-    assert f"only {keys} can be set here" in words
+    keys = "data.channels, data.classes, data.margin, data.positive, data.size, data.view, data.without_box"
+    assert f"only {keys}, training.fast can be set here" in words

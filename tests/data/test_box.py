@@ -32,6 +32,16 @@ def test_a_mask_of_an_image_that_was_turned_gets_a_sentence():
     assert Box(3, 5, 10, 20, (80, 80)).within(80, 80)[:4] == (3, 5, 10, 20)
 
 
+@pytest.mark.parametrize("frame", [(300, 60), (100, 63), (79, 80)])
+def test_a_mask_of_another_image_gets_a_sentence(frame):
+    words = (
+        rf"belongs to an image of {frame[0]} x {frame[1]} pixels, but the upright image has 100 x 80; give the box or"
+    )
+    with pytest.raises(MirstError, match=words):
+        Box(3, 5, 10, 20, frame).within(100, 80)
+    assert Box(3, 5, 10, 20, (95, 80)).within(100, 80)  # a size that was rounded or cut
+
+
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 7))
 def test_a_box_means_the_same_part_of_an_image_that_was_resized(width, height, factor):
     box = Box(3, 5, 3 + width, 5 + height)

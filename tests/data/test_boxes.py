@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from mirst.data import Box, box_around, read_dataset, with_boxes, write_phantoms
 from mirst.errors import MirstError
@@ -87,6 +87,21 @@ def test_boxes_of_real_sets_lie_around_the_published_lesions(real_data):
     assert len(busbra) == 1492
     known = next(record for record in busbra if record.name == "Images/bus_0001-l.png")
     assert known.box == Box(91, 24, 91 + 103, 24 + 79, (274, 353))
+
+
+def test_an_image_in_place_of_a_mask_gets_a_sentence(phantoms, tmp_path):
+    image = next(iter(sorted((phantoms / "benign").iterdir())))
+    with pytest.raises(MirstError, match=rf"{image.name} has the gray levels of an image and not those of a mask"):
+        box_around([image])
+    blurred = Image.fromarray(mask(5, 10, 25, 40)).resize((120, 80)).filter(ImageFilter.GaussianBlur(2))
+    assert box_around([save(tmp_path / "blurred.png", blurred)]) is not None
+
+
+def test_real_images_are_not_taken_for_masks_nor_masks_for_images(real_data):
+    for record in read_dataset(real_data / "busi", ["benign", "malignant"])[::25]:
+        assert box_around(record.masks) is not None
+        with pytest.raises(MirstError, match="the gray levels of an image"):
+            box_around([record.path])
 
 
 def test_numbered_parts_of_a_lesion_all_count_and_traces_of_compression_do_not(tmp_path):

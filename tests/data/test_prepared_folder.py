@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mirst.data import audit_records, load_images, read_dataset, write_prepared
+from mirst.data import ImageFile, audit_records, load_images, read_dataset, write_prepared
 from mirst.errors import MirstError
 from mirst.study import load_spec
 from mirst.study.prepared import prepare
@@ -47,6 +47,21 @@ def test_a_prepared_folder_is_not_merged_with_other_data(original, tmp_path):
     folder = write_prepared(read_dataset(original), tmp_path / "away", 32)
     with pytest.raises(MirstError, match="prepare the data sets together"):
         audit_records(read_dataset(folder) + read_dataset(original))
+
+
+@pytest.mark.parametrize("without_box", ["drop", "whole"])
+def test_a_lesion_study_needs_the_original_images(masked_phantoms, tmp_path, without_box):
+    """The crops of a study would otherwise depend on whether its data were prepared."""
+    folder = write_prepared(read_dataset(masked_phantoms), tmp_path / "away", 32)
+    spec = load_spec(None, [f"data.path={folder}", "data.view=lesion", f"data.without_box={without_box}"])
+    with pytest.raises(MirstError, match=r"away contains prepared whole images.* give the original data set"):
+        prepare(spec)
+
+
+def test_its_array_is_not_taken_for_its_first_image(original, tmp_path):
+    folder = write_prepared(read_dataset(original), tmp_path / "away", 32)
+    with pytest.raises(MirstError, match=r"pixels\.npy is an array and not an image"):
+        load_images([ImageFile(folder / "pixels.npy")], 32)
 
 
 def test_a_damaged_folder_gets_a_sentence(original, tmp_path):

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+from mirst.box_code import box_features
 from mirst.data import Box, ImageSet, LesionCrop, Lesions
 from mirst.errors import MirstError
 from mirst.evaluation.misplaced_boxes import PLACEMENT, REACHES, WORST, evaluate_boxes
@@ -69,6 +72,40 @@ def test_the_worst_counts_every_image_that_any_placement_makes_misclassified(ima
     assert worst[0.2] == right.mean() < 1
     lowest = table[table["placement"] == "moved"].groupby("reach")["accuracy"].min()
     assert (worst <= lowest).all()
+
+
+class Seen(Mean):
+    """Notes what a model with the box as an input is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.crops, self.features = [], []
+
+    def forward(self, x):
+        self.crops.append(x[:, :1].mean((1, 2, 3)))
+        self.features.append(box_features(x[:, 1:])[0])
+        return super().forward(x[:, :1])
+
+
+def test_a_model_with_the_box_as_an_input_gets_the_moved_crop_and_the_numbers_of_the_moved_box(images):
+    model = Seen()
+    table = evaluate_boxes(model, replace(images, lesions=replace(images.lesions, as_channel=True)), CLASSES, "bright")
+    placed = table[table["placement"] != WORST]
+    assert len(placed) == len(model.features) == 1 + 81 * len(REACHES)
+    wanted = [
+        [
+            (np.log(box.height * (1 + row.scale_y) / (box.width * (1 + row.scale_x))), np.log(area / 80**2))
+            for box in BOXES
+            for area in [box.width * (1 + row.scale_x) * box.height * (1 + row.scale_y)]
+        ]
+        for row in placed.itertuples()
+    ]
+    assert np.allclose(torch.stack(model.features), wanted, atol=2e-4)  # half a step of the code
+    assert np.ptp(wanted, axis=0).min() > 0.5  # log 1.2 / 0.8, twice
+    for number in range(0, len(placed), 7):
+        row = placed.iloc[number]
+        scores = [by_hand(box, *row[[*PLACEMENT]]) for box in BOXES]
+        assert np.allclose(20 * (model.crops[number] - 0.5), scores, atol=0.6)
 
 
 def test_the_true_boxes_come_first_and_nothing_is_missing(images):

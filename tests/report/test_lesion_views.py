@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydicom.dataset import Dataset
 
 from mirst.data import Box, box_of, decode, read_dataset
 from mirst.errors import MirstError
 from mirst.nn import build_model, save_model
 from mirst.report import lesion_figure, read_figure_input
+from tests.data.helpers import write_dicom
 from tests.helpers import CARD
 
 IMAGE = "malignant/phantom-001.png"
@@ -41,6 +43,18 @@ def test_a_box_may_be_given_and_must_be_known(phantoms):
     assert whole.patches[0].get_width() == 40
     with pytest.raises(MirstError, match=r"there is no box for .*phantom-001\.png; give --box"):
         lesion_figure(phantoms / IMAGE)
+
+
+def test_the_box_of_a_dicom_file_is_in_pixels_of_its_whole_frame(tmp_path):
+    region = Dataset()
+    region.RegionDataType = 1
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 20, 10
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 79, 59
+    write_dicom(tmp_path / "one.dcm", np.full((70, 90), 9, np.uint8), SequenceOfUltrasoundRegions=[region])
+    whole, _ = lesion_figure(tmp_path / "one.dcm", Box(30, 30, 50, 45)).axes
+    (edges,) = whole.patches
+    assert whole.images[0].get_array().shape == (50, 60)
+    assert (edges.get_x() + 0.5, edges.get_y() + 0.5, edges.get_width()) == (10, 20, 20)
 
 
 def test_figures_of_a_lesion_model_take_the_crop(masked_phantoms, phantoms, tmp_path):

@@ -269,3 +269,4 @@ def test_the_report_says_which_rule_gave_the_threshold(finished, tmp_path, rule,
     study = folder / "study.yaml"
     study.write_text(study.read_text().replace("threshold: argmax", f"threshold: {rule}"))
     assert words in " ".join(write_report(folder).read_text().split())
+    assert any(words in note for note in notes(read_results(folder))) == (rule != "argmax")

@@ -1,6 +1,7 @@
 """Studies of lesions: view, boxes, extra training images."""
 
 import pickle
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,17 +11,21 @@ import torch
 import yaml
 from PIL import Image
 
-from mirst.data import Augmentation, read_dataset
+from mirst.data import Augmentation, CarriedImages, read_dataset
 from mirst.errors import MirstError
-from mirst.nn import build_model, read_card, save_backbone
-from mirst.study import Local, load_spec, run_study
+from mirst.evaluation.baselines import fit_baseline
+from mirst.nn import build_model, load_model, read_card, save_backbone, save_model
+from mirst.study import Local, load_spec, misplace_boxes, run_study
+from mirst.study.baselines import baseline_rows, misplaced_rows
 from mirst.study.engines.base import Job
 from mirst.study.engines.ray import shipment_of
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import prepare, training_shares
 from mirst.study.pretraining_origin import PretrainingOrigin
 from mirst.study.spec import StudySpec
+from mirst.study.train_model import train_model
 from mirst.study.train_trial import TrainTrial
+from tests.data.helpers import write_dicom
 from tests.helpers import boxed_phantoms
 
 
@@ -111,6 +116,46 @@ def test_extra_data_of_other_classes_get_a_sentence(lesions, others):
 
 
 @pytest.mark.parametrize(
+    ("labels", "images", "remark"),
+    [
+        ("{benign: null, malignant: malignant}", 5, None),
+        ("{benign: cyst, malignant: malignant}", 5, "5 images are left out, as the study has no such class: cyst (5)."),
+    ],
+)
+def test_extra_images_of_one_class_train_and_those_of_other_classes_are_counted(
+    lesions, others, labels, images, remark
+):
+    prepared = prepare(spec_of(lesions, f"data.extra=[{{path: {others}, source: others, labels: {labels}}}]"))
+    extra = prepared.records[len(prepared.records) - prepared.extra :]
+    assert [(record.source, record.label) for record in extra] == [("others", "malignant")] * images
+    notes = [note for note in prepared.audit.notes if str(others) in note]
+    assert notes == ([] if remark is None else [f"{others}: {remark}"])
+
+
+def test_extra_data_in_a_folder_of_one_class_train(lesions, others, tmp_path):
+    shutil.copytree(others.parent / "malignant", tmp_path / "others" / "malignant")
+    prepared = prepare(spec_of(lesions, "data.view=whole", f"data.extra=[{{path: {tmp_path / 'others'}}}]"))
+    assert prepared.extra == 5
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ("{benign: null, malignant: null}", "labels leaves no image of"),
+        ("{benign: benign}", "labels does not contain malignant of"),
+    ],
+)
+def test_extra_data_whose_labels_keep_nothing_get_a_sentence(lesions, others, labels, words):
+    with pytest.raises(MirstError, match=words):
+        prepare(spec_of(lesions, f"data.extra=[{{path: {others}, source: others, labels: {labels}}}]"))
+
+
+def test_extra_data_without_boxes_get_a_sentence(lesions, others):
+    with pytest.raises(MirstError, match=r"data\.without_box leave no image of others; leave it out of data\.extra"):
+        prepare(spec_of(lesions, f"data.extra=[{{path: {others.parent}, source: others}}]"))
+
+
+@pytest.mark.parametrize(
     ("settings", "words"),
     [
         (["data.view=lesions"], "data.view"),
@@ -136,6 +181,28 @@ def test_augmentation_is_read_back_from_the_resolved_study():
     assert StudySpec.model_validate(resolved).training == spec.training
 
 
+@pytest.mark.parametrize("rule", ["youden", "{sensitivity: 0.95}", "{robust: youden}"])
+def test_the_threshold_depends_on_no_label_and_no_pixel_of_the_test_fold(lesions, tmp_path, rule):
+    spec = spec_of(
+        *(lesions, "defenses=[{name: rst, steps: 2}]", "training.epochs=1"),
+        *(f"training.threshold={rule}", "training.val_fraction=0.4"),
+    )
+    prepared = prepare(spec)
+    train, test = prepared.folds[0].train, prepared.folds[0].test
+
+    def threshold(changed, name):
+        labels, pixels = prepared.labels.copy(), prepared.images.pixels.copy()
+        labels[changed], pixels[changed] = 1 - labels[changed], 255 - pixels[changed]
+        other = replace(prepared, labels=labels, images=CarriedImages(pixels, prepared.box_features))
+        _, result = train_model(spec.defenses[0], other, train, 0, tmp_path / name, lambda _: None)
+        return result.threshold
+
+    usual = threshold([], "usual")
+    assert usual != 0
+    assert threshold(test, "test") == usual
+    assert threshold(training_shares(prepared, train)[1], "validation") != usual
+
+
 @pytest.fixture(scope="module")
 def finished_lesions(lesions, tmp_path_factory):
     out = tmp_path_factory.mktemp("finished") / "out"
@@ -156,6 +223,29 @@ def test_misplaced_boxes_of_a_study(finished_lesions, mirst):
         assert part["accuracy"].item() == pytest.approx((own["label"] == own["prediction"]).mean())
     page = (finished_lesions / "report.html").read_text()
     assert "F1 score with misplaced boxes" in page
+    assert '<th scope="col">thumbnail+box (baseline)</th>' in page[page.index("F1 score with misplaced boxes") :]
+
+
+def test_baselines_with_misplaced_boxes(lesions):
+    prepared = prepare(spec_of(lesions))
+    prepared, features = replace(prepared, folds=prepared.folds[1:]), prepared.box_features
+    rows, clean = misplaced_rows(prepared, features), baseline_rows(prepared, features, [])
+    assert len(rows) == 6 * (1 + 3 * 82)
+    true = rows[rows["placement"] == "true"].set_index(["defense", "fold"])["accuracy"]
+    right = (clean["label"] == clean["prediction"]).groupby([clean["defense"], clean["fold"]]).mean()
+    assert true.to_dict() == right.to_dict()
+    assert rows.query("defense == 'constant'")["accuracy"].nunique() == 1
+    moved = rows.query("placement == 'moved'")
+    assert moved.query("defense == 'thumbnail'")["accuracy"].nunique() > 1
+    fold, images = prepared.folds[0], np.zeros((len(features), 1, 8, 8))
+    malignant = prepared.labels == prepared.positive_index
+    fitted = fit_baseline(images[fold.train], features[fold.train], malignant[fold.train], thumbnail=False, box=True)
+    own = moved.query("defense == 'box'")
+    for row in own.itertuples():
+        wider, higher = np.log(1 + row.scale_x), np.log(1 + row.scale_y)
+        score = fitted.score(images[fold.test], features[fold.test] + [higher - wider, higher + wider])
+        assert row.accuracy == np.mean((score > 0) == malignant[fold.test])
+    assert own["accuracy"].nunique() > 1
 
 
 def test_misplaced_boxes_of_one_model(finished_lesions, lesions, mirst, tmp_path):
@@ -193,6 +283,28 @@ def test_predictions_need_the_box_of_the_lesion(finished_lesions, lesions, mirst
     assert f": {tested['prediction']} (" in text
 
 
+@pytest.mark.parametrize(("without_box", "words"), [("drop", "is left out"), ("whole", "is shown whole")])
+def test_a_checkpoint_does_with_an_image_without_a_box_what_its_study_did(
+    finished_lesions, lesions, mirst, tmp_path, without_box, words
+):
+    model, card = load_model(finished_lesions / "trials" / "rst-fold0-seed0" / "model.safetensors")
+    save_model(tmp_path / "model.safetensors", model, replace(card, without_box=without_box))
+    code, text, _ = mirst(
+        *("evaluate", tmp_path / "model.safetensors", "--data", lesions),
+        *("--attack", "fgsm", "--out", tmp_path / "rows"),
+    )
+    assert code == 0
+    assert f"1 image has no box and {words}: benign/phantom-002.png" in text
+    rows = pd.read_csv(tmp_path / "rows" / "outcomes.csv").query("attack == 'none'").set_index("image")
+    assert ("benign/phantom-002.png" in rows.index) == (without_box == "whole")
+    bare = lesions.parent / "benign" / "phantom-002.png"
+    code, text, error = mirst("predict", tmp_path / "model.safetensors", bare)
+    assert code == (0 if without_box == "whole" else 2)
+    assert ("is shown whole" in error) == (without_box == "whole")
+    if without_box == "whole":
+        assert f": {rows['prediction']['benign/phantom-002.png']} (" in text
+
+
 def test_the_crops_travel_to_other_machines(lesions, tmp_path):
     prepared = prepare(spec_of(lesions))
     job = Job(TrainTrial(), prepared, StudyFolder(tmp_path))
@@ -201,6 +313,23 @@ def test_the_crops_travel_to_other_machines(lesions, tmp_path):
     ours, theirs = (one.subset(np.arange(len(everything)))[everything][0] for one in (prepared, carried))
     assert theirs.shape == (23, 1, 32, 32)
     assert torch.equal(ours, theirs)
+
+
+def test_one_box_is_that_of_all_frames_of_a_file(finished_lesions, mirst, tmp_path):
+    model = finished_lesions / "trials" / "rst-fold0-seed0" / "model.safetensors"
+    frames = np.random.default_rng(0).integers(0, 255, (2, 40, 50), dtype=np.uint8)
+    write_dicom(tmp_path / "loop.dcm", frames)
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / f"{number}.png")
+    code, text, error = mirst("predict", model, tmp_path / "loop.dcm", "--box", "5,6,30,30", "--csv", "-")
+    assert code == 0
+    assert "the 2 frames of" in error
+    pages = [mirst("predict", model, tmp_path / f"{n}.png", "--box", "5,6,30,30", "--csv", "-")[1] for n in (0, 1)]
+    wanted = [page.splitlines()[1].split(",")[1:] for page in pages]
+    assert [line.split(",")[1:] for line in text.splitlines()[1:]] == wanted
+    code, _, error = mirst("predict", model, tmp_path / "0.png", tmp_path / "1.png", "--box", "5,6,30,30")
+    assert code == 2
+    assert "one box is given for 2 image files" in error
 
 
 @pytest.mark.parametrize(
@@ -230,6 +359,7 @@ def test_a_study_of_lesions_runs_and_its_models_know_their_view(lesions, others,
     spec = spec_of(
         lesions,
         "data.margin=0.25",
+        "data.without_box=whole",
         "training.epochs=2",
         "training.augment={rotation: 10, box: 0.1}",
         "defenses=[rst]",
@@ -239,8 +369,13 @@ def test_a_study_of_lesions_runs_and_its_models_know_their_view(lesions, others,
     run_study(spec, tmp_path / "out")
     first = (tmp_path / "out" / "outcomes.csv").read_bytes()
     card = read_card(tmp_path / "out" / "trials" / "rst-fold0-seed0" / "model.safetensors")
-    assert (card.view, card.margin) == ("lesion", 0.25)
+    assert (card.view, card.margin, card.without_box) == ("lesion", 0.25, "whole")
     assert b"others" not in first
+    clean = pd.read_csv(tmp_path / "out" / "outcomes.csv").query("attack == 'none'")
+    assert len(clean) == 24
+    moved = pd.read_csv(misplace_boxes(tmp_path / "out")).query("placement == 'true'")
+    right = (clean["label"] == clean["prediction"]).groupby(clean["fold"]).mean()
+    assert moved["accuracy"].tolist() == right.tolist()
     run_study(spec, tmp_path / "again")
     assert (tmp_path / "again" / "outcomes.csv").read_bytes() == first
     other = replace(spec.training, epochs=3)

@@ -66,7 +66,10 @@ def prepare_data(
     ] = 224,
     channels: Annotated[int, typer.Option("--channels", help="1 for gray, 3 for colour.")] = 1,
 ) -> None:
-    """Letterbox all images into one folder that you can copy to another machine and pass to --data."""
+    """Letterbox all images into one folder that you can copy to another machine and pass to --data.
+
+    The lesion view needs the original images.
+    """
     from mirst.data import read_for_audit, write_prepared
 
     if channels not in (1, 3):

@@ -74,8 +74,8 @@ def evaluate_weak(
             clean_rows = evaluate_on(model, card, data, {})
             table = rows = corrupt_on(model, card, data, on_progress)
         elif suite is SuiteOption.boxes:
-            clean_rows = evaluate_on(model, card, data, {})
             rows = boxes_on(model, card, data, on_progress)
+            clean_rows = evaluate_on(model, card, data, {})
             table = rows[rows["placement"] != "moved"]
         elif suite is SuiteOption.distances:
             rows = distances_on(model, card, data, on_progress)
@@ -155,5 +155,6 @@ def open_named_model(name: str, data: Path, override: list[str], trust: str | No
         channels=settings.channels,
         view=settings.view,
         margin=settings.margin,
+        without_box=settings.without_box,
         trusted=trust,
     )

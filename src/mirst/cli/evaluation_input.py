@@ -11,7 +11,9 @@ TABLES = (
     *("certificates.csv", "certified-metrics.csv"),
 )
 """What the suites write into the folder of `--out`."""
-OF_A_FACTORY = frozenset({"data.size", "data.channels", "data.classes", "data.positive", "data.view", "data.margin"})
+OF_A_FACTORY = frozenset(
+    f"data.{key}" for key in ("size", "channels", "classes", "positive", "view", "margin", "without_box")
+)
 """The settings that a checkpoint has and a factory has not."""
 
 

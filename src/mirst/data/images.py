@@ -121,13 +121,15 @@ def _decode_npz(file: ImageFile) -> Image.Image:
 
 
 def _decode_npy(file: ImageFile) -> Image.Image:
+    if file.item is None:
+        raise MirstError(f"{file.path} is an array and not an image; give an image file")
     try:
         pixels = np.load(file.path, mmap_mode="r", allow_pickle=False)
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
             raise MirstError(
                 f"{file.path} contains {pixels.dtype} {pixels.shape}; only 8-bit (N, 1 or 3, H, W) is accepted"
             )
-        return Image.fromarray(np.asarray(pixels[int(file.item or 0)]).transpose(1, 2, 0).squeeze())
+        return Image.fromarray(np.asarray(pixels[int(file.item)]).transpose(1, 2, 0).squeeze())
     except MirstError:
         raise
     except Exception as error:  # numpy's header parser raises whatever Python's does

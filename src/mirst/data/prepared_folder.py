@@ -17,6 +17,8 @@ def write_prepared(records: Sequence[Record], out: Path, size: int, channels: in
     """Write letterboxed images, their table and the findings of their audit into the new folder `out`.
 
     `read_dataset` reads it. A study with this `size` then uses the same pixels and findings without the original files.
+    Boxes and masks are left out: the lesion view is cropped from the original pixels.
+
     On an error no partial folder remains.
 
     Raises:

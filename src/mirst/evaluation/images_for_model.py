@@ -1,7 +1,6 @@
 """The images of a data set as a trained model takes them."""
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from mirst.data import (
     select_classes,
     with_boxes,
 )
+from mirst.data.readers import remark_other_classes
 from mirst.evaluation.model_checks import require_classes
 from mirst.evaluation.value_range import range_remark
 from mirst.nn import ModelCard
@@ -37,17 +37,18 @@ def images_for_model(model: nn.Module, card: ModelCard, path: Path) -> tuple[lis
     """The images of a data set as the card describes them, in their groups.
 
     Warns (`DataWarning`) of classes that the model does not have, of images without a box that it needs, and of values
-    that do not fit it.
+    that do not fit it. Images without a box are left out or shown whole, as those that the model was trained on.
 
     Raises:
         MirstError: data that cannot be read or lack a class of the model, or a model that does not accept them or does
             not have a logit for each class.
     """
     found = read_dataset(path)
-    _warn_of_other_classes(found, card.classes)
+    if other := remark_other_classes(found, card.classes, "the model"):
+        _warn(other)
     known = [replace(record, value_range=card.value_range) for record in select_classes(found, card.classes, path)]
     if card.view == "lesion":
-        known = with_boxes(known, on_remark=_warn)
+        known = with_boxes(known, card.without_box, _warn)
     records = assign_groups(known)
     _warn_of_ranges(records, card)
     images = _images(records, card)
@@ -68,7 +69,7 @@ def _images(records: Sequence[Record], card: ModelCard) -> ImageSet:
 
 
 def _warn(sentence: str) -> None:
-    warnings.warn(sentence, DataWarning, stacklevel=5)
+    warnings.warn(sentence.removesuffix("."), DataWarning, stacklevel=5)
 
 
 def _warn_of_ranges(records: Sequence[Record], card: ModelCard) -> None:
@@ -76,15 +77,3 @@ def _warn_of_ranges(records: Sequence[Record], card: ModelCard) -> None:
     if unfit:
         more = f", and {len(unfit) - 1} more images do not fit either" if len(unfit) > 1 else ""
         warnings.warn(f"{unfit[0][0]} {unfit[0][1]}{more}", DataWarning, stacklevel=4)
-
-
-def _warn_of_other_classes(records: Sequence[Record], classes: Sequence[str]) -> None:
-    other = Counter(record.label for record in records if record.label not in classes)
-    if other:
-        counts = ", ".join(f"{name} ({count})" for name, count in sorted(other.items()))
-        single = other.total() == 1
-        warnings.warn(
-            f"{other.total()} image{' is' if single else 's are'} left out, as the model has no such class: {counts}",
-            DataWarning,
-            stacklevel=4,
-        )

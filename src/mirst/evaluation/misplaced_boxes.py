@@ -1,6 +1,6 @@
 """Metrics of a model whose lesion boxes are misplaced: no two radiologists draw the same box."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
@@ -53,55 +53,90 @@ def evaluate_boxes(
     Raises:
         MirstError: whole images, or a model whose output is not `(N, K)` logits.
     """
+    index = list(classes).index(positive)
+
+    def classify(placed: ImageSet) -> list[Outcome]:
+        return [_outcome(model, placed, index, threshold)]
+
+    (table,) = placement_tables(classify, images, classes, positive, on_progress)
+    return table
+
+
+class Outcome(NamedTuple):
+    """What a classifier says of N images.
+
+    >>> Outcome(np.array([0.5, -1.0]), np.array([1, 0])).prediction
+    array([1, 0])
+    """
+
+    score: NDArray[np.float64]
+    """`(N,)` log-odds of the positive class."""
+    prediction: NDArray[np.int64]
+    """`(N,)` class indices."""
+
+    def or_worse(self, other: "Outcome", label: NDArray[np.int64], positive: int) -> "Outcome":
+        """The worse of both for each image."""
+        lower = np.where(label == positive, self.score > other.score, self.score < other.score)
+        misclassified = (self.prediction == label) & (other.prediction != label)
+        return Outcome(
+            np.where(lower, other.score, self.score), np.where(misclassified, other.prediction, self.prediction)
+        )
+
+
+def placement_tables(
+    classify: Callable[[ImageSet], Sequence[Outcome]],
+    images: ImageSet,
+    classes: Sequence[str],
+    positive: str,
+    on_progress: OnProgress = no_progress,
+) -> list[pd.DataFrame]:
+    """The table of `evaluate_boxes` for each of several classifiers.
+
+    Args:
+        classify: the outcomes of all classifiers for the images with their boxes in one place.
+        images, classes, positive, on_progress: as for `evaluate_boxes`.
+
+    Raises:
+        MirstError: whole images.
+    """
     if images.lesions is None:
         raise MirstError(
             "the model takes whole images, so there is no box to misplace; train it with data.view: lesion"
         )
     index, names, total = list(classes).index(positive), np.array(classes), len(REACHES) * 3 ** len(PLACEMENT)
 
-    def row(reach: float, placement: str, placed: Sequence[float], outcome: _Outcome) -> dict[str, Any]:
+    def row(reach: float, placement: str, placed: Sequence[float], outcome: Outcome) -> dict[str, Any]:
         metrics = classification_metrics(
             names[images.labels], names[outcome.prediction], outcome.score, classes, positive
         )
         return {"reach": reach, "placement": placement, **dict(zip(PLACEMENT, placed, strict=False)), **metrics}
 
-    worst = _outcome(model, images, index, threshold)
-    rows = [row(0.0, "true", (0, 0, 0, 0), worst)]
+    worst = classify(images)
+    rows = [[row(0.0, "true", (0, 0, 0, 0), outcome)] for outcome in worst]
     for number, (reach, placed) in enumerate(product(REACHES, product((-1, 0, 1), repeat=len(PLACEMENT)))):
-        on_progress(Progress("misplaced boxes", 0.0, number, total))
+        on_progress(Progress("misplaced boxes", 0.0, number * len(images), total * len(images)))
         by = [reach * step for step in placed]
-        outcome = _outcome(model, _misplaced(images, by), index, threshold)
-        worst = worst.or_worse(outcome, images.labels, index)
-        rows.append(row(reach, "moved", by, outcome))
-        if all(step == 1 for step in placed):  # the last placement of this reach
-            rows.append(row(reach, WORST, (), worst))
-    on_progress(Progress("misplaced boxes", 0.0, total, total))
-    return pd.DataFrame(rows, columns=["reach", "placement", *PLACEMENT, *METRICS])
-
-
-class _Outcome(NamedTuple):
-    score: NDArray[np.float64]
-    prediction: NDArray[np.int64]
-
-    def or_worse(self, other: "_Outcome", label: NDArray[np.int64], positive: int) -> "_Outcome":
-        lower = np.where(label == positive, self.score > other.score, self.score < other.score)
-        misclassified = (self.prediction == label) & (other.prediction != label)
-        return _Outcome(
-            np.where(lower, other.score, self.score), np.where(misclassified, other.prediction, self.prediction)
-        )
+        outcomes = classify(_misplaced(images, by))
+        worst = [one.or_worse(other, images.labels, index) for one, other in zip(worst, outcomes, strict=True)]
+        for own, outcome, worst_outcome in zip(rows, outcomes, worst, strict=True):
+            own.append(row(reach, "moved", by, outcome))
+            if all(step == 1 for step in placed):  # the last placement of this reach
+                own.append(row(reach, WORST, (), worst_outcome))
+    on_progress(Progress("misplaced boxes", 0.0, total * len(images), total * len(images)))
+    return [pd.DataFrame(own, columns=["reach", "placement", *PLACEMENT, *METRICS]) for own in rows]
 
 
 def _misplaced(images: ImageSet, by: Sequence[float]) -> ImageSet:
-    assert images.lesions is not None  # `evaluate_boxes` has checked it
+    assert images.lesions is not None  # `placement_tables` has checked it
     placements = Placements.fixed(len(images), **dict(zip(PLACEMENT, by, strict=True)))
     return replace(images, lesions=images.lesions.misplaced(placements))
 
 
-def _outcome(model: nn.Module, images: ImageSet, positive: int, threshold: float) -> _Outcome:
+def _outcome(model: nn.Module, images: ImageSet, positive: int, threshold: float) -> Outcome:
     device = device_of(model)
     parts: list[tuple[Tensor, Tensor]] = []
     for x, y in data_loader(images, BATCH_SIZE):
         logits = logits_of(model, x.to(device)).cpu()
         parts.append(judge(logits, y, positive, threshold))
     score, prediction = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
-    return _Outcome(score, prediction)
+    return Outcome(score, prediction)

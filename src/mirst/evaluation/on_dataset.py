@@ -14,6 +14,7 @@ from mirst.attacks import Attack, StandIns
 from mirst.data import (
     MARGIN,
     Record,
+    WithoutBox,
     data_loader,
     positive_class,
     read_dataset,
@@ -64,6 +65,7 @@ def open_model(
     channels: int = 1,
     view: Literal["whole", "lesion"] = "whole",
     margin: float = MARGIN,
+    without_box: WithoutBox = "drop",
     trusted: str | None = None,
 ) -> tuple[nn.Module, ModelCard]:
     """A checkpoint written by mirst, or the model of `package.module:factory`.
@@ -72,7 +74,7 @@ def open_model(
         name: path or factory.
         data: the data set whose classes a factory's model predicts, in alphabetical order, unless `classes` names
             them in the order of its logits.
-        positive, size, channels, view, margin: of a factory's model; a checkpoint has its own.
+        positive, size, channels, view, margin, without_box: of a factory's model; a checkpoint has its own.
         trusted: the factory that a checkpoint may use, as for `load_model`.
 
     Raises:
@@ -95,6 +97,7 @@ def open_model(
         defense="unknown",
         view=view,
         margin=margin,
+        without_box=without_box,
     )
     return model.to(device), card
 

@@ -25,7 +25,7 @@ from mirst.data import (
     load_images,
     picture_count,
 )
-from mirst.data.boxes import in_decoded
+from mirst.data.boxes import in_decoded, remark_without_box
 from mirst.data.masks import masks_by_image
 from mirst.data.readers.skipped_files import listed
 from mirst.errors import MirstError, plain
@@ -89,18 +89,21 @@ def predict(
 ) -> tuple[ModelCard, list[Prediction]]:
     """Predictions of a checkpoint for image files and for the images in folders.
 
-    A model that takes crops around lesions needs the box of each: `box`, or that around the masks beside the image.
+    A model that takes crops around lesions needs the box of each: `box`, or that around the masks beside the image. An
+    image without a box is shown whole if those of its training data were; otherwise it is an error.
 
     Args:
         images: files and folders, as for `find_images`.
-        box: of the lesion in the only image, in pixels of the upright image, or of the whole frame of a DICOM file.
+        box: of the lesion in the only image file, in pixels of the upright image, or of the whole frame of a DICOM
+            file; it counts for every frame.
         trusted: as for `load_model`.
-        on_progress: called with a sentence about files in the folders that are left out, if there are any.
+        on_progress: called with a sentence about files in the folders that are left out, images that are shown whole,
+            or frames that have the same box, if there are any.
 
     Raises:
         MirstError: a checkpoint or image that cannot be read, a path that does not exist, a folder without images, an
             image for which the model has no finite logits, a box for a model that takes whole images or for several
-            images, or a model that needs boxes and an image without one.
+            files, or a model that needs boxes and an image without one.
     """
     model, card = load_model(path, trusted)
     files, left_out = find_images(images)
@@ -111,6 +114,11 @@ def predict(
             f"format is not supported: {names}"
         )
     boxes = boxes_for(card, files, box)
+    if box is not None and len(files) > 1:
+        on_progress(f"the {len(files)} frames of {files[0].path} have the same box")
+    without = [str(file.path) for file, own in zip(files, boxes, strict=True) if own is None]
+    if card.view == "lesion" and without:
+        on_progress(remark_without_box(without, "whole"))
     predictions: list[Prediction] = []
     for begin in range(0, len(files), BATCH_SIZE):
         part = [file._replace(value_range=card.value_range) for file in files[begin : begin + BATCH_SIZE]]
@@ -161,25 +169,29 @@ def crops_for(card: ModelCard, crops: Sequence[LesionCrop]) -> Tensor:
 
 
 def boxes_for(card: ModelCard, files: Sequence[ImageFile], box: Box | None = None) -> list[Box | None]:
-    """The box of the lesion in each image: `box` for a single image, else the one around the masks beside the image.
+    """The box of the lesion in each image: `box` for a single file, else the one around the masks beside the image.
+
+    `None` for a model that takes whole images, and for an image without a box if such training images were shown whole.
 
     Raises:
-        MirstError: a box for a model that takes whole images or for several images, or an image without a box.
+        MirstError: a box for a model that takes whole images or for several files, or an image without a box that the
+            model needs.
     """
     if card.view == "whole":
         if box is not None:
             raise MirstError("the model takes whole images, so a box changes nothing; leave out --box and --mask")
         return [None] * len(files)
     if box is not None:
-        if len(files) > 1:
+        paths = {file.path for file in files}
+        if len(paths) > 1:
             raise MirstError(
-                f"one box is given for {len(files)} images; give one image, or put masks beside the images"
+                f"one box is given for {len(paths)} image files; give one of them, or put masks beside the images"
             )
-        return [in_decoded(files[0].path, box)]
+        return [in_decoded(paths.pop(), box)] * len(files)
     masks = masks_by_image(file.path for file in files)
     found = [box_around(masks[file.path]) for file in files]
     without = [str(file.path) for file, own in zip(files, found, strict=True) if own is None]
-    if without:
+    if without and card.without_box == "drop":
         raise MirstError(
             f"the model takes crops around lesions, and there is no box for {listed(without)}; give --box x0,y0,x1,y1 "
             "or --mask FILE, or put masks beside the images (NAME_mask.png)"

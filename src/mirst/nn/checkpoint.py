@@ -78,6 +78,8 @@ class ModelCard:
     """Whether its input is the whole image, or a square crop around the box of the lesion."""
     margin: Annotated[float, Field(ge=0, le=2)] = 0.3
     """Of the crop, on each side of the box, as a share of its longer side."""
+    without_box: Literal["drop", "whole"] = "drop"
+    """Whether its training images without a box were left out, or shown whole."""
     box: Literal["none", "fused"] = "none"
     """Whether the box of the lesion is an input, as a `BoxFusion` takes it."""
     bound: Finite | None = None

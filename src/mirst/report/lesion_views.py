@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mirst.data import MARGIN, Box, ImageFile, Lesions, box_around, decode, lesion_crop
+from mirst.data.boxes import in_decoded
 from mirst.data.masks import masks_of
 from mirst.errors import MirstError
 from mirst.report.figures import draw_image
@@ -20,7 +21,8 @@ def lesion_figure(image: Path, box: Box | None = None) -> Figure:
     """The whole image with its box, and the crop around it with the default margin.
 
     Args:
-        box: of the lesion, in pixels of the image; by default around the masks beside the image.
+        box: of the lesion, in pixels of the image, or of the whole frame of a DICOM file; by default around the masks
+            beside the image.
 
     Raises:
         MirstError: an image or mask that cannot be read, no box, or one outside of the image.
@@ -28,6 +30,7 @@ def lesion_figure(image: Path, box: Box | None = None) -> Figure:
     box = box or box_around(masks_of(image))
     if box is None:
         raise MirstError(f"there is no box for {image}; give --box x0,y0,x1,y1 or --mask FILE, or put masks beside it")
+    box = in_decoded(image, box)
     whole, crop = decode(ImageFile(image)), lesion_crop(ImageFile(image), box, SIZE, MARGIN)
     pixels = Lesions(SIZE, MARGIN, np.array([crop.features])).crops(crop.surroundings[None])[0]
     inside = box.within(*whole.size)

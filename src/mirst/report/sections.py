@@ -11,6 +11,7 @@ from mirst.report.context import ReportContext
 from mirst.report.eps_curve import eps_curve
 from mirst.report.gallery import galleries
 from mirst.report.operating_point import operating_points
+from mirst.report.study_notes import decision_rule
 from mirst.report.tables import box_grid, corruption_grid
 from mirst.report.training import training_curves, training_time
 from mirst.study import Results
@@ -40,7 +41,12 @@ class Section:
 
 
 def _operating_point(context: ReportContext) -> Variables:
-    return {"operating_points": operating_points(context), "rule": context.results.spec.training.operating_point}
+    rule = context.results.spec.training.operating_point
+    return {
+        "operating_points": operating_points(context),
+        "rule": rule,
+        "decision_rule": decision_rule(context.results),
+    }
 
 
 def _boxes(context: ReportContext) -> Variables:

@@ -27,6 +27,7 @@ def notes(results: Results) -> list[str]:
         f"{what}. {images}; {data['groups']} groups; {spec.model.name} with {weights_of(results)} at "
         f"{spec.data.size} px.",
         *_view(results),
+        *([decision_rule(results)] if binary and spec.training.threshold != "argmax" else []),
         *_undefined(results),
         *(_trivial(results) if binary else []),
         *_baselines(results),
@@ -50,6 +51,21 @@ def _view(results: Results) -> list[str]:
     box = "They also get the aspect and the area of the box as an input." if model.box == "fused" else ""
     seen = f"Lesion view: the models see {view_in_words(data.view, data.margin)}."
     return [" ".join([seen, "This is another task than that of the paper.", box]).strip()]
+
+
+def decision_rule(results: Results) -> str:
+    """Above which log-odds the models of a study of two classes predict the positive class, in a sentence."""
+    rule, positive = results.spec.training.operating_point, results.positive
+    setting = f"(training.threshold: {rule})"
+    if results.origin is not None:
+        mean = "the mean over its members of their log-odds minus their own threshold"
+        return f"Every ensemble predicts {positive} above log-odds of 0, {mean} {setting}."
+    if rule.rule == "argmax":
+        return (
+            f"Every model predicts the class with the larger logit {setting}. It predicts {positive} if the "
+            f"probability of {positive} exceeds 0.5."
+        )
+    return f"Every model predicts {positive} above {rule.described()} {setting}."
 
 
 def _masking(results: Results) -> list[str]:

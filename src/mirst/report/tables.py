@@ -5,7 +5,7 @@ import pandas as pd
 
 from mirst.evaluation import CLEAN
 from mirst.metrics import AUC_ATTACKED, METRICS, metric_named
-from mirst.report.baselines import baseline_titles
+from mirst.report.baselines import baseline_title, baseline_titles
 from mirst.report.context import PROTOCOL, ReportContext, pixels, suite_at, title
 from mirst.report.exports import markdown
 from mirst.report.study_notes import notes
@@ -81,18 +81,25 @@ def corruption_grid(results: Results, metric: str) -> pd.DataFrame | None:
 
 
 def box_grid(results: Results, metric: str) -> pd.DataFrame | None:
-    """The metric with misplaced boxes, averaged over the folds and seeds in which it is defined, a column per defense.
+    """The metric with misplaced boxes, averaged over the folds and seeds in which it is defined.
 
-    Each reach has a row for the mean over all placements of the boxes and one for the worst of them, image by image.
+    A column per defense, then one per baseline. Each reach has a row for the mean over all placements of the boxes and
+    one for the worst of them, image by image.
     `None` if the study was not run with misplaced boxes.
     """
-    if not results.files.boxes.exists():
+    files = results.files
+    if not files.boxes.exists():
         return None
-    rows = pd.read_csv(results.files.boxes)
+    rows = pd.read_csv(files.boxes)
     rows["column"] = [title(d, m) for d, m in zip(rows["defense"], rows["drop_max"], strict=True)]
+    columns = [entry.title for entry in results.spec.defenses]
+    if files.boxes_baselines.exists():
+        baselines = pd.read_csv(files.boxes_baselines)
+        rows = pd.concat([rows, baselines.assign(column=baselines["defense"].map(baseline_title))])
+        columns += baseline_titles(results)
     rows["boxes"] = rows["placement"].map({"true": "as given", "moved": "mean", "worst": "worst per image"})
     grid = rows.pivot_table(index=["reach", "boxes"], columns="column", values=metric)
-    return grid.reindex(columns=[entry.title for entry in results.spec.defenses])
+    return grid.reindex(columns=columns)
 
 
 def paper_table(context: ReportContext) -> str:

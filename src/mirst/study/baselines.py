@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mirst.data import Fold
+from mirst.data import Fold, ImageSet
 from mirst.evaluation import named_rows
 from mirst.evaluation.baselines import LinearBaseline, fit_baseline
+from mirst.evaluation.misplaced_boxes import Outcome, placement_tables
 from mirst.evaluation.outcomes import CLEAN
+from mirst.evaluation.progress import OnProgress, no_progress
 from mirst.files import write_csv
 from mirst.study.layout import SUITES, StudyFolder
 from mirst.study.prepared import Prepared
@@ -87,20 +90,55 @@ def baseline_rows(prepared: Prepared, features: NDArray[np.float64], eps: Sequen
     Returns:
         The columns of a study's outcome rows. `defense` is the name of the baseline, `attack` is `none` or `exact`.
     """
-    binary = len(prepared.classes) == 2
     images = _images(prepared)
     rows = [
         _rows(prepared, baseline, number, images, features, eps)
-        for baseline in (BASELINES if binary else (CONSTANT,))
+        for baseline in _baselines(prepared)
         for number in range(len(prepared.folds))
     ]
     return pd.concat(rows, ignore_index=True)
 
 
+def misplaced_rows(
+    prepared: Prepared, features: NDArray[np.float64], on_progress: OnProgress = no_progress
+) -> pd.DataFrame:
+    """The table of `evaluate_boxes` per baseline and fold, with the columns of `boxes.csv`.
+
+    A baseline of the box gets the numbers of the misplaced one, and a baseline of the thumbnail the crop around it.
+
+    Args:
+        features: as for `baseline_rows`.
+    """
+    images, baselines, parts = _images(prepared), _baselines(prepared), []
+    for number, fold in enumerate(prepared.folds):
+        models = [_fitted(prepared, baseline, fold, images, features) for baseline in baselines]
+        classify = partial(_outcomes, prepared, models)
+        own = prepared.subset(fold.test)
+        tables = placement_tables(classify, own, prepared.classes, prepared.positive, on_progress)
+        parts += [
+            _with_key(table, prepared, baseline, number) for baseline, table in zip(baselines, tables, strict=True)
+        ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _outcomes(prepared: Prepared, models: Sequence[LinearBaseline], placed: ImageSet) -> list[Outcome]:
+    assert placed.lesions is not None  # `placement_tables` has checked it
+    pixels = _pixels(placed, prepared)
+    scores = [model.score(pixels, placed.lesions.features) for model in models]
+    return [Outcome(score, _predictions(score, prepared.positive_index)) for score in scores]
+
+
+def _baselines(prepared: Prepared) -> tuple[Baseline, ...]:
+    return BASELINES if len(prepared.classes) == 2 else (CONSTANT,)
+
+
 def _images(prepared: Prepared) -> NDArray[np.float64]:
+    return _pixels(prepared.subset(np.arange(len(prepared.records))), prepared)
+
+
+def _pixels(images: ImageSet, prepared: Prepared) -> NDArray[np.float64]:
     """`(N, C, H, W)` in [0, 1]: what the networks are evaluated on, without a channel that codes the box."""
-    everything = list(range(len(prepared.records)))
-    pixels, _ = prepared.subset(np.arange(len(everything)))[everything]
+    pixels, _ = images[list(range(len(images)))]
     return pixels[:, : prepared.spec.data.channels].double().numpy()
 
 
@@ -115,7 +153,6 @@ def _rows(
     fold, is_positive = prepared.folds[number], prepared.labels == prepared.positive_index
     model = _fitted(prepared, baseline, fold, images, features)
     test = fold.test
-    key = {"defense": baseline.name, "drop_max": False, "fold": number, "seed": prepared.spec.seeds[0]}
 
     def attacked() -> Iterator[pd.DataFrame]:
         for attack, radius in [(CLEAN, 0.0), *((EXACT, one) for one in eps)]:
@@ -133,6 +170,11 @@ def _rows(
             )
 
     rows = named_rows(pd.concat(attacked(), ignore_index=True), prepared.records_at(test), prepared.classes)
+    return _with_key(rows, prepared, baseline, number)
+
+
+def _with_key(rows: pd.DataFrame, prepared: Prepared, baseline: Baseline, fold: int) -> pd.DataFrame:
+    key = {"defense": baseline.name, "drop_max": False, "fold": fold, "seed": prepared.spec.seeds[0]}
     return pd.concat([pd.DataFrame(key, index=rows.index), rows], axis=1)
 
 

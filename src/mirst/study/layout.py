@@ -100,6 +100,9 @@ class StudyFolder:
     baselines = _File("baselines.csv")
     """Outcome rows of the baselines; only studies of lesions have them."""
     boxes = _File("boxes.csv")
+    """Metrics with misplaced boxes; only studies of lesions have them."""
+    boxes_baselines = _File("boxes-baselines.csv")
+    """Those of the baselines; missing in folders of older versions."""
     corruptions = _File("corruptions.csv")
     certificates = _File("certificates.csv")
     paper_table = _File("table.md")

@@ -12,10 +12,16 @@ from mirst.attacks import Attack
 from mirst.errors import MirstError, suggestion
 from mirst.study.layout import StudyFolder
 from mirst.study.named_configs import NamedDefense, attack_entry, defense_entry, number
-from mirst.study.spec import TRUSTED, StudySpec, TrialTraining
+from mirst.study.spec import TRUSTED, SourceSpec, StudySpec, TrialTraining
 from mirst.untrusted.yaml_files import parse_yaml, read_yaml
 
 Entry = TypeVar("Entry")
+SHAPES = {
+    **dict.fromkeys(("model_type", "dataclass_type", "dict_type"), "It must have keys"),
+    "tuple_type": "It must be a list",
+    "path_type": "It must be a path",
+}
+"""By type, errors whose text from pydantic names Python classes."""
 
 
 def load_spec(path: str | Path | None, overrides: Sequence[str] = (), *, trusted: bool = True) -> StudySpec:
@@ -167,7 +173,7 @@ def _sentence(error: ValidationError) -> str:
         *parents, key = first["loc"]
         known = _keys_of([str(part) for part in parents])
         return f"unknown key {place}{suggestion(str(key), known)}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = SHAPES.get(first["type"], first["msg"].removeprefix("Value error, "))
     given = "" if first["type"] == "value_error" else f" (it is {reprlib.repr(first['input'])})"
     return f"{place}: {message[0].lower()}{message[1:]}{given}" if place else message
 
@@ -175,6 +181,8 @@ def _sentence(error: ValidationError) -> str:
 def _keys_of(parents: list[str]) -> list[str]:
     if not parents:
         return list(StudySpec.model_fields)
+    if parents[0] == "data" and len(parents) > 1:
+        return list(SourceSpec.model_fields)
     section = StudySpec.model_fields[parents[0]].annotation
     if section is TrialTraining:
         return [field.name for field in dataclasses.fields(TrialTraining)]

@@ -35,6 +35,7 @@ from mirst.data import (
     split_validation,
     with_boxes,
 )
+from mirst.data.readers import remark_other_classes
 from mirst.defenses import Defense
 from mirst.defenses.base import initialise
 from mirst.errors import MirstError
@@ -139,6 +140,10 @@ def prepare(spec: StudySpec) -> Prepared:
             f"data.relabel, data.conflicts and data.without_box leave no image of class {name}; leave it out of "
             "data.classes"
         )
+    for source in extra_sources - {record.source for record in records}:
+        raise MirstError(
+            f"data.relabel, data.conflicts and data.without_box leave no image of {source}; leave it out of data.extra"
+        )
     folds = make_folds(own, spec.folds.count, spec.folds.kind, spec.folds.seed, val_fraction=spec.training.val_fraction)
     prepared = Prepared(
         spec=spec,
@@ -173,24 +178,31 @@ def _read(spec: StudySpec, on_remark: Callable[[str], object]) -> tuple[list[Rec
         own = read_dataset(data.path, data.classes, on_remark=on_remark)
     else:
         own = read_datasets([_read_source(one, on_remark) for one in data.sources], data.classes)
-    extra = [_read_source(one, on_remark) for one in data.extra]
+    classes = data.classes or sorted({record.label for record in own})
+    extra = [_read_extra(one, classes, on_remark) for one in data.extra]
     if not extra:
         return own, set()
-    classes = data.classes or sorted({record.label for record in own})
-    for one, records in zip(data.extra, extra, strict=True):
-        found = {record.label for record in records}
-        if found.isdisjoint(classes):
-            raise MirstError(
-                f"data.extra: {one.path} has no image of the classes {', '.join(classes)}; rename its classes "
-                f"({', '.join(sorted(found))}) with labels"
-            )
     both = read_datasets([own, *extra], classes)
     sources = {record.source for records in extra for record in records}
     return sorted(both, key=lambda record: record.source in sources), sources
 
 
-def _read_source(one: SourceSpec, on_remark: Callable[[str], object]) -> list[Record]:
-    return read_dataset(one.path, labels=one.labels, source=one.source, on_remark=on_remark)
+def _read_source(one: SourceSpec, on_remark: Callable[[str], object], fewest: int = 2) -> list[Record]:
+    return read_dataset(one.path, labels=one.labels, source=one.source, on_remark=on_remark, fewest=fewest)
+
+
+def _read_extra(one: SourceSpec, classes: Sequence[str], on_remark: Callable[[str], object]) -> list[Record]:
+    """All records; those of other classes are left out when they are merged with the others."""
+    records = _read_source(one, on_remark, fewest=1)
+    found = {record.label for record in records}
+    if found.isdisjoint(classes):
+        raise MirstError(
+            f"data.extra: {one.path} has no image of the classes {', '.join(classes)}; rename its classes "
+            f"({', '.join(sorted(found))}) with labels"
+        )
+    if other := remark_other_classes(records, classes, "the study"):
+        on_remark(f"{one.path}: {other}.")
+    return records
 
 
 def images_in_view(spec: StudySpec, files: Sequence[ImageFile], boxes: Sequence[Box | None]) -> PreparedImages:

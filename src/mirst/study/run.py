@@ -111,7 +111,7 @@ def run_study(
             engine.run(TrainTrial(), pending, prepared, study, _events(study, on_step or (lambda _: None)))
             collect(study, all_trials(spec), prepared)
             if spec.certify:
-                certify_prepared(study, prepared, engine, None, on_certificates)
+                certify_prepared(study, prepared, engine, on_certificates)
 
 
 def _require_bounds(prepared: Prepared) -> None:

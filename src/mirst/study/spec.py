@@ -81,7 +81,7 @@ class SourceSpec(_Section):
     path: NamedPath
     labels: dict[str, str | None] | None = None
     """New names of its classes, all of them mentioned; null leaves a class out."""
-    source: str | None = None
+    source: str | None = Field(None, min_length=1)
     """Its name in outputs, instead of the reader's."""
 
 

@@ -74,6 +74,7 @@ def model_card(entry: NamedDefense, prepared: Prepared, result: FitResult) -> Mo
         value_range=prepared.audit.found.value_range,
         view=prepared.spec.data.view,
         margin=prepared.spec.data.margin,
+        without_box=prepared.spec.data.without_box,
         box=prepared.spec.model.box,
         bound=prepared.spec.model.bound,
     )

@@ -113,12 +113,18 @@ def test_a_box_outside_of_its_image_names_it_when_it_is_cropped(tmp_path):
         lesion_crop(record.file, record.box, 16, 0.3)
 
 
-def test_a_box_of_a_dicom_file_counts_from_the_corner_of_its_frame(tmp_path):
+@pytest.fixture
+def tissue():
+    """A tissue region of 8 x 6 pixels."""
     region = Dataset()
     region.RegionDataType = 1
     region.RegionLocationMinX0, region.RegionLocationMinY0 = 2, 1
     region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 9, 6
-    write_dicom(tmp_path / "one.dcm", RAMP, SequenceOfUltrasoundRegions=[region])
+    return region
+
+
+def test_a_box_of_a_dicom_file_counts_from_the_corner_of_its_frame(tmp_path, tissue):
+    write_dicom(tmp_path / "one.dcm", RAMP, SequenceOfUltrasoundRegions=[tissue])
     write_dicom(tmp_path / "two.dcm", RAMP)
     table = manifest(tmp_path, ("one.dcm", "a", 4, 3, 8, 7, ""), ("two.dcm", "b", 4, 3, 8, 7, ""))
     one, two = with_boxes(read_dataset(table))
@@ -135,12 +141,8 @@ def test_a_box_of_a_dicom_file_counts_from_the_corner_of_its_frame(tmp_path):
         ((8, 6), (2, 2, 6, 6), (2, 2, 6, 6)),
     ],
 )
-def test_a_mask_of_a_dicom_file_shows_its_whole_frame_or_its_tissue_region(tmp_path, size, place, wanted):
-    region = Dataset()
-    region.RegionDataType = 1
-    region.RegionLocationMinX0, region.RegionLocationMinY0 = 2, 1
-    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 9, 6
-    write_dicom(tmp_path / "a" / "one.dcm", RAMP, SequenceOfUltrasoundRegions=[region])
+def test_a_mask_of_a_dicom_file_shows_its_whole_frame_or_its_tissue_region(tmp_path, tissue, size, place, wanted):
+    write_dicom(tmp_path / "a" / "one.dcm", RAMP, SequenceOfUltrasoundRegions=[tissue])
     write_dicom(tmp_path / "b" / "two.dcm", RAMP)
     left, top, right, bottom = place
     mask = np.zeros(size[::-1], np.uint8)
@@ -148,3 +150,33 @@ def test_a_mask_of_a_dicom_file_shows_its_whole_frame_or_its_tissue_region(tmp_p
     Image.fromarray(mask).save(tmp_path / "a" / "one_mask.png")
     record = with_boxes(read_dataset(tmp_path))[0]
     assert record.box.within(8, 6)[:4] == wanted
+
+
+def test_all_frames_of_a_dicom_file_have_the_box_of_the_file(tmp_path, tissue):
+    write_dicom(tmp_path / "loop.dcm", np.stack([RAMP, RAMP[::-1]]), SequenceOfUltrasoundRegions=[tissue])
+    write_dicom(tmp_path / "two.dcm", RAMP)
+    table = manifest(tmp_path, ("loop.dcm", "a", 4, 3, 8, 7, ""), ("two.dcm", "b", 4, 3, 8, 7, ""))
+    found = with_boxes(read_dataset(table))
+    assert [(record.name, record.box[:4]) for record in found] == [
+        ("loop.dcm#0", (2, 2, 6, 6)),
+        ("loop.dcm#1", (2, 2, 6, 6)),
+        ("two.dcm", (4, 3, 8, 7)),
+    ]
+
+
+@pytest.mark.parametrize("place", [(0, 0, 2, 8), (10, 1, 12, 7), (2, 7, 9, 8)])
+def test_a_box_outside_of_the_tissue_region_gets_a_sentence(tmp_path, tissue, place):
+    write_dicom(tmp_path / "one.dcm", RAMP, SequenceOfUltrasoundRegions=[tissue])
+    write_dicom(tmp_path / "two.dcm", RAMP)
+    table = manifest(tmp_path, ("one.dcm", "a", *place, ""), ("two.dcm", "b", 4, 3, 8, 7, ""))
+    box = ",".join(map(str, place))
+    with pytest.raises(MirstError, match=rf"one\.dcm: the box {box} lies outside of the tissue region .*, 2,1,10,7"):
+        with_boxes(read_dataset(table))
+
+
+def test_a_mask_of_another_shape_than_its_dicom_file_names_it(tmp_path):
+    write_dicom(tmp_path / "a" / "one.dcm", RAMP)
+    write_dicom(tmp_path / "b" / "two.dcm", RAMP)
+    save_mask(tmp_path / "a" / "one_mask.png", 3, 3, 6, 7, size=(30, 8))
+    with pytest.raises(MirstError, match=r"one\.dcm: the box or mask belongs to an image of 30 x 8 pixels"):
+        with_boxes(read_dataset(tmp_path))

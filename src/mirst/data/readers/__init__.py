@@ -42,6 +42,7 @@ def read_dataset(
     labels: Mapping[str, str | None] | None = None,
     source: str | None = None,
     on_remark: Callable[[str], object] | None = None,
+    fewest: int = 2,
 ) -> list[Record]:
     """The records of a data set, sorted by class and name.
 
@@ -57,9 +58,10 @@ def read_dataset(
             left out.
         source: name of the data set, instead of the reader's.
         on_remark: called with sentences about files that were ignored and masks that were left out.
+        fewest: the number of classes that it must have.
 
     Raises:
-        MirstError: not a data set, a class without images, fewer than two classes, two
+        MirstError: not a data set, a class without images, fewer than `fewest` classes, two
             classes that differ in letter case only, a class of `classes` or `labels` that is not there, a
             label that `labels` does not contain, a listed image that is missing, a class whose name no output can
             contain, two images of one name.
@@ -80,7 +82,7 @@ def read_dataset(
         records = [replace(record, source=source) for record in records]
     if labels is not None:
         records = _relabelled(records, labels, root)
-    return _with_safe_names(select_classes(records, classes, root), root)
+    return _with_safe_names(select_classes(records, classes, root, fewest), root)
 
 
 def _require_readable(root: Path) -> None:
@@ -122,23 +124,23 @@ def read_datasets(sources: Sequence[list[Record]], classes: Sequence[str] | None
 def _relabelled(records: list[Record], labels: Mapping[str, str | None], root: Path) -> list[Record]:
     found = {record.label for record in records}
     for label in found - labels.keys():
-        raise MirstError(
-            f"data.labels does not contain {label} of {root}; map it to a class, or to null to leave it out"
-        )
+        raise MirstError(f"labels does not contain {label} of {root}; map it to a class, or to null to leave it out")
     for label in labels.keys() - found:
-        raise MirstError(f"data.labels: {root} has no class {label}; it has {', '.join(sorted(found))}")
+        raise MirstError(f"labels: {root} has no class {label}; it has {', '.join(sorted(found))}")
+    if not any(labels.values()):
+        raise MirstError(f"labels leaves no image of {root}; map one of its classes to a name")
     mapped = [(record, labels[record.label]) for record in records]
     return [replace(record, label=label) for record, label in mapped if label is not None]
 
 
-def select_classes(records: list[Record], classes: Sequence[str] | None, root: Path) -> list[Record]:
+def select_classes(records: list[Record], classes: Sequence[str] | None, root: Path, fewest: int = 2) -> list[Record]:
     """The records of these classes, sorted by source, class and name; `None` keeps all.
 
     Args:
         root: the name of the data set in errors.
 
     Raises:
-        MirstError: a class without images, fewer than two classes, or two that differ in letter case only.
+        MirstError: a class without images, fewer than `fewest` classes, or two that differ in letter case only.
     """
     found = {record.label for record in records}
     _require_distinct(found, root)
@@ -148,9 +150,24 @@ def select_classes(records: list[Record], classes: Sequence[str] | None, root: P
                 raise MirstError(f"{root} has no class {name}; it has {', '.join(sorted(found))}")
         records = [record for record in records if record.label in classes]
         found = set(classes)
-    if len(found) < 2:
+    if len(found) < fewest:
         raise MirstError(f"{root} contains one class only ({', '.join(found)}); a classifier needs at least two")
     return sorted(records, key=lambda record: (record.source, record.label, _natural(record.name)))
+
+
+def remark_other_classes(records: Iterable[Record], classes: Sequence[str], owner: str) -> str | None:
+    """How many records of which classes are left out because they are not among `classes`; `None` if there are none.
+
+    >>> records = [Record(Path("1.png"), label, None, "clinic") for label in ("cyst", "benign", "cyst")]
+    >>> remark_other_classes(records, ["benign"], "the model")
+    '2 images are left out, as the model has no such class: cyst (2)'
+    """
+    other = Counter(record.label for record in records if record.label not in classes)
+    if not other:
+        return None
+    counts = ", ".join(f"{name} ({count})" for name, count in sorted(other.items()))
+    images = "1 image is" if other.total() == 1 else f"{other.total()} images are"
+    return f"{images} left out, as {owner} has no such class: {counts}"
 
 
 def _require_distinct(labels: Iterable[str], root: Path) -> None:

@@ -2,9 +2,11 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 import pandas as pd
 from torch import nn
@@ -13,7 +15,7 @@ from torch.utils.data import DataLoader
 from mirst.data import ImageSet, Record, data_loader
 from mirst.data.image_set import Batch
 from mirst.evaluation import Progress
-from mirst.evaluation.progress import OnProgress
+from mirst.evaluation.progress import OnProgress, no_progress
 from mirst.files import write_csv
 from mirst.nn import ModelCard, load_model
 from mirst.nn.device import default_device
@@ -69,6 +71,9 @@ class Analysis(Work[None]):
         """Whether an earlier call has finished the trial."""
         return all((folder.path / name).exists() for name in self.end_marks())
 
+    def finish(self, study: StudyFolder, trials: Sequence[Trial], prepared: Prepared, on_progress: OnProgress) -> None:
+        """What is done once, after the tables of `trials`, those that have a model, are joined; often nothing."""
+
     @abstractmethod
     def run(self, trained: TrainedModel, study: StudyFolder, on_progress: OnProgress) -> None:
         """Analyse one model, and write the files of `end_marks` last."""
@@ -82,20 +87,31 @@ class Analysis(Work[None]):
         self.run(TrainedModel(trial, folder, prepared, model.to(default_device()), card), study, send)
 
 
+class Options(TypedDict, total=False):
+    """The keywords of `analyse`, which every public analysis of a study passes on."""
+
+    data: Path | None
+    """Where its images are now; by default, where they were then."""
+    engine: Engine | None
+    """Where the trials run; by default, processes on this machine."""
+    on_trial: Callable[[str], None] | None
+    """Gets the name of each trial that has ended."""
+    on_progress: Callable[[str, Progress], None] | None
+    """Gets the name of a trial and the progress of the work on its model."""
+
+
 def analyse(
     analysis: Analysis,
     folder: Path,
-    data: Path | None,
-    engine: Engine | None,
-    on_trial: Callable[[str], None] | None,
-    on_progress: Callable[[str, Progress], None] | None,
-) -> tuple[StudyFolder, list[Trial]]:
+    *,
+    data: Path | None = None,
+    engine: Engine | None = None,
+    on_trial: Callable[[str], None] | None = None,
+    on_progress: Callable[[str, Progress], None] | None = None,
+) -> StudyFolder:
     """Analyse every model of a finished study, and join the tables. Failed trials have no model.
 
     Trials that an earlier call has finished are not run again. The baselines are computed at the eps of the tables too.
-
-    Returns:
-        The folder, and the trials that have a model.
 
     Raises:
         MirstError: no finished study, or other images.
@@ -105,7 +121,8 @@ def analyse(
     open_folder(study, prepared)
     engine = engine or Local()
     with engine.connected(prepared.spec):
-        return study, analyse_prepared(analysis, study, prepared, engine, on_trial, on_progress)
+        analyse_prepared(analysis, study, prepared, engine, on_trial, on_progress)
+    return study
 
 
 def analyse_prepared(
@@ -115,8 +132,8 @@ def analyse_prepared(
     engine: Engine,
     on_trial: Callable[[str], None] | None,
     on_progress: Callable[[str, Progress], None] | None,
-) -> list[Trial]:
-    """`analyse` with the data in memory, by a connected engine; returns the trials that have a model."""
+) -> None:
+    """`analyse` with the data in memory, by a connected engine."""
     trials = [trial for trial in all_trials(prepared.spec) if not study.trial(trial.name).failure()]
     pending = [trial for trial in trials if not analysis.is_done(study.trial(trial.name))]
     if pending:
@@ -125,7 +142,7 @@ def analyse_prepared(
     for table in analysis.tables():
         write_csv(study.table(table), joined(study, trials, table))
     write_baselines(study, prepared)
-    return trials
+    analysis.finish(study, trials, prepared, partial(on_progress, "baselines") if on_progress else no_progress)
 
 
 def progress_events(

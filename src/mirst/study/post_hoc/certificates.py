@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from mirst.metrics import METRICS
 from mirst.nn import CertifiedMetrics, ModelCard, save_model
 from mirst.study.engines.base import Engine
 from mirst.study.layout import SUITES, StudyFolder, TrialFolder
-from mirst.study.post_hoc.base import Analysis, TrainedModel, analyse, analyse_prepared
+from mirst.study.post_hoc.base import Analysis, Options, TrainedModel, analyse, analyse_prepared
 from mirst.study.post_hoc.card import card_inputs, extend_card
 from mirst.study.post_hoc.suites import write_checks
 from mirst.study.prepared import Prepared
@@ -68,6 +68,11 @@ class Certification(Analysis):
         extend_card(trained)
         write_text(folder.certificates_record, json.dumps({"eps": eps, "method": self.method}))
 
+    def finish(self, study: StudyFolder, trials: Sequence[Trial], prepared: Prepared, on_progress: OnProgress) -> None:
+        for suite in SUITES:
+            if study.checks(suite).exists():
+                write_checks(study, trials, suite)
+
     def _radii(self, folder: TrialFolder) -> set[float]:
         """The radii at which the trial has certificates by this method."""
         path = folder.certificates_record
@@ -92,10 +97,7 @@ def certify_study(
     eps: Sequence[float],
     *,
     method: str = "interval",
-    data: Path | None = None,
-    engine: Engine | None = None,
-    on_trial: Callable[[str], None] | None = None,
-    on_progress: Callable[[str, Progress], None] | None = None,
+    **options: Unpack[Options],
 ) -> Path:
     """Write `certificates.csv`: per trial the table of `named_certificates`.
 
@@ -104,7 +106,7 @@ def certify_study(
     again. The checks for gradient masking of the study's suites are settled where certificates settle them.
 
     Args:
-        folder, data, engine, on_trial, on_progress: as for `attack_study`.
+        folder, options: as for `attack_study`.
         eps, method: as for `certify`.
 
     Returns:
@@ -114,27 +116,18 @@ def certify_study(
         MirstError: no finished study, other images, or as `certify`.
         RuntimeError: as `certify`.
     """
-    study, trials = analyse(Certification(tuple(eps), method), folder, data, engine, on_trial, on_progress)
-    _settle_checks(study, trials)
-    return study.certificates
+    return analyse(Certification(tuple(eps), method), folder, **options).certificates
 
 
 def certify_prepared(
     study: StudyFolder,
     prepared: Prepared,
     engine: Engine,
-    on_trial: Callable[[str], None] | None,
     on_progress: Callable[[str, Progress], None] | None,
 ) -> None:
     """`certify_study` at the study's own radii, with the data that are in memory already."""
     analysis = Certification(prepared.spec.certify, "interval")
-    _settle_checks(study, analyse_prepared(analysis, study, prepared, engine, on_trial, on_progress))
-
-
-def _settle_checks(study: StudyFolder, trials: Sequence[Trial]) -> None:
-    for suite in SUITES:
-        if study.checks(suite).exists():
-            write_checks(study, trials, suite)
+    analyse_prepared(analysis, study, prepared, engine, None, on_progress)
 
 
 def _figures(named: pd.DataFrame, card: ModelCard) -> tuple[CertifiedMetrics, ...]:

@@ -1,14 +1,13 @@
 """The models of a finished study under natural corruptions of the test images of their folds."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
-from mirst.evaluation import Progress, evaluate_corruptions
+from mirst.evaluation import evaluate_corruptions
 from mirst.evaluation.progress import OnProgress
-from mirst.study.engines.base import Engine
 from mirst.study.layout import StudyFolder
-from mirst.study.post_hoc.base import Analysis, TrainedModel, analyse
+from mirst.study.post_hoc.base import Analysis, Options, TrainedModel, analyse
 
 
 @dataclass(frozen=True)
@@ -32,20 +31,14 @@ class Corruptions(Analysis):
         trained.write("corruptions", table)
 
 
-def corrupt_study(
-    folder: Path,
-    *,
-    data: Path | None = None,
-    engine: Engine | None = None,
-    on_trial: Callable[[str], None] | None = None,
-    on_progress: Callable[[str, Progress], None] | None = None,
-) -> Path:
+def corrupt_study(folder: Path, **options: Unpack[Options]) -> Path:
     """Write `corruptions.csv`: metrics per trial, corruption and severity.
 
     Trials that an earlier call has finished are not run again.
 
     Args:
-        folder, data, engine, on_trial, on_progress: as for `attack_study`.
+        folder: results folder of a finished study.
+        options: as for `attack_study`.
 
     Returns:
         The path of `corruptions.csv`.
@@ -53,5 +46,4 @@ def corrupt_study(
     Raises:
         MirstError: no finished study, or other images.
     """
-    study, _ = analyse(Corruptions(), folder, data, engine, on_trial, on_progress)
-    return study.corruptions
+    return analyse(Corruptions(), folder, **options).corruptions

@@ -1,17 +1,16 @@
 """The smallest eps that misclassifies each test image of a finished study, by the model of its fold."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
-from mirst.evaluation import Distances, Progress, distances, named_distances
+from mirst.evaluation import Distances, distances, named_distances
 from mirst.evaluation.progress import OnProgress
 from mirst.files import atomic
-from mirst.study.engines.base import Engine
 from mirst.study.layout import StudyFolder
-from mirst.study.post_hoc.base import Analysis, TrainedModel, analyse
+from mirst.study.post_hoc.base import Analysis, Options, TrainedModel, analyse
 
 PICTURES = 12
 """Images of the positive class that are kept of each trial: those with the smallest eps."""
@@ -52,14 +51,7 @@ def _save_images(trained: TrainedModel, found: Distances) -> None:
         )
 
 
-def measure_distances(
-    folder: Path,
-    *,
-    data: Path | None = None,
-    engine: Engine | None = None,
-    on_trial: Callable[[str], None] | None = None,
-    on_progress: Callable[[str, Progress], None] | None = None,
-) -> Path:
+def measure_distances(folder: Path, **options: Unpack[Options]) -> Path:
     """Write `distances.csv` into the results folder: a row per trial and test image, as `named_distances`.
 
     The folder of each trial gets the images of the positive class with the smallest eps, in `distances.npz`:
@@ -67,7 +59,8 @@ def measure_distances(
     an earlier call has finished are not run again.
 
     Args:
-        folder, data, engine, on_trial, on_progress: as for `attack_study`.
+        folder: results folder of a finished study.
+        options: as for `attack_study`.
 
     Returns:
         The path of `distances.csv`.
@@ -75,5 +68,4 @@ def measure_distances(
     Raises:
         MirstError: no finished study, or other images.
     """
-    study, _ = analyse(DistanceSearch(), folder, data, engine, on_trial, on_progress)
-    return study.distances
+    return analyse(DistanceSearch(), folder, **options).distances

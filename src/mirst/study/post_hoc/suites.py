@@ -1,22 +1,21 @@
 """The models of a finished study under a suite of attacks, on the test images of their folds."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 from torch import nn
 
-from mirst.evaluation import Check, Progress, SuiteName, named_rows, robustness
+from mirst.evaluation import Check, SuiteName, named_rows, robustness
 from mirst.evaluation.progress import OnProgress
 from mirst.files import write_csv, write_text
 from mirst.nn import load_model
 from mirst.nn.device import default_device
-from mirst.study.engines.base import Engine
 from mirst.study.layout import StudyFolder, TrialFolder
-from mirst.study.post_hoc.base import Analysis, TrainedModel, analyse
+from mirst.study.post_hoc.base import Analysis, Options, TrainedModel, analyse
 from mirst.study.post_hoc.card import card_inputs, extend_card
 from mirst.study.post_hoc.settled_checks import settled_by_certificates
 from mirst.study.prepared import Prepared
@@ -49,6 +48,9 @@ class SuiteRun(Analysis):
         yield from (folder.model, *card_inputs(folder))
         if twin is not None:
             yield study.trial(twin.name).model
+
+    def finish(self, study: StudyFolder, trials: Sequence[Trial], prepared: Prepared, on_progress: OnProgress) -> None:
+        write_checks(study, trials, self.suite)
 
     def run(self, trained: TrainedModel, study: StudyFolder, on_progress: OnProgress) -> None:
         trial, prepared = trained.trial, trained.prepared
@@ -83,10 +85,7 @@ def attack_study(
     eps: Sequence[float],
     *,
     auc: bool = False,
-    data: Path | None = None,
-    engine: Engine | None = None,
-    on_trial: Callable[[str], None] | None = None,
-    on_progress: Callable[[str, Progress], None] | None = None,
+    **options: Unpack[Options],
 ) -> Path:
     """Write `SUITE.csv` (outcome rows), `SUITE-costs.csv` and `SUITE-checks.csv` into the results folder.
 
@@ -100,10 +99,9 @@ def attack_study(
         folder: results folder of a finished study.
         eps: radii, in units of the [0, 1] pixel range.
         auc: also measure the worst scores, for the AUC under attack, as in `mirst.evaluation.robustness`.
-        data: where its images are now; by default, where they were then.
-        engine: where the trials run; by default, processes on this machine.
-        on_trial: gets the name of each trial that has ended.
-        on_progress: gets the name of a trial and the progress of the attack on its model.
+        options: `data`, where its images are now, by default where they were then; `engine`, where the trials run, by
+            default processes on this machine; `on_trial`, which gets the name of each trial that has ended; and
+            `on_progress`, which gets the name of a trial and the `Progress` of the work on its model.
 
     Returns:
         The path of `SUITE.csv`.
@@ -111,9 +109,7 @@ def attack_study(
     Raises:
         MirstError: no finished study, other images, or an eps out of range.
     """
-    study, trials = analyse(SuiteRun(suite, tuple(eps), auc), folder, data, engine, on_trial, on_progress)
-    write_checks(study, trials, suite)
-    return study.table(suite)
+    return analyse(SuiteRun(suite, tuple(eps), auc), folder, **options).table(suite)
 
 
 def write_checks(study: StudyFolder, trials: Sequence[Trial], suite: str) -> None:
