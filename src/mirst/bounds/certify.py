@@ -170,7 +170,7 @@ class Certifier:
             raise MirstError(f"there is no method {method}{suggestion(method, list(METHODS))}")
         self.model = model
         self.bounds = METHODS[method]
-        self.rounding = rounding_of(model)
+        self.rounding = rounding_of(model, x)
         logits = _deterministic_logits(model, x[:COMPARED])
         self.classes = logits.shape[1]
         with frozen(model, training=False):
