@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.certificates import certificates
 from benchmarks.cost import cost
 from benchmarks.peers import peers
 from benchmarks.pooling import pooling
@@ -21,6 +22,7 @@ SECTIONS: tuple[tuple[int, Callable[[], Iterator[str]]], ...] = (
     (2, peers),
     (1, steps),
     (1, certified_steps),
+    (2, certificates),
     (1, memory),
     (1, suite),
     (1, startup),

@@ -6,6 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from mirst.bounds import margin_bounds, propagate, trace
+from mirst.bounds.boxes import Box
+from mirst.bounds.certify import Certifier
+from mirst.bounds.interval import run
 from mirst.errors import MirstError
 from mirst.nn import drop_max2d
 from tests.bounds.helpers import images
@@ -54,6 +57,10 @@ MIXES_IMAGES = {
     "batch_mean_counted_back": lambda x: (x - x.mean(-4)).flatten(1),
     "reversed": lambda x: x[[1, 0]].flatten(1),
     "height": lambda x: x.reshape(x.shape[0], x.shape[2] * 6),
+    "flat_counted_back": lambda x: x.flatten(-4).view(2, -1),
+    "first_image": lambda x: x.flatten(1) + x.flatten(1)[..., :1, :],
+    "number_of_images": lambda x: x.flatten(1) * x.shape[0],
+    "two_batches": lambda x: (x.flatten(1) + x.view(-1, 1, 36)).mean(1),
     "product": lambda x: (x * x).flatten(1),
     "quotient": lambda x: (1 / x).flatten(1),
     "maximum": lambda x: torch.maximum(x, 1 - x).flatten(1),
@@ -107,23 +114,121 @@ def test_a_program_follows_the_weights():
     torch.testing.assert_close(program.at(x), model(x))
 
 
-class Stateful(nn.Module):
-    """A view of a tensor that is then changed in place: torch.fx does not see that the view changes too."""
+class HalfPrecision(nn.Module):
+    """torch.fx does not see the mode."""
 
     def __init__(self):
         super().__init__()
         self.head = nn.Linear(36, 2)
 
     def forward(self, x):
-        x = x - 0.5
-        flat = x.flatten(1)
-        x.relu_()
-        return self.head(flat)
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.head(x.flatten(1))
 
 
 def test_a_model_that_torch_fx_misreads_is_refused():
     with pytest.raises(MirstError, match="do not contain its own logits"):
-        margin_bounds(Stateful(), images(2), torch.tensor([0, 1]), 0.01)
+        margin_bounds(HalfPrecision(), images(2), torch.tensor([0, 1]), 0.01)
+
+
+class Steps(nn.Module):
+    """A forward of three linear layers."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(36, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.step = step
+
+    def forward(self, x):
+        return self.step(self, x)
+
+
+def flat_changed_through_its_base(net, x):
+    x = x - 0.5
+    flat = x.view(-1, 36)
+    x.relu_()
+    return net.head(net.a(flat))
+
+
+def base_changed_through_a_view(net, x):
+    h = net.a(x.flatten(1))
+    F.relu_(h[:, :4])
+    return net.head(h)
+
+
+def changed_after_dropout_in_eval(net, x):
+    h = net.a(x.flatten(1))
+    kept = F.dropout(h.flatten(1), training=False)
+    h -= 3
+    return net.head(kept)
+
+
+def returned_view(net, x):
+    logits = net.head(net.a(x.flatten(1)))
+    view = logits.view(-1, 2)
+    logits *= -1
+    return view
+
+
+CHANGED = [flat_changed_through_its_base, base_changed_through_a_view, changed_after_dropout_in_eval, returned_view]
+
+
+@pytest.mark.parametrize("step", CHANGED)
+def test_a_value_that_was_changed_under_another_name_is_refused(step):
+    with pytest.raises(MirstError, match="in place has changed"):
+        trace(Steps(step))
+
+
+def kept_by_a_clone(net, x):
+    h = net.a(x.flatten(1))
+    before = h.clone()
+    h.relu_()
+    return net.head(h - before)
+
+
+def in_place_by_position(net, x):
+    h = net.a(x.flatten(1))
+    F.relu(h, True)
+    return net.head(F.leaky_relu(net.b(h), 0.2, True) + h)
+
+
+def more_than_it_returns(net, x):
+    h = net.a(x.flatten(1))
+    logits = net.head(h)
+    net.head(net.b(h)).relu()
+    return logits
+
+
+def aliases_of_one_value(net, x):
+    h = net.a(x.flatten(1))
+    same = F.dropout(h, training=False)
+    same += 1
+    return net.head(h)
+
+
+def numbers_of_python(net, x):
+    return net.head(((net.a(x.flatten(1)) - 0.1) / 0.3 * 0.7).clamp(-0.1, 0.3))
+
+
+KEPT = [kept_by_a_clone, in_place_by_position, more_than_it_returns, aliases_of_one_value, numbers_of_python]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("step", KEPT)
+def test_what_is_computed_in_place_or_beside_the_logits_is_followed(step, dtype):
+    torch.manual_seed(0)
+    model, x = Steps(step).to(dtype).eval(), images(4).to(dtype)
+    logits = model(x)
+    low, high = sound_ends(model, x)
+    assert ((low <= logits) & (logits <= high)).all()
+    assert (high - low).max() < (1e-4 if dtype == torch.float32 else 1e-12)
+
+
+def sound_ends(model, x):
+    """Bounds of each logit at the images themselves, with the slack for rounding: of the margin over a logit 0."""
+    tolerances = Certifier(model, x, "interval")
+    record = run(tolerances.program, Box.between(x.double(), x.double()), tolerances.rounding)
+    return record.box(-1).parts()
 
 
 class Branches(nn.Module):
@@ -146,14 +251,47 @@ def hooked():
     return model
 
 
+def hooked_as_a_whole():
+    model = small_cnn()
+    model.register_forward_hook(lambda layer, given, logits: logits.clamp(-3, 3))
+    return model
+
+
+def with_forward(model):
+    model.forward = lambda x: nn.Sequential.forward(model, x).clamp(-3, 3)
+    return model
+
+
+REFUSED = {
+    r"LeakyReLU\).*other than increasing": nn.LeakyReLU(-0.1),
+    r"LeakyReLU\).*increasing": nn.LeakyReLU(1.5),
+    r"ELU\).*increasing": nn.ELU(-1.0),
+    r"CELU\).*increasing": nn.CELU(-1.0),
+    r"GELU\)": nn.GELU(),
+    r"SiLU\)": nn.SiLU(),
+    r"Mish\)": nn.Mish(),
+    r"Softplus\)": nn.Softplus(),
+    r"PReLU\)": nn.PReLU(),
+    r"RReLU\)": nn.RReLU(),
+    r"Hardswish\)": nn.Hardswish(),
+    r"InstanceNorm2d\)": nn.InstanceNorm2d(1),
+}
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (Gelus, r"the layer stem\.1 \(GELU\) has no bounds"),
         (lambda: nn.Sequential(nn.GroupNorm(1, 1), nn.Flatten()), r"the layer 0 \(GroupNorm\) has no bounds"),
-        (lambda: nn.Sequential(nn.LeakyReLU(-0.1), nn.Flatten()), r"layer 0 \(LeakyReLU\).*other than increasing"),
+        *[
+            (lambda layer=layer: nn.Sequential(layer, nn.Flatten()), rf"layer 0 \({said}")
+            for said, layer in REFUSED.items()
+        ],
         (Branches, r"cannot follow the model \(Branches\)"),
         (hooked, r"layer 2 \(ReLU\).*hook"),
+        (hooked_as_a_whole, r"model \(Sequential\).*hook"),
+        (lambda: with_forward(small_cnn()), r"model \(Sequential\).*forward of its own"),
+        (lambda: Steps(lambda net, x: net.head(net.a(x.flatten(1))) + torch.tensor([0.0, 1.0])), "as a buffer"),
         (lambda: nn.Sequential(nn.Flatten(0), nn.Linear(1, 2)), r"joins the images"),
     ],
 )

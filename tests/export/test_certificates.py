@@ -10,7 +10,7 @@ from torch import nn
 from mirst.bounds import METHODS, margin_bounds, score_bounds
 from mirst.errors import MirstError
 from mirst.export import export_model
-from mirst.nn import CertifiedMetrics, build_model, load_model, read_card, save_model
+from mirst.nn import CertifiedMetrics, DropMax2d, build_model, load_model, read_card, save_model
 from tests.helpers import CARD
 
 PLAIN = "tests.export.test_certificates:plain_cnn"
@@ -22,11 +22,11 @@ def plain_cnn(in_channels, num_classes):
     return nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 7 * 7, num_classes))
 
 
-def saved(folder, name):
+def saved(folder, name, drop_max=False):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = build_model(name, 1, 2)
-    save_model(folder / "model.safetensors", model, replace(CARD, model=name, drop_max=False))
+        model = build_model(name, 1, 2, drop_max=drop_max)
+    save_model(folder / "model.safetensors", model, replace(CARD, model=name, drop_max=drop_max))
     return folder / "model.safetensors"
 
 
@@ -36,13 +36,17 @@ def checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("name", "some_certified"), [("resnet_tiny", False), (PLAIN, True)])
-def test_the_onnx_model_bounded_again_has_the_same_certificates(tmp_path, name, some_certified, method):
+@pytest.mark.parametrize(
+    ("name", "drop_max", "some_certified"),
+    [("resnet_tiny", False, False), (PLAIN, False, True), ("cnn_small", False, False), ("cnn_small", True, False)],
+)
+def test_the_onnx_model_bounded_again_has_the_same_certificates(tmp_path, name, drop_max, some_certified, method):
     pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
     from tests.export.onnx_network import OnnxNetwork
 
-    path = saved(tmp_path, name)
-    again = OnnxNetwork(export_model(path, "onnx", tmp_path / "model.onnx", name)).eval()
+    path, pool = saved(tmp_path, name, drop_max), DropMax2d(3, 2, 1) if drop_max else None
+    again = OnnxNetwork(export_model(path, "onnx", tmp_path / "model.onnx", name), pool).eval()
     model, _ = load_model(path, name)
     x = torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

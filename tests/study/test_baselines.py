@@ -11,6 +11,7 @@ import pytest
 from mirst.files import write_csv
 from mirst.metrics import classification_metrics
 from mirst.report import ReportContext, notes, write_report
+from mirst.report.certified_gains import certified_gains, gains_text
 from mirst.report.differences import intervals
 from mirst.report.tables import metric_table
 from mirst.report.verdict import best_under_attack, verdict
@@ -195,3 +196,33 @@ def test_the_verdict_says_whether_the_best_network_adds_to_the_box(results, netw
     assert sentences[2].startswith(f"The box alone, without a network, has F1 {box:.3f} [")
     assert f"; {best} {reading} (difference of F1 " in sentences[2]
     assert f" without attack and {reading} (difference of F1 " in sentences[2]
+
+
+def f1_and_auc(rows):
+    found = classification_metrics(
+        rows["label"], rows["prediction"], rows["score"], ("benign", "malignant"), "malignant"
+    )
+    return found["f1"], found["auc"]
+
+
+def test_certified_metrics_are_compared_with_the_box_alone_on_the_same_images(results):
+    """Of a defense that has certificates on one fold."""
+    own = results.outcomes.query("defense == 'ce' and attack == 'pgd' and fold == 0")
+    right = own["label"] == own["prediction"]
+    attacked = {"attacked_prediction": own["prediction"], "attacked_score": own["score"]}
+    proof = own.assign(method="interval", certified=right, **attacked)
+    gains = certified_gains(replace(results, certificates=proof)).set_index("metric")
+    assert gains["defense"].tolist() == ["ce", "ce"]
+    box_f1, box_auc = f1_and_auc(results.baselines.query("defense == 'box' and attack == 'exact' and fold == 0"))
+    assert gains["box"].to_dict() == pytest.approx({"f1": box_f1, "auc": box_auc})
+    auc = np.mean([f1_and_auc(rows)[1] for _, rows in own.groupby("seed")])
+    assert gains["certified"].to_dict() == pytest.approx({"f1": f1_and_auc(own)[0], "auc": auc})
+    assert gains["value"].to_numpy() == pytest.approx((gains["certified"] - gains["box"]).to_numpy())
+    assert ((gains["low"] < gains["value"]) & (gains["value"] < gains["high"])).all()
+    assert gains_text(gains.reset_index())["the box alone"].tolist() == [f"{box_f1:.3f}", f"{box_auc:.3f}"]
+
+
+def test_without_certificates_or_a_box_nothing_is_compared(results):
+    proof = results.outcomes.query("attack == 'pgd'").assign(method="interval", certified=False)
+    for other in (results, replace(results, certificates=proof, baselines=None)):
+        assert certified_gains(other) is None

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from mirst.defenses import CE, RST
 from mirst.study import Local, estimate_study
 from mirst.study import cost as costs
 from mirst.study.cost import Cost, measure
+from mirst.study.engines.base import Engine
 from mirst.study.engines.memory import CLEAR, forget_peak_memory, library_memory, peak_memory
 from mirst.study.estimate import Sizes, makespan, trial_seconds
 from mirst.study.prepared import prepare
@@ -28,6 +30,7 @@ COST = Cost(
     selection=0.05,
     checkpoint=0.2,
     evaluation=0.4,
+    certificate=0.0,
     first=0.0,
     memory=10,
     gpu_memory=0,
@@ -151,6 +154,7 @@ def test_pieces_that_a_trial_lacks_cost_nothing(small_spec, monkeypatch):
     cost = measure(all_trials(spec)[-1], prepare(spec))
     assert cost.clean_step == cost.selection == cost.gpu_memory == 0
     assert min(cost.setup, cost.step, cost.clean_pass, cost.checkpoint, cost.evaluation, cost.memory) > 0
+    assert cost.certificate == 0
     spec = changed(small_spec, training={"epochs": 5, "warmup": 0.2, "batch_size": 8, "select": "best_robust"})
     plain, robust = (measure(trial, prepare(spec)) for trial in (all_trials(spec)[0], all_trials(spec)[-1]))
     assert plain.clean_step == 0
@@ -183,6 +187,53 @@ def test_trials_that_are_there_are_left_out(finished, small_spec, tmp_path):
     all_reused = estimate_study(changed(small_spec, reuse=[str(finished)]), tmp_path / "new")
     assert (all_reused.columns, all_reused.trials, all_reused.done) == ([], 0, 8)
     assert not (tmp_path / "new").exists()
+
+
+class InThisProcess(Engine):
+    """One trial after another."""
+
+    def parallel(self, spec):
+        return 1
+
+    def open_round(self, job, events):
+        raise AssertionError
+
+    def run(self, work, trials, prepared, study, events):
+        for trial in trials:
+            events.on_end(trial, work(trial, prepared, study, None))
+
+
+def test_certificates_are_a_part_of_a_trial_also_of_one_that_is_done(finished, small_spec, tmp_path, monkeypatch):
+    shutil.copytree(finished, tmp_path / "part")
+    (tmp_path / "part" / "trials" / "ce-fold1-seed0" / "outcomes.csv").unlink()
+    before, made = content(tmp_path), []
+
+    def measured(trial, prepared):
+        made.append(trial.entry.title)
+        return replace(COST, certificate=100.0)
+
+    monkeypatch.setattr(costs, "measure", measured)
+    spec = changed(small_spec, certify=[1 / 255, 5 / 255])
+    estimate = estimate_study(spec, tmp_path / "part", engine=InThisProcess())
+    assert made == ["ce", "mirst+dm"]
+    assert [(column.title, column.trials) for column in estimate.columns] == [("ce", 4), ("mirst+dm", 4)]
+    ce, mirst = (column.trial_seconds for column in estimate.columns)
+    assert mirst == 12 * 100
+    assert ce > mirst  # one of the four is trained too
+    assert estimate.done == 7
+    assert content(tmp_path) == before
+
+
+def test_certifying_an_image_is_measured(small_spec, monkeypatch):
+    monkeypatch.setattr(costs, "SECONDS", 0.0)
+    monkeypatch.setattr(costs, "LONGEST", 0.1)
+    spec = changed(small_spec, certify=[1 / 255])
+    prepared = prepare(spec)
+    seen = []
+    monkeypatch.setattr(costs, "certify", lambda model, data, eps, **settings: seen.append((len(data), eps, settings)))
+    cost = measure(all_trials(spec)[0], prepared)
+    assert cost.certificate > 0
+    assert seen[0] == (1, (1 / 255,), {"positive": prepared.positive_index})
 
 
 @pytest.mark.skipif(not CLEAR.exists(), reason="only Linux forgets a peak")

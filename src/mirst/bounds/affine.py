@@ -10,9 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_input
 
+from mirst.errors import MirstError
+
 Number = Callable[[], Tensor]
 """A parameter or a number, read anew in each pass, so that bounds follow a training."""
 Map = Callable[..., Tensor]
+SUM = 2
+"""Roundings of a sum of products besides those of the products: the bias, and for logits an operating point."""
 
 
 class Operation(Protocol):
@@ -43,8 +47,8 @@ class Affine(Operation, Protocol):
 
 
 def constant(value: Any) -> Number:
-    """A number or tensor as operations read it."""
-    return lambda: torch.as_tensor(value)
+    """A number or tensor as operations read it. A Python number is not rounded to float32."""
+    return lambda: value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Convolution:
         return bias, bias.abs() if self.size is None else self.size().to(like)[:, None, None]
 
     def terms(self, *x: Tensor) -> int:
-        return 1 + self.after + max(self.weight()[0].numel(), self.weight()[:, 0].numel())
+        return SUM + self.after + max(self.weight()[0].numel(), self.weight()[:, 0].numel())
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class Dense:
         return bias, bias.abs()
 
     def terms(self, *x: Tensor) -> int:
-        return 1 + max(self.weight().shape)
+        return SUM + max(self.weight().shape)
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,8 @@ class Sum:
     sign: int = 1
 
     def at(self, *x: Tensor) -> Tensor:
+        if x[0].ndim != x[1].ndim:
+            raise MirstError(f"{self.name} adds values of {x[0].ndim} and {x[1].ndim} axes; give both the same")
         return torch.add(x[0], x[1], alpha=self.sign)
 
     def linear(self, *x: Tensor, absolute: bool = False) -> Tensor:

@@ -9,7 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mirst.bounds.operations import Average, Convolution, Dense, Elementwise, OrderStatistic, Rearrangement, Scale, Sum
+from mirst.bounds.operations import (
+    Average,
+    Convolution,
+    Dense,
+    Elementwise,
+    OrderStatistic,
+    Rearrangement,
+    Scale,
+    Sum,
+    constant,
+)
 from mirst.bounds.rules import LIBRARY, area, pixels
 from mirst.bounds.values import Arguments, Batch, Builder, Constant, Ref, Refused, Shape, Value
 from mirst.bounds.windows import adaptive, sliding
@@ -55,7 +65,7 @@ def _negated(to: Builder, given: Arguments, name: str) -> Value:
 
 
 def _tensor(value: Any) -> Tensor:
-    return torch.as_tensor(value.read() if isinstance(value, Constant) else value)
+    return constant(value.read() if isinstance(value, Constant) else value)()
 
 
 def _increasing(function: Callable[..., Tensor], convex: bool = False, ulps: int = 0) -> Rule:
@@ -77,7 +87,7 @@ def _clamped(to: Builder, given: Arguments, name: str) -> Value:
     x, low, high = given.named("input", "min", "max", min=None, max=None)
     if isinstance(low, Ref) or isinstance(high, Ref) or isinstance(low, Constant) or isinstance(high, Constant):
         raise Refused("an end that is not a number")
-    return to.add(Elementwise(name, lambda v: v.clamp(low, high)), x)
+    return to.add(Elementwise(name, lambda v: v.clamp(low, high), ulps=1), x)
 
 
 def _dropout(to: Builder, given: Arguments, name: str) -> Value:
@@ -152,7 +162,7 @@ def _within(x: Tensor, axes: list[int]) -> list[int]:
     """`axes`, none of which may be that of the batch. How many axes `x` has is known only now."""
     if any(axis % x.ndim == 0 for axis in axes):
         raise MirstError(
-            "a mean or a concatenation joins the images of a batch, which has no bounds; join within images"
+            "a mean, flattening or concatenation joins the images of a batch, which has no bounds; join within images"
         )
     return axes
 
@@ -168,9 +178,7 @@ def _reshaped(to: Builder, given: Arguments, name: str) -> Value:
 
 def _flattened(to: Builder, given: Arguments, name: str) -> Value:
     x, start, end = given.named("input", "start_dim", "end_dim", start_dim=0, end_dim=-1)
-    if start == 0:
-        raise Refused("it joins the images of a batch")
-    return to.add(Rearrangement(name, lambda v: v.flatten(start, end)), x)
+    return to.add(Rearrangement(name, lambda v: v.flatten(*_within(v, [start]), end)), x)
 
 
 def _moved(function: Callable[..., Tensor]) -> Rule:
@@ -214,7 +222,14 @@ def _item(to: Builder, given: Arguments, name: str) -> Value:
     whole = isinstance(index, tuple) and index and index[0] in (slice(None), ...)
     if not whole or not all(isinstance(part, int | slice | type(...)) for part in index):
         raise Refused("it must keep all images, as in x[:, ...]")
-    return to.add(Rearrangement(name, lambda v: v[index]), x)
+    return to.add(Rearrangement(name, lambda v: v[_of_images(v, index)]), x)
+
+
+def _of_images(x: Tensor, index: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`index`, which must keep all images also if it begins with an ellipsis."""
+    if len(index) > x.ndim:
+        raise MirstError(f"the index {index} selects images of a batch, which has no bounds; select within images")
+    return index
 
 
 def _attribute(to: Builder, given: Arguments, name: str) -> Value:
@@ -230,8 +245,9 @@ def _size(to: Builder, given: Arguments, name: str) -> Value:
     return Shape() if axis is None else Batch()
 
 
-def _same(to: Builder, given: Arguments, name: str) -> Value:
-    return given.refs()[0]
+def _copied(to: Builder, given: Arguments, name: str) -> Value:
+    (x,) = given.named("input")
+    return to.add(Rearrangement(name, torch.clone), x)
 
 
 RELU = _increasing(F.relu, convex=True)
@@ -249,7 +265,8 @@ FUNCTIONS: dict[Any, Rule] = {
     **dict.fromkeys((torch.flatten, "flatten"), _flattened),
     **dict.fromkeys((torch.reshape, "reshape", "view"), _reshaped),
     **dict.fromkeys((torch.cat, torch.concat), _joined),
-    **dict.fromkeys(("contiguous", "clone"), _same),
+    "contiguous": _moved(Tensor.contiguous),
+    **dict.fromkeys((torch.clone, "clone"), _copied),
     F.relu6: _increasing(F.relu6),
     F.leaky_relu: _leaky_relu,
     F.dropout: _dropout,

@@ -5,10 +5,12 @@ import operator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from mirst.bounds.functions import FUNCTIONS
-from mirst.bounds.operations import AFFINE, MEASURED, Average, Dense, Input, Operation, Rearrangement
+from mirst.bounds.operations import AFFINE, MEASURED, Average, Dense, Dropped, Input, Operation, Rearrangement
 from mirst.bounds.rules import LAYERS
 from mirst.bounds.values import Arguments, Constant, Ref, Refused, Value
 from mirst.errors import MirstError
@@ -102,8 +104,8 @@ def trace(model: nn.Module) -> Program:
     True
     """
     steps = _Steps()
-    steps.layer(model, "", steps.add(Input()))
-    return Program(steps.made)
+    logits = steps.layer(model, "", steps.add(Input()))
+    return Program(steps.made[: logits.step + 1])
 
 
 class _Steps:
@@ -111,17 +113,36 @@ class _Steps:
 
     def __init__(self) -> None:
         self.made: list[Step] = []
+        self._memory: list[int] = []
+        """For each step, the first one that its value may share memory with."""
+        self._lost: set[int] = set()
+        """Steps whose values an operation in place has changed."""
 
     def add(self, operation: Operation, *inputs: Ref) -> Ref:
+        for source in inputs:
+            self.require_kept(source)
         self.made.append(Step(operation, tuple(source.step for source in inputs)))
+        shares = len(inputs) == 1 and _may_be_a_view(operation)
+        self._memory.append(self._memory[inputs[0].step] if shares else len(self._memory))
         return Ref(len(self.made) - 1)
+
+    def require_kept(self, value: Ref) -> None:
+        """Raise `Refused` if an operation in place has changed the value."""
+        if value.step in self._lost:
+            raise Refused("an operation in place has changed its input under another name, such as a view")
+
+    def change(self, old: Ref, new: Ref) -> None:
+        """An operation in place has written `new` over `old`, and over what shares its memory."""
+        memory = self._memory[old.step]
+        self._lost |= {step for step, other in enumerate(self._memory) if other == memory and step != new.step}
+        self._memory[new.step] = memory
 
     def layer(self, layer: nn.Module, name: str, source: Ref) -> Ref:
         rule = LAYERS.get(type(layer))
-        if rule is None:
-            return self._traced(layer, name, source)
         if "forward" in vars(layer) or layer._forward_hooks or layer._forward_pre_hooks:
             raise no_rule(type(layer).__name__, name, "it has a hook or a forward of its own")
+        if rule is None:
+            return self._traced(layer, name, source)
         try:
             return rule(self, layer, name, source)
         except Refused as reason:
@@ -133,10 +154,26 @@ class _Steps:
         return _Lowering(self, module, name).run(_graph(module, name), source)
 
 
+def _recorded(function: Any) -> Any:
+    return lambda proxy, other: proxy.tracer.create_proxy("call_function", function, (proxy, other), {})
+
+
+class _Proxy(fx.Proxy):
+    """Records `x += y` as in place. torch.fx alone records `x = x + y`, as if other names of x kept their value."""
+
+    __iadd__ = _recorded(operator.iadd)
+    __isub__ = _recorded(operator.isub)
+    __imul__ = _recorded(operator.imul)
+    __itruediv__ = _recorded(operator.itruediv)
+
+
 class _Tracer(fx.Tracer):
     """Goes into each module but those that have a rule, and those of torch that have none."""
 
     proxy_buffer_attributes = True
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in LAYERS or super().is_leaf_module(m, module_qualified_name)
@@ -174,6 +211,10 @@ class _Lowering:
         value = self.values.get(returned) if isinstance(returned, fx.Node) else None
         if not isinstance(value, Ref):
             raise no_rule(type(self.module).__name__, self.name, "it returns more than one value of the images")
+        try:
+            self.steps.require_kept(value)
+        except Refused as reason:
+            raise no_rule(type(self.module).__name__, self.name, str(reason)) from reason
         return value
 
     def _value(self, node: fx.Node, source: Ref) -> Value:
@@ -182,10 +223,19 @@ class _Lowering:
             case "placeholder":
                 return Constant(lambda: given.positional[0]) if node.args else source
             case "get_attr":
-                return Constant(lambda: operator.attrgetter(str(node.target))(self.module))
+                return self._attribute(str(node.target))
             case "call_module":
                 return self._layer(node, given)
-        return self._call(node, given) if given.refs() or given.depend_on_shape() else _constant(node, given)
+        if given.refs() or given.depend_on_shape():
+            return self._call(node, given)
+        if _works_in_place(node, str(node.target)):
+            raise no_rule(type(self.module).__name__, self.name, "its forward changes a tensor of the model in place")
+        return _constant(node, given)
+
+    def _attribute(self, name: str) -> Constant:
+        if name.startswith("_tensor_constant"):  # fx puts it into the traced copy
+            raise no_rule(type(self.module).__name__, self.name, "its forward makes a tensor; register it as a buffer")
+        return Constant(lambda: operator.attrgetter(name)(self.module))
 
     def _filled(self, argument: Any) -> Any:
         return fx.node.map_arg(argument, lambda node: self.values[node])  # type: ignore[return-value, arg-type]
@@ -216,7 +266,9 @@ class _Lowering:
 
     def _replace(self, old: Ref, new: Ref) -> None:
         """After an operation in place, the changed tensor has the new value under all of its names."""
-        self.values.update({node: new for node, value in self.values.items() if value == old})
+        if new != old:
+            self.values.update({node: new for node, value in self.values.items() if value == old})
+            self.steps.change(old, new)
 
 
 def _constant(node: fx.Node, given: Arguments) -> Constant:
@@ -233,7 +285,14 @@ def _constant(node: fx.Node, given: Arguments) -> Constant:
 
 def _works_in_place(node: fx.Node, called: str) -> bool:
     in_place = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
-    return node.target in in_place or called.endswith("_") or node.kwargs.get("inplace") is True
+    by_position = node.target in (F.relu, F.relu6, F.leaky_relu) and True in node.args[1:]
+    return node.target in in_place or called.endswith("_") or node.kwargs.get("inplace") is True or by_position
+
+
+def _may_be_a_view(operation: Operation) -> bool:
+    if isinstance(operation, Rearrangement):
+        return operation.function is not torch.clone
+    return isinstance(operation, Dropped)
 
 
 def _place(node: fx.Node) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mirst.errors import MirstError
 from mirst.nn.logits import dtype_of
@@ -41,8 +41,8 @@ class Rounding:
         return ulps * (2 * self.unit + 2 * DOUBLE)
 
 
-def rounding_of(model: nn.Module) -> Rounding:
-    """The slack for `model` as it is deployed.
+def rounding_of(model: nn.Module, images: Tensor) -> Rounding:
+    """The slack for `model` as it is deployed. Logits of images in float32 are rounded to float32.
 
     Raises:
         MirstError: weights in half precision.
@@ -52,4 +52,4 @@ def rounding_of(model: nn.Module) -> Rounding:
         raise MirstError(
             f"the model has weights in {kind}, for which mirst has no certificates; convert it with .float()"
         )
-    return Rounding(torch.finfo(kind).eps / 2)
+    return Rounding(torch.finfo(kind if images.dtype == torch.float64 else torch.float32).eps / 2)

@@ -135,12 +135,13 @@ def pure(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def _fusion(to: Builder, fusion: BoxFusion, name: str, x: Ref) -> Ref:
     """`(-half, half)` of `half = (box logit + bound tanh(z / sd)) / 2`, the signs swapped for positive class 0."""
     sign = 1.0 if fusion.positive else -1.0
+    box = to.add(BoxLogit(name, fusion), x)
     images = to.add(Rearrangement(name, lambda v: v[:, :-1]), x)
     logits = to.layer(fusion.pixels, f"{name}.pixels".lstrip("."), images)
     z = to.add(Dense(name, constant([[-sign, sign]]), folded=True), logits)
     bounded = to.add(Elementwise(name, torch.tanh, ulps=LIBRARY), to.add(Deviation(name, fusion), z))
     moved = to.add(Scale(name, constant(fusion.bound)), bounded)
-    total = to.add(Sum(name), to.add(BoxLogit(name, fusion), x), moved)
+    total = to.add(Sum(name), box, moved)
     return to.add(Dense(name, constant([[-sign / 2], [sign / 2]])), total)
 
 
@@ -175,7 +176,7 @@ LAYERS: dict[type[nn.Module], Rule] = {
     DropMax2d: _drop_max,
     nn.ReLU: _relu,
     nn.ReLU6: _elementwise(),
-    nn.Hardtanh: _elementwise(),
+    nn.Hardtanh: _elementwise(ulps=1),
     nn.LeakyReLU: _elementwise(convex=True, ulps=1, requires=lambda layer: 0 <= layer.negative_slope <= 1),
     nn.ELU: _elementwise(convex=True, ulps=LIBRARY, requires=lambda layer: 0 <= layer.alpha <= 1),
     nn.SELU: _elementwise(ulps=LIBRARY),

@@ -63,8 +63,10 @@ class Arguments:
         """The arguments in the order of `names`, positional or by keyword.
 
         Raises:
-            Refused: one is missing without a default, or there are others.
+            Refused: one is missing without a default, there are others, or one is a shape.
         """
+        if self.depend_on_shape():
+            raise Refused("an argument is the number of images")
         given = dict(zip(names, self.positional, strict=False))
         if len(self.positional) > len(names) or set(self.keywords) - set(names):
             raise Refused("its arguments are unknown")

@@ -9,7 +9,7 @@ from mirst.cli.evaluate_model import open_named_model, shown
 from mirst.cli.evaluation_input import require_effect, require_folder
 from mirst.cli.options import EngineOption, GpusOption, JobsOption, RayAddressOption, SetOption, TrustOption
 from mirst.cli.run import engine_of
-from mirst.cli.stop import stops_in_order
+from mirst.cli.stop import RESUMES, stops_in_order
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def certify(
     _certify_model(model, data, radii, method, out, override or [], trust)
 
 
+@stops_in_order(RESUMES)
 def _certify_model(
     name: str, data: Path, eps: list[float], method: str, out: Path | None, override: list[str], trust: str | None
 ) -> None:

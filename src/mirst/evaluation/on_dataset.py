@@ -20,7 +20,8 @@ from mirst.data import (
     read_dataset,
 )
 from mirst.data.image_set import Batch
-from mirst.evaluation.certificates import certify, named_certificates
+from mirst.evaluation.certificates import named_certificates
+from mirst.evaluation.certified_parts import certify_in_parts
 from mirst.evaluation.corruptions import evaluate_corruptions
 from mirst.evaluation.distance_search import distances, named_distances
 from mirst.evaluation.images_for_model import images_for_model
@@ -29,6 +30,7 @@ from mirst.evaluation.outcomes import evaluate
 from mirst.evaluation.progress import OnProgress, no_progress
 from mirst.evaluation.suite_run import Robustness, robustness
 from mirst.evaluation.suites import SuiteName, has_drop_max
+from mirst.files import cache_folder
 from mirst.metrics import AUC_ATTACKED, MetricInput, classification_metrics
 from mirst.nn import ModelCard, is_factory, load_factory, load_model
 from mirst.nn.device import default_device
@@ -168,15 +170,20 @@ def certify_on(
 ) -> pd.DataFrame:
     """Certificates of a model on a data set, as `named_certificates`.
 
+    If a call is interrupted, also by a kill, the next one with the same arguments continues with the batch that was not
+    finished, and has the same result. The rows of finished batches are kept in the folder of `$MIRST_CACHE` until then.
+
     Raises:
         MirstError: as `evaluate_on` and `certify`.
         RuntimeError: as `certify`.
     """
     records, loaded = _loaded(model, card, data)
-    rows = certify(
+    rows = certify_in_parts(
+        cache_folder() / "certificates",
         model,
         loaded,
         eps,
+        images=len(records),
         method=method,
         positive=card.positive_index,
         threshold=card.threshold,

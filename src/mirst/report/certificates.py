@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from mirst.evaluation import certified_rows, curve, two_sided
 from mirst.metrics import METRICS
 from mirst.report.baselines import baselines_at
+from mirst.report.certified_gains import certified_gains, gains_text
+from mirst.report.certified_gaps import between, between_text, gap_quantiles, gap_text
 from mirst.report.context import of_defense, pixels
 from mirst.report.figures import as_png, data_uri, without_frame
 from mirst.report.pictures import picture_uri
@@ -25,6 +27,15 @@ LISTED = 6
 """Images of each kind and defense."""
 COLUMNS = 3
 """Panels beside each other."""
+GAINS = (
+    "Certified metrics minus those of the lesion's box alone, which no change of pixels alters, on the same images: "
+    "the difference with its 95 % interval by group; p after Holm's correction for all rows"
+)
+BETWEEN = "Images between proof and attack at each eps: neither certified nor misclassified by an attack"
+GAPS = (
+    "The smallest eps of a successful attack minus the largest certified eps, over the images that are classified "
+    "correctly without an attack; and how often each attack was the nearest"
+)
 JUST_ABOVE = 1e-12
 """Beyond its largest certified eps, an image counts as misclassified."""
 IMAGE = ["fold", "seed", "source", "image"]
@@ -68,11 +79,24 @@ class Ends:
     """Classified correctly, but without a certificate."""
 
 
+class Captioned(NamedTuple):
+    """A table in two forms, as `mirst.report.exports.Table`, with its caption.
+
+    >>> Captioned("F1", pd.DataFrame({"F1": ["0.80"]}), pd.DataFrame({"f1": [0.8012]})).caption
+    'F1'
+    """
+
+    caption: str
+    shown: pd.DataFrame
+    numbers: pd.DataFrame
+
+
 @dataclass(frozen=True)
 class ProofAndAttack:
     """The section.
 
-    >>> ProofAndAttack("data:", "F1 over eps", {}, [], searched=False, method="interval").method
+    >>> proof = ProofAndAttack("data:", "F1 over eps", {}, {}, [], searched=False, method="interval")
+    >>> proof.method
     'interval'
     """
 
@@ -80,6 +104,8 @@ class ProofAndAttack:
     alt: str
     tables: dict[str, pd.DataFrame]
     """By heading, for readers."""
+    comparisons: dict[str, Captioned]
+    """By file name: `certified-gains` if there is a baseline of the box, `between`, and `gaps`."""
     ends: list[Ends]
     searched: bool
     """Whether the attacked curve comes from the search of the smallest eps."""
@@ -101,10 +127,22 @@ def proof_and_attack(results: Results) -> ProofAndAttack | None:
         data_uri(as_png(_figure(curves))),
         f"{alt}; the tables contain the numbers.",
         tables,
+        _comparisons(results),
         [_ends(results, entry) for entry in _entries(results)],
         results.distances is not None,
         " and ".join(results.certificates["method"].unique()),
     )
+
+
+def _comparisons(results: Results) -> dict[str, Captioned]:
+    gains, counts, quantiles = certified_gains(results), between(results), gap_quantiles(results)
+    tables = {}
+    if gains is not None:
+        tables["certified-gains"] = Captioned(GAINS, gains_text(gains), gains.drop(columns="difference"))
+    return tables | {
+        "between": Captioned(BETWEEN, between_text(counts), counts),
+        "gaps": Captioned(GAPS, gap_text(quantiles), quantiles),
+    }
 
 
 def certified_tables(results: Results) -> dict[str, pd.DataFrame]:

@@ -51,6 +51,7 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
     judged = differences(context)
     whole = {name: intervals(context, name) for name in headline}
     with_baselines = {name: own.join(baseline_intervals(context, name)) for name, own in whole.items()}
+    sections = section_variables(context)
     write_text(results.files.paper_table, paper_table(context))
     write_text(results.files.differences, differences_table(judged, with_baselines["f1"]))
     tables = {
@@ -63,6 +64,8 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         shown = two_sided_text(numbers)
         shown.insert(0, "defense", numbers["defense"])
         tables["certified"] = Table(shown, numbers)
+        comparisons = sections["proof"].comparisons
+        tables |= {name: Table(one.shown, one.numbers) for name, one in comparisons.items()}
     write_tables(results.folder / "tables", tables)
     examples = {entry.title: examples_of(results, entry) for entry in results.spec.defenses}
     residuals = {entry.title: residuals_of(results, entry, trusted=trusted) for entry in results.spec.defenses}
@@ -85,7 +88,7 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         study=study,
         study_uri=f"data:text/yaml;base64,{b64encode(study.encode()).decode()}",
         run=results.run,
-        **section_variables(context),
+        **sections,
     )
     return page
 

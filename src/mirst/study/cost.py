@@ -13,9 +13,11 @@ import numpy as np
 import torch
 
 from mirst.attacks import FGSM, Attack
+from mirst.bounds import margin_bounds
 from mirst.data import data_loader
 from mirst.defenses import Defense
 from mirst.defenses.base import has_eps
+from mirst.evaluation import certify
 from mirst.nn.device import default_device
 from mirst.study.engines.base import Send, Work
 from mirst.study.engines.memory import forget_peak_memory, peak_memory
@@ -35,7 +37,10 @@ FEW = 2
 """Images that a piece of unknown cost begins with."""
 
 
-ALIKE = ("setup", "clean_pass", "selection", "checkpoint", "evaluation")
+SEARCHED = 7
+"""Bounds that the search of an image's largest certified eps takes, beyond the two of an image that has none."""
+
+ALIKE = ("setup", "clean_pass", "selection", "checkpoint", "evaluation", "certificate")
 """Pieces that cost the same whatever the defense, on one model."""
 
 
@@ -61,6 +66,8 @@ class Cost:
     """Seconds to write the state of the training."""
     evaluation: float
     """Seconds to answer a test image, clean and under every attack."""
+    certificate: float
+    """Seconds to certify a test image at every eps of the study's key `certify`, and to attack it there."""
     first: float
     """Seconds that the first runs of all these took beyond later ones."""
     memory: int
@@ -114,10 +121,16 @@ def measure(trial: Trial, prepared: Prepared) -> Cost:
         selection=watch.pace(lambda count: pieces.answer(count, selection), FEW, most) if selects else 0.0,
         checkpoint=watch.pace(lambda _: pieces.save(), 1, 1),
         evaluation=watch.pace(pieces.evaluate, FEW, most),
+        certificate=_certificate(pieces, watch, most) if prepared.spec.certify else 0.0,
         first=watch.first,
         memory=peak_memory(),
         gpu_memory=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
     )
+
+
+def _certificate(pieces: "_Pieces", watch: "_Watch", most: int) -> float:
+    """Of a model that is trained: one that is not certifies nothing, and its search ends at once."""
+    return watch.pace(pieces.certify, FEW, most) + SEARCHED * watch.pace(pieces.bound, FEW, most)
 
 
 class _Pieces:
@@ -159,6 +172,14 @@ class _Pieces:
 
     def evaluate(self, count: int) -> None:
         outcome_rows(self.model, self.prepared, self.test[:count], 0.0, self.trial.seed)
+
+    def certify(self, count: int) -> None:
+        data = data_loader(self.prepared.subset(self.test[:count]), EVALUATION_BATCH)
+        certify(self.model, data, self.prepared.spec.certify, positive=self.prepared.positive_index)
+
+    def bound(self, count: int) -> None:
+        images, labels = self.prepared.subset(self.test[:count])[list(range(count))]
+        margin_bounds(self.model, images, torch.as_tensor(labels), self.prepared.spec.certify[0])
 
 
 class _Watch:

@@ -14,6 +14,7 @@ from mirst.study.engines.local import Local
 from mirst.study.engines.memory import library_memory, peak_memory
 from mirst.study.identity import holds_study, require_no_ensembles
 from mirst.study.layout import StudyFolder
+from mirst.study.post_hoc.certificates import Certification
 from mirst.study.prepared import Prepared, prepare, training_shares
 from mirst.study.reuse import reusable_trials
 from mirst.study.run import pending_trials
@@ -87,6 +88,8 @@ def estimate_study(
 ) -> Estimate:
     """Measure the pieces of every defense's trials in workers like those of `run_study`, and put them together.
 
+    With the key `certify`, certificates belong to a trial; one that lacks nothing else counts as a trial to run.
+
     Writes nothing into `out`. A trial that was cut off counts as a whole one, a training that will
     diverge as one that ends well.
 
@@ -112,16 +115,17 @@ def _estimate(
     holds_study(study, prepared)
     reused = reusable_trials(study, prepared)
     pending = [trial for trial in pending_trials(study, spec) if trial not in reused]
-    done = len(all_trials(spec)) - len(pending)
-    if not pending:
+    done, uncertified = len(all_trials(spec)) - len(pending), _uncertified(study, spec)
+    to_run = [*pending, *(trial for trial in uncertified if trial not in pending)]
+    if not to_run:
         return Estimate([], done, jobs, preparing, peak_memory(), 0, tuple(prepared.audit.remarks()))
-    workers = min(jobs, len(pending))
-    costs, start = _measured(pending, prepared, study, engine, workers, on_measure)
-    sizes = {trial.fold: _sizes(prepared, trial.fold) for trial in pending}
-    seconds = {
-        trial: trial_seconds(costs[trial.entry.title], trial.entry.defense, spec.training, sizes[trial.fold])
-        for trial in pending
-    }
+    workers = min(jobs, len(to_run))
+    costs, start = _measured(to_run, prepared, study, engine, workers, on_measure)
+    sizes = {trial.fold: _sizes(prepared, trial.fold) for trial in to_run}
+    seconds = {trial: sizes[trial.fold].test * costs[trial.entry.title].certificate for trial in to_run}
+    for trial in pending:
+        cost, size = costs[trial.entry.title], sizes[trial.fold]
+        seconds[trial] += trial_seconds(cost, trial.entry.defense, spec.training, size)
     columns = [
         _column(cost, sizes, {t: s for t, s in seconds.items() if t.entry.title == title})
         for title, cost in costs.items()
@@ -137,8 +141,15 @@ def _estimate(
     )
 
 
+def _uncertified(study: StudyFolder, spec: StudySpec) -> list[Trial]:
+    """The trials that get certificates in the run."""
+    certification = Certification(spec.certify, "interval")
+    trials = [trial for trial in all_trials(spec) if spec.certify and not study.trial(trial.name).failure()]
+    return [trial for trial in trials if not certification.is_done(study.trial(trial.name))]
+
+
 def trial_seconds(cost: Cost, defense: Defense, settings: TrialTraining, sizes: Sizes) -> float:
-    """Of one trial, from building its model to its last outcome row."""
+    """Of one trial, from building its model to its last outcome row; without certificates."""
     clean = clean_epochs(settings, defense)
     training = clean * cost.clean_step + (settings.epochs - clean) * cost.step
     validation = settings.epochs * cost.clean_pass + selection_epochs(settings) * cost.selection

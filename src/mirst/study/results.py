@@ -102,7 +102,8 @@ def read_results(folder: str | Path) -> Results:
     Raises:
         MirstError: no such folder, or one without the files of a finished study, a table without one of its
             `COLUMNS`, or outcomes with a damaged row or without the rows of a trial.
-        RuntimeError: an attack of the folder misclassifies an image that is certified at its eps: a defect of mirst.
+        RuntimeError: an attack of the folder misclassifies an image within its largest certified eps, which is a defect
+            of mirst.
     """
     study = StudyFolder(Path(folder))
     failures = study.old_failed if study.old_failed.is_file() and not study.failed.exists() else study.failed
@@ -128,16 +129,19 @@ def _certificates(results: Results) -> pd.DataFrame:
     """The certificates beside every attack of the folder.
 
     Raises:
-        RuntimeError: an attack misclassifies a certified image.
+        RuntimeError: an attack misclassifies an image within its largest certified eps.
     """
     attacked = [results.outcomes, *results.suites.values()]
     if results.distances is not None:
         nearest = results.distances.dropna(subset="eps")
         attacked.append(nearest.assign(prediction=nearest["broken_prediction"], score=nearest["broken_score"]))
-    certificates = read_csv(results.files.certificates)
+    certificates, rows = read_csv(results.files.certificates), pd.concat(attacked, ignore_index=True)
     keys = [*TRIAL, "source", "image"]
-    beside = with_attacks(certificates, pd.concat(attacked, ignore_index=True), results.positive, keys)
+    beside = with_attacks(certificates, rows, results.positive, keys)
     require_certificates_hold(beside)
+    largest = rows.merge(certificates.drop_duplicates(keys)[[*keys, "largest_eps"]], on=keys)
+    proven = (largest["largest_eps"] > 0) & (largest["eps"] <= largest["largest_eps"])
+    require_certificates_hold(largest.assign(certified=proven, attacked_prediction=largest["prediction"]))
     return beside
 
 

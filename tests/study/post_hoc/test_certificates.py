@@ -3,7 +3,9 @@
 import json
 import shutil
 import warnings
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -14,6 +16,7 @@ from mirst.evaluation import Progress
 from mirst.nn import read_card
 from mirst.report import write_report
 from mirst.report.certificates import certified_tables, proof_and_attack
+from mirst.report.certified_gaps import CERTIFIED, NONE, SEARCH, between, gap_quantiles, gap_text, nearest_attacks
 from mirst.study import Local, certify_study, load_spec, measure_distances, read_results, run_study
 from mirst.study.layout import StudyFolder
 from mirst.study.post_hoc.suites import write_checks
@@ -76,6 +79,14 @@ def certified(bare, tmp_path_factory):
     folder = shutil.copytree(bare, tmp_path_factory.mktemp("certified") / "study")
     certify_study(folder, EPS, engine=Local(1))
     write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def with_search(certified, tmp_path_factory):
+    """The certified study with the smallest eps that misclassifies each image."""
+    folder = shutil.copytree(certified, tmp_path_factory.mktemp("searched") / "study")
+    measure_distances(folder, engine=Local(1))
     return folder
 
 
@@ -201,6 +212,85 @@ def test_both_sides_enclose_the_attacks_of_the_folder(certified):
     assert any(one.farthest for one in section.ends)
 
 
+def by_hand(results, title):
+    """The largest certified eps and the smallest of a successful attack, of each image that is classified correctly."""
+    own = {name: rows[rows["defense"] == title] for name, rows in vars(results).items() if name in ATTACKED}
+    found = {}
+    for image, rows in own["certificates"].groupby(["fold", "image"]):
+        first = rows.iloc[0]
+        if first["prediction"] == first["label"]:
+            flips = [(rows["eps"], rows["attacked_prediction"])]
+            for name, prediction in ATTACKED.items():
+                mine = own[name][(own[name]["fold"] == image[0]) & (own[name]["image"] == image[1])]
+                flips.append((mine["eps"], mine[prediction]))
+            wrong = [
+                e for eps, after in flips for e, p in zip(eps, after, strict=True) if p not in (first["label"], None)
+            ]
+            found[image] = (first["largest_eps"], min([e for e in wrong if e == e], default=np.inf))
+    return found
+
+
+ATTACKED = {"certificates": "attacked_prediction", "outcomes": "prediction", "distances": "broken_prediction"}
+
+
+def test_the_gap_between_proof_and_attack_is_known_for_every_image(with_search):
+    results = read_results(with_search)
+    nearest = nearest_attacks(results)
+    for title in ("ce", "rst"):
+        own = nearest[nearest["defense"] == title].set_index(["fold", "image"])
+        expected = by_hand(results, title)
+        assert len(expected) == len(own) > 6
+        for image, (largest, eps) in expected.items():
+            assert own.loc[image, ["largest_eps", "nearest_eps"]].tolist() == [largest, eps]
+        assert (own["gap"] > 0).all()
+    assert SEARCH in set(nearest["nearest_attack"])
+    quantiles = gap_quantiles(results)
+    assert quantiles["number"].sum() == len(nearest)
+    row = quantiles.iloc[0]
+    part = nearest[
+        (nearest["defense"] == row["defense"]) & ((nearest["largest_eps"] > 0) == (row["images"] == CERTIFIED))
+    ]
+    assert row["median"] in sorted(part["gap"])[len(part) // 2 - 1 : len(part) // 2 + 1]
+    assert [row["smallest"], row["largest"]] == [part["gap"].min(), part["gap"].max()]
+
+
+def test_images_that_are_neither_certified_nor_misclassified_are_counted(certified):
+    results = read_results(certified)
+    counted, without = (
+        between(replace(results, certificates=results.certificates.assign(**changed)))
+        for changed in ({}, {"certified": False})
+    )
+    assert counted[["defense", "eps"]].values.tolist() == [[name, eps] for name in ("ce", "rst") for eps in EPS]
+    for table in (counted, without):
+        assert (table[["certified", "between", "misclassified"]].sum(axis=1) == table["images"]).all()
+    moved = results.certificates.groupby(["defense", "eps"])["certified"].sum()
+    assert moved.sum() > 0
+    assert (without["between"] - counted["between"]).tolist() == moved.tolist()
+
+
+def test_without_a_search_an_attack_may_not_have_been_found(certified):
+    results = read_results(certified)
+    text = gap_text(gap_quantiles(results))
+    assert NONE in set(text["largest"])
+    for name in ("gaps", "between"):
+        assert (certified / "tables" / f"{name}.csv").exists()
+    assert "most gaps are too large" in (certified / "report.html").read_text()
+
+
+def test_an_attack_within_the_largest_certified_eps_cannot_be_missed(with_search, tmp_path):
+    folder = shutil.copytree(with_search, tmp_path / "study")
+    rows, certificates = pd.read_csv(folder / "distances.csv"), pd.read_csv(folder / "certificates.csv")
+    image = certificates[certificates["largest_eps"] > 0].iloc[0]
+    keys = ["defense", "drop_max", "fold", "seed", "source", "image"]
+    own = (rows[keys] == image[keys]).all(axis=1)
+    assert own.sum() == 1
+    other = {"benign": "malignant", "malignant": "benign"}[image["label"]]
+    rows.loc[own, ["eps", "broken_prediction"]] = [image["largest_eps"] / 2, other]
+    rows.to_csv(folder / "distances.csv", index=False)
+    with pytest.raises(RuntimeError, match="certificates are wrong"):
+        read_results(folder)
+
+
 def test_the_page_shows_the_section_only_with_certificates(bare, certified, tmp_path):
     heading = "Between proof and attack"
     assert heading in (certified / "report.html").read_text()
@@ -211,10 +301,9 @@ def test_the_page_shows_the_section_only_with_certificates(bare, certified, tmp_
     assert not (plain / "tables" / "certified.csv").exists()
 
 
-def test_a_search_gives_the_attacked_curve(certified, copied):
+def test_a_search_gives_the_attacked_curve(certified, with_search):
     assert not proof_and_attack(read_results(certified)).searched
-    measure_distances(copied, engine=Local(1))
-    results = read_results(copied)
+    results = read_results(with_search)
     assert results.distances is not None
     assert proof_and_attack(results).searched
 
