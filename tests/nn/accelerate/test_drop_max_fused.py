@@ -66,6 +66,19 @@ def test_the_memory_format_is_kept_forward_and_backward(memory_format):
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Hardtanh, nn.SiLU])
+def test_an_activation_may_change_the_output_in_place(activation, memory_format):
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=memory_format)
+    results = []
+    for inplace in (False, True):
+        leaf = x.clone(memory_format=torch.preserve_format).requires_grad_(True)
+        y = nn.Sequential(DropMax2d(3, 2, 1), activation(inplace=inplace))(leaf)
+        results.append((y.detach(), *torch.autograd.grad((y**2).sum(), leaf)))
+    for separate, in_place in zip(*results, strict=True):
+        torch.testing.assert_close(separate, in_place)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
 def test_derivatives_of_first_and_second_order(memory_format):
     x = torch.randperm(98).double().view(1, 2, 7, 7).to(memory_format=memory_format) / 98
     x.requires_grad_()

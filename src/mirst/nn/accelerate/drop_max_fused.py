@@ -96,12 +96,14 @@ class _Scatter(torch.autograd.Function):
 
 def _pool(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
     """Values in the memory format of `x`, places as planes."""
-    planes = _planes(x, x.shape[1] > 1 and x.stride(1) == 1)
-    count, height, width, channels = planes.shape
-    values = planes.new_empty((count, *windows.counts(height, width), channels))
-    places = torch.empty_like(values, dtype=torch.uint8)
-    _require_kernels(x).pool(planes, values, places, windows)
-    return _images(values, x.shape), places
+    channels_last = x.shape[1] > 1 and x.stride(1) == 1
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    shape = (*x.shape[:2], *windows.counts(*x.shape[2:]))
+    values = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)  # no view: it may change in place
+    planes = _planes(values, channels_last)
+    places = torch.empty_like(planes, dtype=torch.uint8)
+    _require_kernels(x).pool(_planes(x, channels_last), planes, places, windows)
+    return values, places
 
 
 def _planes(x: Tensor, channels_last: bool) -> Tensor:
