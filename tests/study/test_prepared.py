@@ -23,7 +23,7 @@ def test_workers_get_the_shares_of_every_fold_and_split_nothing(kind, small_yaml
         raise AssertionError("a worker would import scikit-learn")
 
     monkeypatch.setattr(module, "split_validation", fail)
-    sent = pickle.loads(pickle.dumps(prepared))
+    sent = pickle.loads(pickle.dumps(prepared))  # noqa: S301 - its own bytes
     for fold, split in zip(sent.folds, expected, strict=True):
         own, held_out = training_shares(sent, fold.train)
         assert np.array_equal(own, split.train)
