@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from mirst.batches import checked_batch, require_labels
 from mirst.bounds.backward import lower_bounds
 from mirst.bounds.boxes import Box
-from mirst.bounds.graph import Program, trace
+from mirst.bounds.graph import trace
 from mirst.bounds.interval import run
 from mirst.bounds.largest import largest
+from mirst.bounds.program import Program
 from mirst.bounds.rounding import DOUBLE, Rounding, rounding_of
 from mirst.bounds.settled import settled
 from mirst.errors import MirstError, suggestion

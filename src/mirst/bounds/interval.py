@@ -7,7 +7,6 @@ from torch import Tensor
 
 from mirst.bounds.backward import Record, lower_bounds
 from mirst.bounds.boxes import Box
-from mirst.bounds.graph import Program
 from mirst.bounds.operations import (
     AFFINE,
     MEASURED,
@@ -21,6 +20,7 @@ from mirst.bounds.operations import (
     OrderStatistic,
     Rearrangement,
 )
+from mirst.bounds.program import Program
 from mirst.bounds.rounding import UNDERFLOW, Rounding
 from mirst.errors import MirstError
 

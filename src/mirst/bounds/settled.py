@@ -2,8 +2,8 @@
 
 import torch
 
-from mirst.bounds.graph import Program, Step
 from mirst.bounds.operations import Convolution, Norm, constant
+from mirst.bounds.program import Program, Step
 
 
 def settled(program: Program) -> Program:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mirst.bounds.backward import Record
 from mirst.bounds.boxes import Box
-from mirst.bounds.graph import Program, Step
 from mirst.bounds.interval import bounded, run
 from mirst.bounds.operations import (
     AFFINE,
@@ -24,6 +23,7 @@ from mirst.bounds.operations import (
     Scale,
     constant,
 )
+from mirst.bounds.program import Program, Step
 from mirst.nn.accelerate.interval_training import interval_relu, scaled_batch_norm
 from mirst.nn.accelerate.switch import is_optimized
 

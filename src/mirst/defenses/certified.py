@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from mirst.attacks.base import PAPER_EPS, require_fields
 from mirst.attacks.descent import gradient_of, last, random_point
 from mirst.attacks.losses import cross_entropy
-from mirst.bounds.graph import Program, trace
+from mirst.bounds.graph import trace
 from mirst.bounds.interval import margins
 from mirst.bounds.operations import Convolution, Dense, Elementwise
+from mirst.bounds.program import Program
 from mirst.bounds.training import run_training
 from mirst.defenses.base import Defense, LossTerms, require_label_smoothing, weighted_cross_entropy
 from mirst.defenses.base_classes import BaseDefense

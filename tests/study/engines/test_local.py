@@ -124,6 +124,24 @@ def test_an_interrupt_lets_workers_finish_what_they_do(spec, tmp_path):
     assert multiprocessing.active_children() == []
 
 
+def test_a_worker_has_the_variables_of_its_study_and_not_of_the_first_one(spec, tmp_path, monkeypatch):
+    prepared, seen = prepare(spec), []
+    for value in ("first", "second", None):
+        if value is None:
+            monkeypatch.delenv("MIRST_TEST_VARIABLE")
+        else:
+            monkeypatch.setenv("MIRST_TEST_VARIABLE", value)
+        log = Log()
+        Local(1).run(Read(), all_trials(spec)[:1], prepared, StudyFolder(tmp_path), log.events())
+        seen += log.ends.values()
+    assert seen == ["first", "second", None]
+
+
+class Read(Work):
+    def __call__(self, trial, prepared, study, send):
+        return os.environ.get("MIRST_TEST_VARIABLE")
+
+
 class Hoard(Work):
     def __call__(self, trial, prepared, study, send):
         if trial.name == "ce-fold0-seed0":

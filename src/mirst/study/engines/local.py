@@ -144,7 +144,7 @@ class _Worker:
         with signals_held(True), _signals_blocked():
             self.process.start()
         self.theirs.close()
-        self._send(self.job)
+        self._send((dict(os.environ), self.job))
         self.give(trial)
 
     def give(self, trial: Trial) -> None:
@@ -213,7 +213,9 @@ def _serve(connection: "Connection[Any, Any]") -> None:
     starve_first()
     with suppress(KeyboardInterrupt, EOFError):  # EOF: the end of the study
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-        job: Job[Any] = connection.recv()
+        environment, job = connection.recv()
+        os.environ.clear()  # the server has that of the first study
+        os.environ.update(environment)
         with conditions(job.prepared.spec):
             _serve_trials(connection, job)
 
