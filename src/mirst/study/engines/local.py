@@ -27,7 +27,7 @@ from mirst.study.trial import Trial
 from mirst.training.signals import signals_held
 
 PRELOADED = ["mirst.study.train_trial", "mirst.nn.accelerate.drop_max_cpu", "scipy.special", "torch._dynamo"]
-"""What the server of workers imports once. They start from it in 0.1 s; on their own each would import it for 4 s."""
+"""What the server of workers imports once. They start from it in 0.1 s; on their own each would import it for 5 s."""
 
 
 @dataclass(frozen=True)
