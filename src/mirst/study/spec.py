@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from mirst.data import FOLDS, MARGIN, VAL_FRACTION, Augmentation, ConflictRule, WithoutBox
+from mirst.data import FOLDS, MARGIN, VAL_FRACTION, AuditRule, Augmentation, ConflictRule, WithoutBox
 from mirst.errors import MirstError, suggestion
 from mirst.nn.box_fusion import BOUND
 from mirst.nn.factory import is_factory, package_of
@@ -109,7 +109,9 @@ class DataSpec(_Section):
     relabel: dict[str, str | None] = {}
     """Correct classes of wrongly labelled images, by image name; null leaves an image out."""
     conflicts: ConflictRule = "keep"
-    """Whether near-duplicates that still have different classes are kept or left out."""
+    """Whether copies that still have different classes are kept or left out."""
+    audit: Annotated[AuditRule, BeforeValidator(partial(no_booleans, AuditRule))] = AuditRule()
+    """Which images are joined to groups: the two levels of the audit, and their thresholds."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
