@@ -177,8 +177,8 @@ def audit_records(records: Sequence[Record], notes: Sequence[str] = (), rule: Au
     rule = rule or AuditRule()
     found = inspect_images([record.file for record in records])
     records = [replace(record, value_range=record.value_range or found.value_range) for record in records]
-    across = [pair for pair in found.pairs if _across_named(records, pair)]
-    thresholds = estimate_thresholds(found.pairs, found.random, across, rule)
+    others = [p for p in found.pairs if records[p.first].group is None or _across_named(records, p)]
+    thresholds = estimate_thresholds(others, found.random, rule)
     copies, look_alikes = (
         [pair for pair in found.pairs if thresholds.level(pair) == level] for level in ("copies", "look-alikes")
     )

@@ -17,6 +17,8 @@ from mirst.data.threads import in_threads
 
 NEIGHBOURS = 8
 """How many candidates an image has, apart from those for which it is one."""
+LEAST = 0.3
+"""Similarity below which a neighbour is no candidate."""
 SIDE = 16
 DIMENSIONS = 96
 """Numbers of a view that are compared."""
@@ -145,5 +147,6 @@ def _nearest(views: Views, flips: Views, start: int) -> list[Candidate]:
         for other, view, value in zip(others, products.argmax(axis=0), products.max(axis=0), strict=True):
             (down, across), box = ORIENTATIONS[view // len(BOXES)], BOXES[view % len(BOXES)]
             rows, columns = (span[::step] for span, step in zip(box, (down, across), strict=True))
-            found.append(Candidate(start + row, int(other), rows, columns, float(value)))
+            if value >= LEAST:
+                found.append(Candidate(start + row, int(other), rows, columns, float(value)))
     return found

@@ -15,8 +15,10 @@ FINE, LOOK_ALIKE, COARSE = 0.40, 0.20, 0.60
 """Least thresholds: of the fine score for copies, of the fine and of the coarse score for look-alikes."""
 CERTAIN = 0.95
 """A threshold above this is out of the reach of copies: the detail that all images share outweighs their own."""
-SPREADS_OF_RANDOM, SPREADS_OF_NEAREST, SPREADS_OF_LOOK_ALIKES = 6.0, 4.0, 3.0
+SPREADS_OF_RANDOM, SPREADS_OF_NEAREST, SPREADS_OF_LOOK_ALIKES = 6.0, 6.5, 3.0
 """How many standard deviations thresholds lie above the median of pairs that are no copies."""
+HIGHEST_OF_NEAREST = 0.75
+"""Nearest neighbours raise the threshold no higher than this: in a set full of copies they are copies themselves."""
 
 
 @dataclass(frozen=True)
@@ -62,31 +64,27 @@ class Thresholds:
         return "look-alikes" if pair.fine >= self.look_alike or pair.coarse >= self.coarse else None
 
 
-def estimate_thresholds(
-    pairs: Sequence[Pair], random: Sequence[float], across: Sequence[Pair] = (), rule: AuditRule | None = None
-) -> Thresholds:
+def estimate_thresholds(pairs: Sequence[Pair], random: Sequence[float], rule: AuditRule | None = None) -> Thresholds:
     """Thresholds from pairs of the data set that are no copies, unless the rule gives them.
 
     The fine score of such pairs is near 0 if their detail is noise, and larger if all images share a pose, a border
-    or an overlay. Medians and the spread above them are used, so a few copies among the pairs do not matter.
+    or an overlay. Medians and quantiles are used, so some copies among the pairs do not matter.
 
     Args:
-        pairs: nearest neighbours.
+        pairs: nearest neighbours, without those of one named group.
         random: fine scores of random pairs.
-        across: nearest neighbours of different named groups.
     """
     rule = rule or AuditRule()
-    nearest = [pair.fine for pair in across]
-    fine = max(FINE, _above(random, SPREADS_OF_RANDOM), _above(nearest, SPREADS_OF_NEAREST))
+    nearest = _above([pair.fine for pair in pairs], SPREADS_OF_NEAREST)
+    fine = rule.fine or max(FINE, _above(random, SPREADS_OF_RANDOM), min(nearest, HIGHEST_OF_NEAREST))
     look_alike = max(LOOK_ALIKE, _above(random, SPREADS_OF_LOOK_ALIKES))
     coarse = max(COARSE, min(0.97, _above([pair.coarse for pair in pairs], SPREADS_OF_LOOK_ALIKES)))
-    fine = rule.fine or fine
     return Thresholds(fine=fine, look_alike=min(look_alike, fine), coarse=rule.coarse or coarse)
 
 
 def _above(scores: Sequence[float], spreads: float) -> float:
-    """The median plus so many standard deviations, as the upper half of the scores gives them; 0 for few scores."""
+    """The median plus so many standard deviations, as the third quarter of the scores gives them; 0 for few scores."""
     if len(scores) < 20:
         return 0.0
-    median, upper = np.quantile(scores, [0.5, 0.9])
-    return float(median + spreads * (upper - median) / 1.2816)
+    median, upper = np.quantile(scores, [0.5, 0.75])
+    return float(median + spreads * (upper - median) / 0.6745)

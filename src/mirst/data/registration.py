@@ -23,12 +23,14 @@ REACHES = (8, 4, 4)
 GLOBAL_REACH = 15
 BLOCK = 12
 """Side of the blocks that are compared."""
-FLAT = 0.8
-"""Gray levels of fine detail below which a block shows nothing."""
+FLAT, FULL = 0.25, 3.0
+"""Gray levels of fine detail below which a block shows nothing, and above which it counts fully."""
+BLACK = 6
+"""Gray levels of a black border."""
 FEWEST = 8
 """Blocks with detail that a comparison needs; with fewer, the images do not show whether they are copies."""
-HOPELESS = 0.15
-"""Agreement of the blocks in the first round below which the alignment is given up."""
+HOPELESS = 0.4
+"""Agreement of the blocks below which the alignment is not refined further; that of noise is 0.3."""
 
 Numbers = NDArray[np.float64]
 
@@ -39,26 +41,22 @@ def agreement(images: Stack, candidates: Sequence[Candidate]) -> Numbers:
     Args:
         images: `(N, side, side)`.
     """
-    scores = np.zeros(len(candidates))
-    target, target_contrast = _detail(_warped(images[[c.whole for c in candidates]], _whole(len(candidates))))
+    wholes = _warped(images[[c.whole for c in candidates]], _whole(len(candidates)))
+    target, target_contrast = _detail(wholes)
     cropped = images[[c.cropped for c in candidates]]
     spans = np.array([[c.rows, c.columns] for c in candidates])
     spans = _moved(spans, _common_shift(target, _detail(_warped(cropped, spans))[0]))
     going_on = np.arange(len(candidates))
-    for number, reach in enumerate(REACHES):
+    for reach in REACHES:
         detail, _ = _detail(_warped(cropped[going_on], spans[going_on]))
         match, shifts = _block_shifts(target[going_on], detail, reach)
-        if number == 0:
-            hopeful = np.median(match, axis=1) >= HOPELESS
-            going_on, match, shifts = going_on[hopeful], match[hopeful], shifts[hopeful]
-        if len(going_on) == 0:
-            return scores
         spans[going_on] = _moved(spans[going_on], *_fitted(match, shifts))
-    pixels = _warped(cropped[going_on], spans[going_on])
-    detail, contrast = _detail(pixels)
-    inside = _inside(spans[going_on])
-    scores[going_on] = _median_correlation(target[going_on], target_contrast[going_on], detail, contrast, inside)
-    return scores
+        going_on = going_on[np.median(match, axis=1) >= HOPELESS]
+        if len(going_on) == 0:
+            break
+    parts = _warped(cropped, spans)
+    detail, contrast = _detail(parts)
+    return _median_correlation(target, detail, np.minimum(target_contrast, contrast) * _counted(wholes, parts, spans))
 
 
 def _whole(count: int) -> Numbers:
@@ -71,12 +69,13 @@ def _warped(images: Stack, spans: Numbers) -> Maps:
     return down @ images.astype(np.float32) @ across.transpose(0, 2, 1)
 
 
-def _inside(spans: Numbers) -> NDArray[np.bool_]:
-    """`(n, SIDE, SIDE)`: which pixels of the parts lie in the image."""
+def _counted(wholes: Maps, parts: Maps, spans: Numbers) -> NDArray[np.bool_]:
+    """`(n, SIDE, SIDE)`: pixels in both images and far from black, whose border and overlays all images may share."""
     places = (np.arange(SIDE) + 0.5) / SIDE
     at = spans[:, :, :1] + places * (spans[:, :, 1:] - spans[:, :, :1])
     within = (at >= 0) & (at <= 1)
-    return within[:, 0, :, None] & within[:, 1, None, :]
+    black = (wholes < BLACK) | (parts < BLACK)
+    return within[:, 0, :, None] & within[:, 1, None, :] & (blurred(black.astype(np.float32), 3) < 0.02)
 
 
 def _detail(pixels: Maps) -> tuple[Maps, Maps]:
@@ -154,23 +153,35 @@ def _moved(spans: Numbers, offset: Numbers, growth: Numbers | float = 0.0) -> Nu
     return np.stack([centre - half, centre + half], axis=2)
 
 
-def _median_correlation(
-    target: Maps, target_contrast: Maps, detail: Maps, contrast: Maps, inside: NDArray[np.bool_]
-) -> Numbers:
-    """Over the blocks that lie in both images and show detail in both."""
-    one, other = (_blocks(each) for each in (target, detail))
-    one, other = (each - each.mean(axis=2, keepdims=True) for each in (one, other))
+def _median_correlation(target: Maps, detail: Maps, contrast: Maps) -> Numbers:
+    """Over the blocks that show detail; blocks of little detail count less.
+
+    Args:
+        contrast: of the image with less of it, 0 where pixels do not count.
+    """
+    counted = _blocks((contrast > 0).astype(np.float32))
+    share = counted.sum(axis=2)
+    one, other = (_blocks(each) * counted for each in (target, detail))
+    one, other = (
+        (each - each.sum(axis=2, keepdims=True) / share.clip(1)[:, :, None]) * counted for each in (one, other)
+    )
     norms = np.linalg.norm(one, axis=2) * np.linalg.norm(other, axis=2)
     correlation = (one * other).sum(axis=2) / np.maximum(norms, 1e-3)
-    shown = (_blocks(target_contrast).mean(axis=2) > FLAT) & (_blocks(contrast).mean(axis=2) > FLAT)
-    shown &= _blocks(inside).all(axis=2)
-    medians = [
-        np.median(row[used]) if used.sum() >= FEWEST else 0 for row, used in zip(correlation, shown, strict=True)
-    ]
-    return np.array(medians, dtype=np.float64)
+    weights = (_blocks(contrast).sum(axis=2) / share.clip(1)).clip(0, FULL)
+    weights = np.where((share >= BLOCK * BLOCK / 2) & (weights > FLAT), weights, 0)
+    medians = _weighted_medians(correlation, weights)
+    return np.where((weights > 0).sum(axis=1) >= FEWEST, medians, 0)
 
 
-def _blocks(maps: NDArray[np.generic]) -> NDArray[np.generic]:
+def _weighted_medians(values: Numbers, weights: Numbers) -> Numbers:
+    """Of each row."""
+    order = values.argsort(axis=1)
+    below = np.take_along_axis(weights, order, axis=1).cumsum(axis=1)
+    middle = (below < below[:, -1:] / 2).sum(axis=1, keepdims=True)
+    return np.take_along_axis(values, np.take_along_axis(order, middle, axis=1), axis=1)[:, 0].astype(np.float64)
+
+
+def _blocks(maps: Maps) -> Maps:
     """`(n, blocks, pixels)`."""
     count = SIDE // BLOCK
     parts = maps.reshape(-1, count, BLOCK, count, BLOCK).transpose(0, 1, 3, 2, 4)

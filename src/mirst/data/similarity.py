@@ -17,7 +17,7 @@ from mirst.data.threads import in_threads
 
 THUMBNAIL = 128
 """Side of the stretched images that are compared."""
-RANDOM_PAIRS = 1000
+RANDOM_PAIRS = 500
 BATCH = 32
 
 
@@ -57,8 +57,9 @@ def random_scores(thumbnails: Stack) -> list[float]:
     if len(thumbnails) < 2:
         return []
     rng = np.random.default_rng(0)
-    first = rng.integers(len(thumbnails), size=RANDOM_PAIRS)
-    second = (first + rng.integers(1, len(thumbnails), size=RANDOM_PAIRS)) % len(thumbnails)
+    count = min(RANDOM_PAIRS, 2 * len(thumbnails))
+    first = rng.integers(len(thumbnails), size=count)
+    second = (first + rng.integers(1, len(thumbnails), size=count)) % len(thumbnails)
     whole = (0.0, 1.0)
     pairs = [Candidate(int(a), int(b), whole, whole, 0.0) for a, b in zip(first, second, strict=True)]
     return sorted(round(score, 3) for score in _agreements(thumbnails, pairs))
