@@ -114,10 +114,15 @@ def _require_enough(
     labels: NDArray[np.str_], units: NDArray[np.str_], count: int, kind: FoldKind, val_fraction: float
 ) -> None:
     what = "groups" if kind == "group" else "images"
+    advice = (
+        ", or, if mirst data audit shows that different images were joined, set data.audit.join=named"
+        if len(np.unique(units)) < len(units)
+        else ""
+    )
     for label, have in _unit_counts(labels, units).items():
         if have < count:
             raise MirstError(
-                f"class {label} has {have} {what}, fewer than the {count} folds; lower folds.count or add images"
+                f"class {label} has {have} {what}, fewer than the {count} folds; lower folds.count or add images{advice}"
             )
         if val_fraction and have < 4 and count == 2:  # of three folds, two are left to share out
             raise MirstError(
