@@ -122,7 +122,8 @@ def _require_enough(
     for label, have in _unit_counts(labels, units).items():
         if have < count:
             raise MirstError(
-                f"class {label} has {have} {what}, fewer than the {count} folds; lower folds.count or add images{advice}"
+                f"class {label} has {have} {what}, fewer than the {count} folds; lower folds.count or add images"
+                + advice
             )
         if val_fraction and have < 4 and count == 2:  # of three folds, two are left to share out
             raise MirstError(
