@@ -7,7 +7,7 @@ import pytest
 from mirst.errors import MirstError
 from mirst.report import ReportContext, paper_comparison, write_comparison, write_report
 from mirst.report.calibration import calibrations
-from mirst.study import read_results
+from mirst.study import attack_study, read_results
 from mirst.study.results import COLUMNS, TABLES
 from mirst.study.row_checks import ROWS
 
@@ -148,3 +148,15 @@ def test_a_defense_without_any_score_has_no_calibration(study):
     change(study, "outcomes.csv", lambda rows: rows.assign(score=rows["score"].where(rows["defense"] != "ce")))
     assert [one.title for one in calibrations(ReportContext(read_results(study)))] == ["mirst+dm"]
     assert "WITHOUT A SCORE" in write_report(study).read_text()
+
+
+def test_a_suite_that_lacks_a_trial_gets_a_sentence_and_is_written_again(attacked, tmp_path):
+    study = shutil.copytree(attacked, tmp_path / "study")
+    before = (study / "standard.csv").read_bytes()
+    change(
+        study, "standard.csv", lambda rows: rows[(rows["fold"] == 0) | (rows["seed"] == 0) | (rows["defense"] != "ce")]
+    )
+    with pytest.raises(MirstError, match=r"standard.csv lacks the rows of the trial ce, fold 1, seed 1; repeat the"):
+        write_report(study)
+    attack_study(study, "standard", (0.3,))
+    assert (study / "standard.csv").read_bytes() == before

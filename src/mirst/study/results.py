@@ -14,7 +14,7 @@ from mirst.study.layout import SUITES, StudyFolder
 from mirst.study.load import load_spec
 from mirst.study.named_configs import NamedDefense
 from mirst.study.origin import Origin, origin_of
-from mirst.study.row_checks import AGAIN, ROWS, require_every_trial, require_rows
+from mirst.study.row_checks import AGAIN, ROWS, require_every_trial, require_rows, require_trials_of
 from mirst.study.spec import StudySpec
 from mirst.study.summary import TRIAL
 from mirst.study.trial import Trial, all_trials
@@ -100,29 +100,50 @@ def read_results(folder: str | Path) -> Results:
     """Read a finished study.
 
     Raises:
-        MirstError: no such folder, or one without the files of a finished study, a table without one of its
-            `COLUMNS`, or outcomes with a damaged row or without the rows of a trial.
+        MirstError: as `finished_study`; a table without one of its `COLUMNS`, with a damaged row or without the rows of
+            a trial.
         RuntimeError: an attack of the folder misclassifies an image within its largest certified eps, which is a defect
             of mirst.
     """
+    study = finished_study(folder)
+    spec, run = read_spec(study), read_run(study)
+    outcomes, summary, failed = read_csv(study.outcomes), read_csv(study.summary), read_csv(_failures(study))
+    classes = run["data"]["classes"]
+    require_rows(study.outcomes, spec, outcomes, classes)
+    require_every_trial(study.outcomes, spec, outcomes, failed)
+    suites, checks = _read_suites(study, spec, classes)
+    _require_all_trials(study, outcomes)
+    distances = read_csv(study.distances) if study.distances.exists() else None
+    baselines = read_csv(study.baselines) if study.baselines.exists() else None
+    results = Results(study.path, spec, run, outcomes, summary, failed, suites, checks, distances, baselines)
+    return replace(results, certificates=_certificates(results)) if study.certificates.exists() else results
+
+
+def finished_study(folder: str | Path) -> StudyFolder:
+    """The folder, if it has the files of a finished study.
+
+    Raises:
+        MirstError: no such folder, or one without a file of a finished study.
+    """
     study = StudyFolder(Path(folder))
-    failures = study.old_failed if study.old_failed.is_file() and not study.failed.exists() else study.failed
-    for path in (study.spec, study.run, study.outcomes, study.summary, failures):
+    for path in (study.spec, study.run, study.outcomes, study.summary, _failures(study)):
         if not path.is_file():
             raise MirstError(
                 f"{study.path} has no {path.name}, so it is not the folder of a finished study; run "
                 f"mirst run with --out {study.path} first"
             )
-    spec, run = read_spec(study), read_run(study)
-    outcomes, summary, failed = read_csv(study.outcomes), read_csv(study.summary), read_csv(failures)
-    classes = run["data"]["classes"]
-    require_rows(study.outcomes, spec, outcomes, classes)
-    require_every_trial(study.outcomes, spec, outcomes, failed)
-    suites, checks = _read_suites(study, spec, classes)
-    distances = read_csv(study.distances) if study.distances.exists() else None
-    baselines = read_csv(study.baselines) if study.baselines.exists() else None
-    results = Results(study.path, spec, run, outcomes, summary, failed, suites, checks, distances, baselines)
-    return replace(results, certificates=_certificates(results)) if study.certificates.exists() else results
+    return study
+
+
+def _failures(study: StudyFolder) -> Path:
+    return study.old_failed if study.old_failed.is_file() and not study.failed.exists() else study.failed
+
+
+def _require_all_trials(study: StudyFolder, outcomes: pd.DataFrame) -> None:
+    tables = [*map(study.table, SUITES), study.distances, study.boxes, study.corruptions, study.certificates]
+    for path in tables:
+        if path.exists():
+            require_trials_of(path, read_csv(path), outcomes)
 
 
 def _certificates(results: Results) -> pd.DataFrame:
