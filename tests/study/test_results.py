@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 
@@ -10,6 +11,7 @@ from mirst.report.calibration import calibrations
 from mirst.study import attack_study, read_results
 from mirst.study.results import COLUMNS, TABLES
 from mirst.study.row_checks import ROWS
+from mirst.study.summary import summarise
 
 
 @pytest.fixture
@@ -160,3 +162,31 @@ def test_a_suite_that_lacks_a_trial_gets_a_sentence_and_is_written_again(attacke
         write_report(study)
     attack_study(study, "standard", (0.3,))
     assert (study / "standard.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("benign", "malignant"),
+    [("0", "1"), ("1.0", "007"), ("True", "False"), ("NA", "nan"), ("1e3", "inf"), ("2024-01-01", "null")],
+)
+def test_names_that_look_like_other_values_are_names(study, benign, malignant):
+    before = read_results(study)
+    names = {"benign": benign, "malignant": malignant}
+    for table in ("outcomes.csv", "summary.csv"):
+        change(
+            study,
+            table,
+            lambda rows: rows.assign(
+                **{column: rows[column].map(names) for column in ("label", "prediction") if column in rows},
+                **({"source": "1", "group": rows["group"].str.len()} if "group" in rows else {}),
+            ),
+        )
+    run = json.loads((study / "run.json").read_text())
+    run["data"] |= {"classes": [benign, malignant], "positive": malignant}
+    run["data"]["per_class"] = {names[name]: count for name, count in run["data"]["per_class"].items()}
+    (study / "run.json").write_text(json.dumps(run))
+    results = read_results(study)
+    assert list(results.outcomes["label"]) == [names[name] for name in before.outcomes["label"]]
+    assert set(results.outcomes["source"]) == {"1"}
+    again, first = (summarise(one.outcomes, one.classes, one.positive) for one in (results, before))
+    pd.testing.assert_frame_equal(again, first)
+    assert malignant in write_report(study).read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ from mirst.data.box import Box, parse_box
 from mirst.data.boxes import WithoutBox, box_around, box_of, with_boxes
 from mirst.data.cache import CarriedImages, PreparedImages, lesion_crop, prepare_images, prepare_lesions
 from mirst.data.folds import FOLDS, VAL_FRACTION, Fold, make_folds, split_validation, warn_of_folds
+from mirst.data.given_folds import SPLIT_LEAK, given_folds, given_validation, warn_of_split
 from mirst.data.image_files import find_images
 from mirst.data.image_set import ImageSet, data_loader
 from mirst.data.images import decode, intensity, letterbox, load_images, picture_count, with_shared_range
@@ -22,6 +23,7 @@ __all__ = [
     "FOLDS",
     "MARGIN",
     "READERS",
+    "SPLIT_LEAK",
     "VAL_FRACTION",
     "Audit",
     "Augmentation",
@@ -46,6 +48,8 @@ __all__ = [
     "decode",
     "few_levels",
     "find_images",
+    "given_folds",
+    "given_validation",
     "intensity",
     "lesion_crop",
     "letterbox",
@@ -65,6 +69,7 @@ __all__ = [
     "select_classes",
     "split_validation",
     "warn_of_folds",
+    "warn_of_split",
     "with_boxes",
     "with_shared_range",
     "write_phantoms",

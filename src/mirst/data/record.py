@@ -1,5 +1,6 @@
 """One labelled image of a data set."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,8 @@ class Record:
     """The device, if the data set specifies it."""
     value_range: tuple[float, float] | None = None
     """The values shown as black and white, where the file states none."""
+    split: str | None = None
+    """Its part of a split that the data set gives: train, val or test, or the name of a fold."""
     box: Box | None = None
     """The box of the lesion, where the data set gives one."""
     masks: tuple[Path, ...] = ()
@@ -67,6 +70,15 @@ class Record:
     @property
     def file(self) -> ImageFile:
         return ImageFile(self.path, self.item, self.value_range)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A sort key that puts `benign (2).png` before `benign (10).png`.
+
+    >>> sorted(["10", "9", "a"], key=natural)
+    ['a', '9', '10']
+    """
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def positive_class(classes: Sequence[str], named: str | None = None) -> str:

@@ -42,7 +42,7 @@ def _training(results: Results) -> str:
     return (
         f"On {data['images']} images ({classes}; {data['groups']} groups of near-duplicates or patients), "
         f"{spec.model.name} with {weights_of(results)} was trained at {spec.data.size} px with "
-        f"{_defenses([entry.title for entry in spec.defenses])}, each on {spec.folds.count} {spec.folds.kind} folds "
+        f"{_defenses([entry.title for entry in spec.defenses])}, each on {spec.folds.in_words} "
         f"with {seeds}{one}."
     )
 

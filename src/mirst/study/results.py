@@ -39,6 +39,13 @@ COLUMNS = {
 """What a reader of each table relies on."""
 
 
+TEXT = {
+    *("defense", "source", "image", "group", "label", "prediction", "attack", "broken_by", "broken_prediction"),
+    *("name", "verdict", "figures", "reason", "method", "metric", "corruption", "placement"),
+}
+"""Columns of text, whatever it looks like: a class of MedMNIST is called 1, and an image may be 007."""
+
+
 @dataclass(frozen=True, eq=False)
 class Results:
     """A finished study, read back from its folder.
@@ -207,7 +214,7 @@ def read_csv(path: Path) -> pd.DataFrame:
         MirstError: it cannot be read, or lacks a column.
     """
     try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXT, str))
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise MirstError(f"{path} is damaged ({error}); {AGAIN}") from error
     missing = [column for column in COLUMNS.get(path.name, []) if column not in table]

@@ -7,7 +7,7 @@ from mirst.data.record import Record
 from mirst.files import as_named
 
 PIXELS, TABLE = "pixels.npy", "records.csv"
-COLUMNS = ("name", "label", "group", "source", "scanner")
+COLUMNS = ("name", "label", "group", "source", "scanner", "split")
 
 
 def recognises(path: Path) -> bool:
@@ -15,7 +15,7 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path) -> list[Record]:
-    rows = [{key: as_named(value) for key, value in row.items()} for row in read_table(path / TABLE, COLUMNS)]
+    rows = [{key: as_named(value) for key, value in row.items()} for row in read_table(path / TABLE, COLUMNS[:-1])]
     return [
         Record(
             path=path / PIXELS,
@@ -25,6 +25,7 @@ def read(path: Path) -> list[Record]:
             name=row["name"],
             item=str(number),
             scanner=row["scanner"] or None,
+            split=row.get("split") or None,  # folders of older versions have none
         )
         for number, row in enumerate(rows)
     ]
