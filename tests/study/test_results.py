@@ -11,6 +11,8 @@ from mirst.study import read_results
 from mirst.study.results import COLUMNS, TABLES
 from mirst.study.row_checks import ROWS
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 @pytest.fixture
 def study(finished, tmp_path):
