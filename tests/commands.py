@@ -28,12 +28,13 @@ class Forked:
 
     def __init__(self, target: Callable[..., object], *arguments: object, **variables: str) -> None:
         CONTEXT.set_forkserver_preload(PRELOADED)
+        forkserver.ensure_running()
+        self._others = _forks()
         (out, their_out), (err, their_err) = (CONTEXT.Pipe(duplex=False) for _ in range(2))
         environment = os.environ | variables
         self._process = CONTEXT.Process(target=_run, args=(environment, their_out, their_err, target, arguments))
         self._process.start()
         self.pid = self._process.pid
-        self._others = _children(_parent(self.pid)) - {self.pid}
         self.stdout, self.stderr = (os.fdopen(os.dup(end.fileno()), encoding="utf-8") for end in (out, err))
         for end in (out, err, their_out, their_err):
             end.close()
@@ -49,17 +50,17 @@ class Forked:
         os.kill(self.pid, number)
 
     def workers(self) -> set[int]:
-        """Those that the server started after this process: the workers of its study."""
-        return _children(_parent(self.pid)) - {self.pid} - self._others
+        """What the server started after this process: the workers of its study."""
+        return _forks() - {self.pid} - self._others
 
-    def wait(self, timeout: float = 120) -> int:
+    def wait(self, timeout: float = 600) -> int:
         self._process.join(timeout)
         if self.returncode is None:
             self._process.kill()
             raise subprocess.TimeoutExpired(str(self._process), timeout)
         return self.returncode
 
-    def communicate(self, timeout: float = 120) -> tuple[str, str]:
+    def communicate(self, timeout: float = 600) -> tuple[str, str]:
         """Waits for the end; the rest of its output and of its errors."""
         with ThreadPoolExecutor(2) as readers, self.stdout, self.stderr:
             texts = readers.map(lambda stream: stream.read(), (self.stdout, self.stderr))
@@ -95,9 +96,7 @@ def _run(environment, out, err, target, arguments) -> None:
         atexit._run_exitfuncs()
 
 
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def _children(pid: int) -> set[int]:
-    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+def _forks() -> set[int]:
+    """The children of the server."""
+    server = forkserver._forkserver._forkserver_pid
+    return {int(child) for child in Path(f"/proc/{server}/task/{server}/children").read_text().split()}

@@ -23,7 +23,7 @@ from tests.helpers import small_batch, small_cnn
 torch.set_num_threads(1)
 
 PRELOADED += ["mirst.report", "sklearn.model_selection"]
-"""The server of workers also starts the commands of `tests.commands`, which import these besides."""
+"""The server of workers also starts the commands of `tests.commands`, which import these as well."""
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of the many processes would compile all of mirst
 sys.dont_write_bytecode = False
@@ -41,6 +41,10 @@ SLOW = (
     "evaluation/test_masking.py",
     "export/",
     "report/",
+    "browser/",
+    "study/",
+    "contracts/",
+    "data/test_labels_and_groups.py",
 )
 """Tests that start first, because their files take long: a run ends when the last worker ends."""
 
