@@ -90,6 +90,7 @@ def _run(environment, out, err, target, arguments) -> None:
         os.dup2(end.fileno(), number)
         end.close()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a study starts the server with its signals blocked
     try:
         target(*arguments)
     finally:
