@@ -22,6 +22,8 @@ from mirst.study.prepared import prepare
 from mirst.study.trial import all_trials
 from tests.helpers import boxed_phantoms
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 NAMES = ["constant", "box", "thumbnail", "thumbnail+box", "thumbnail+at", "thumbnail+box+at"]
 KEYS = ["fold", "source", "image", "group", "label"]
 

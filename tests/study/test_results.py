@@ -13,6 +13,8 @@ from mirst.study.results import COLUMNS, TABLES
 from mirst.study.row_checks import ROWS
 from mirst.study.summary import summarise
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 @pytest.fixture
 def study(finished, tmp_path):
