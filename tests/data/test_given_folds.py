@@ -117,6 +117,17 @@ def test_groups_in_several_parts_are_named(tmp_path, images):
     assert not any(note.startswith(SPLIT_LEAK) for note in warn_of_split(audit_records(whole)).notes)
 
 
+def test_class_folders_of_a_published_split_give_it(tmp_path):
+    for part in ("train", "val", "test"):
+        write_phantoms(tmp_path / part, 2, seed=len(part))
+    records = read_dataset(tmp_path)
+    assert {(record.name.split("/")[0], record.split) for record in records} == {
+        (part, part) for part in ("train", "val", "test")
+    }
+    (fold,) = given_folds(records, 1)
+    assert {records[i].split for i in fold.test} == {"test"}
+
+
 def test_the_published_folds_of_busbra(real_data):
     records = read_dataset(real_data / "busbra")
     folds = given_folds(records, 4)

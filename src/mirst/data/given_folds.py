@@ -8,12 +8,9 @@ import numpy as np
 from mirst.data.audit import Audit
 from mirst.data.folds import Fold, Indices
 from mirst.data.readers.skipped_files import listed
-from mirst.data.record import Record, natural
+from mirst.data.record import PARTS, TEST, TRAIN, VAL, Record, natural
 from mirst.errors import MirstError
 
-TRAIN, VAL, TEST = "train", "val", "test"
-PARTS = {TRAIN: TRAIN, "training": TRAIN, VAL: VAL, "valid": VAL, "validation": VAL, TEST: TEST, "testing": TEST}
-"""How data sets call the parts of a split that is no cross-validation, in lower case."""
 SPLIT_LEAK = "GIVEN SPLIT LEAKS"
 
 

@@ -9,6 +9,10 @@ from typing import NamedTuple
 from mirst.data.box import Box
 from mirst.errors import MirstError
 
+TRAIN, VAL, TEST = "train", "val", "test"
+PARTS = {TRAIN: TRAIN, "training": TRAIN, VAL: VAL, "valid": VAL, "validation": VAL, TEST: TEST, "testing": TEST}
+"""How data sets call the parts of a split that is no cross-validation, in lower case."""
+
 
 class ImageFile(NamedTuple):
     """Where an image is stored.
