@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -22,7 +23,8 @@ from mirst.study.prepared import prepare
 def holding(folder):
     """A process that runs in `folder` until it is killed."""
     code = (
-        "import sys, time; from pathlib import Path; from mirst.study import locked\n"
+        "import sys, time; from dataclasses import replace
+from pathlib import Path; from mirst.study import locked\n"
         "with locked(Path(sys.argv[1])): print('in', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True)
@@ -90,7 +92,12 @@ def test_status_of_a_study_under_way_and_of_a_finished_one(finished, small_yaml,
     words = status_text(found)
     assert words.startswith("8 trials: ")
     assert f"In use by process {run.pid} on " in words
+    assert " running, " in words
     assert ": epoch " in words
+    stopped = status_text(replace(found, holder=None))
+    assert " interrupted, " in stopped
+    assert " running" not in stopped
+    assert "Not running." in stopped
 
 
 def test_a_damaged_checkpoint_is_one_line_of_the_status(finished, tmp_path):
