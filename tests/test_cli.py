@@ -87,7 +87,7 @@ LITTER = [
     "WARNING: 1 image looks like a mask, with two gray levels: benign/phantom-001_outline.png (beside "
     "benign/phantom-001.png). Remove every mask, or put the word mask into its file name.",
     "1 file was ignored: notes.txt.",
-    "2 masks were left out: benign/phantom-001_MASK.gif, malignant/orphan_mask.png.",
+    "2 masks were not taken for images: benign/phantom-001_MASK.gif, malignant/orphan_mask.png.",
     "1 hidden or system file was ignored.",
 ]
 

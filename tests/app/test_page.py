@@ -143,6 +143,19 @@ def test_without_a_box_the_model_of_crops_classifies_nothing(two_views, masked_p
     assert all(view.seen for view in two_views.attack(boxed, "PGD", 5, 3))
 
 
+def test_without_a_box_a_model_that_saw_whole_images_says_that_it_sees_one(masked_phantoms, tmp_path, page):
+    sent = tmp_path / "sent.png"
+    sent.write_bytes((masked_phantoms / "benign" / "phantom-001.png").read_bytes())
+    model = ExploredModel("crops", small_cnn().eval(), replace(LESION, without_box="whole"))
+    explorer = Explorer([model], read_dataset(masked_phantoms))
+    without, boxed = explorer.upload(sent), explorer.pick(0)
+    said = "The image has no box, so the model sees the whole image"
+    html = page.render(without, explorer.attack(without, "PGD", 5, 3))
+    assert said in html
+    assert html.count("<figcaption>Image<br>") == 1
+    assert said not in page.render(boxed, explorer.attack(boxed, "PGD", 5, 3))
+
+
 @pytest.mark.parametrize(
     ("edges", "sentence"),
     [

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -90,7 +92,12 @@ def test_status_of_a_study_under_way_and_of_a_finished_one(finished, small_yaml,
     words = status_text(found)
     assert words.startswith("8 trials: ")
     assert f"In use by process {run.pid} on " in words
+    assert re.search(r"\d running", words)
     assert ": epoch " in words
+    stopped = status_text(replace(found, holder=None))
+    assert re.search(r"\d interrupted", stopped)
+    assert not re.search(r"\d running", stopped)
+    assert "Not running." in stopped
 
 
 def test_a_damaged_checkpoint_is_one_line_of_the_status(finished, tmp_path):
@@ -101,7 +108,7 @@ def test_a_damaged_checkpoint_is_one_line_of_the_status(finished, tmp_path):
     (trial / "state.pt").touch()
     told, err = started("status", tmp_path / "out").communicate()
     assert err == f"mirst: {trial}/state.pt is damaged (EOFError); training starts from the beginning\n"
-    assert "1 running" in told
+    assert "1 interrupted" in told
 
 
 def test_status_on_the_command_line(mirst, finished):
