@@ -81,7 +81,7 @@ def subgroups(context: ReportContext) -> Subgroups:
     shown = _shown(numbers)
     own = numbers[numbers["defense"] == best]
     charts = {
-        str(name): [_chart(str(name), metric, rows[rows["metric"] == metric]) for metric in MEASURED]
+        str(name): [_chart(str(name), metric, rows, own[own["attribute"] == ALL]) for metric in MEASURED]
         for name, rows in own.groupby("attribute", sort=False)
         if name != ALL
     }
@@ -146,20 +146,22 @@ def _shown(numbers: pd.DataFrame) -> pd.DataFrame:
     return wide[list(MEASURED)].rename(columns={name: METRICS[name].title for name in MEASURED}).reset_index()
 
 
-def _chart(name: str, metric: str, rows: pd.DataFrame) -> Chart:
-    title = METRICS[metric].title
+def _chart(name: str, metric: str, rows: pd.DataFrame, every: pd.DataFrame) -> Chart:
+    """Of the rows of the attribute `name`, beside those of all images."""
+    title, rows, every = METRICS[metric].title, rows[rows["metric"] == metric], every[every["metric"] == metric]
     readings = "; ".join(
         f"{value}, {attack}: {TOO_FEW if np.isnan(mean) else f'{mean:.3f}'}"
         for value, attack, mean in zip(rows["subgroup"], rows["attack"], rows["value"], strict=True)
     )
-    return Chart(f"{name}: {title}", data_uri(as_png(_figure(title, rows))), f"{title} by {name}. {readings}.")
+    return Chart(f"{name}: {title}", data_uri(as_png(_figure(title, rows, every))), f"{title} by {name}. {readings}.")
 
 
-def _figure(title: str, rows: pd.DataFrame) -> Figure:
+def _figure(title: str, rows: pd.DataFrame, every: pd.DataFrame) -> Figure:
     values = list(rows["subgroup"].unique())
     figure = Figure(figsize=(3.6, 0.95 + 0.5 * len(values)), layout="constrained")
     axes = figure.subplots()
     for number, (attack, own) in enumerate(rows.groupby("attack", sort=False)):
+        axes.axvline(every.loc[every["attack"] == attack, "value"].item(), color=COLOURS[number], linestyle=":")
         known = own.dropna(subset="value")
         at = np.array([values.index(value) for value in known["subgroup"]]) + 0.02 + 0.22 * number
         sides = (known["value"] - known["low"], known["high"] - known["value"])
