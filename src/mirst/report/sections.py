@@ -6,6 +6,7 @@ from typing import Any
 
 from mirst.report.calibration import calibrations
 from mirst.report.certificates import proof_and_attack
+from mirst.report.classes import class_tables
 from mirst.report.confusion import confusions
 from mirst.report.context import ReportContext
 from mirst.report.eps_curve import eps_curve
@@ -70,6 +71,12 @@ SECTIONS = (
     Section("training", "Training", lambda context: {"training": training_curves(context.results)}),
     Section("gallery", "Flipped images", lambda context: {"galleries": galleries(context)}),
     Section("confusion", "Confusion matrices", lambda context: {"confusions": confusions(context)}),
+    Section(
+        "classes",
+        "Classes",
+        lambda context: {"classes": class_tables(context)},
+        is_shown=lambda results: len(results.classes) > 2,
+    ),
     Section(
         "subgroups",
         "Subgroups",

@@ -161,7 +161,8 @@ def _figure(title: str, rows: pd.DataFrame, every: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(3.6, 0.95 + 0.5 * len(values)), layout="constrained")
     axes = figure.subplots()
     for number, (attack, own) in enumerate(rows.groupby("attack", sort=False)):
-        axes.axvline(every.loc[every["attack"] == attack, "value"].item(), color=COLOURS[number], linestyle=":")
+        whole = every.loc[every["attack"] == attack, "value"].item()
+        axes.axvline(whole, color=COLOURS[number], linestyle=":", linewidth=1, alpha=0.6, zorder=0)
         known = own.dropna(subset="value")
         at = np.array([values.index(value) for value in known["subgroup"]]) + 0.02 + 0.22 * number
         sides = (known["value"] - known["low"], known["high"] - known["value"])
