@@ -87,7 +87,7 @@ def natural(name: str) -> list[tuple[int, str]]:
     """A sort key that puts `benign (2).png` before `benign (10).png`.
 
     >>> sorted(["10", "9", "a"], key=natural)
-    ['a', '9', '10']
+    ['9', '10', 'a']
     """
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
