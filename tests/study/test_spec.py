@@ -147,6 +147,7 @@ def test_overrides(small_yaml):
         ("attacks=[pgd, {name: pgd, steps: 50}]", "attacks lists pgd twice"),
         ("attacks=[{name: pgd, eps: 5/0}]", "attacks.0.eps: "),
         ("attacks=[{name: pgd, label: none}]", "label none"),
+        ("data.ordinal=true", "ordinal is true, but no order is given; list all classes in their order in classes"),
         ("model.bound=1", "bound is for box: fused; add box: fused, or leave it out"),
         ("model={box: fused, bound: 0}", "model.bound: "),
         ("model={box: fused, bound: .inf}", "model.bound: "),

@@ -1,5 +1,6 @@
 """From files on disk to folds of images."""
 
+from mirst.data.attributes import MOST_VALUES, dividing_attributes
 from mirst.data.audit import Audit, audit_records, read_for_audit
 from mirst.data.augmentation import Augmentation
 from mirst.data.box import Box, parse_box
@@ -22,6 +23,7 @@ from mirst.data.value_range import ValueRange
 __all__ = [
     "FOLDS",
     "MARGIN",
+    "MOST_VALUES",
     "READERS",
     "SPLIT_LEAK",
     "VAL_FRACTION",
@@ -46,6 +48,7 @@ __all__ = [
     "box_of",
     "data_loader",
     "decode",
+    "dividing_attributes",
     "few_levels",
     "find_images",
     "given_folds",

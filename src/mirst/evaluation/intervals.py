@@ -77,9 +77,27 @@ def interval(
     '0.800 [0.563, 0.943]'
     """
     parts = _parts(rows, rows["group"], classes, positive, metric_named(metric), of_model)
-    mean = Weighted(parts, np.full(len(parts), 1 / len(parts)))
-    low, high = mean.ends(LEVEL)
-    return Interval(mean.value, max(low, 0.0), min(high, 1.0))
+    return _mean(parts, np.full(len(parts), 1 / len(parts)))
+
+
+def class_intervals(
+    rows: pd.DataFrame, classes: Sequence[str], metric: str = "f1", *, of_model: Sequence[str] = ()
+) -> tuple[list[Interval], Interval]:
+    """A metric of predictions for each of more than two classes, and its mean weighted by the images of the classes.
+
+    Args:
+        rows, metric, of_model: as for `interval`; accuracy and the metrics of scores have no value per class.
+
+    Raises:
+        MirstError: an unknown metric.
+
+    >>> rows = pd.DataFrame({"group": range(30), "label": ["a", "b", "c"] * 10, "prediction": "a", "score": 0.0})
+    >>> [one.value for one in class_intervals(rows, ("a", "b", "c"), "sensitivity")[0]]
+    [1.0, 0.0, 0.0]
+    """
+    parts = _parts(rows, rows["group"], classes, classes[0], metric_named(metric), of_model)
+    shares = np.array([(rows["label"] == name).mean() for name in classes])
+    return [_mean([part], np.ones(1)) for part in parts], _mean(parts, shares)
 
 
 def paired_difference(
@@ -123,6 +141,12 @@ def paired_difference(
     gain = Weighted([*theirs, *ours], np.repeat([1 / len(theirs), -1 / len(ours)], len(ours)))
     low, high = gain.ends(LEVEL)
     return Difference(gain.value, max(low, -1.0), min(high, 1.0), gain.p())
+
+
+def _mean(parts: Sequence["Part"], weights: NDArray[np.float64]) -> Interval:
+    mean = Weighted(parts, weights)
+    low, high = mean.ends(LEVEL)
+    return Interval(mean.value, max(low, 0.0), min(high, 1.0))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -21,7 +21,11 @@ def notes(results: Results) -> list[str]:
     images = ", ".join(f"{count} {name}" for name, count in data["per_class"].items())
     binary = len(results.classes) == 2
     models = results.origin or f"{len(spec.seeds)} seed(s)"
-    what = f"positive class: {results.positive}" if binary else "macro averages over the classes"
+    what = (
+        f"positive class: {results.positive}"
+        if binary
+        else f"macro averages over the classes; AUC of {results.positive} against the others"
+    )
     return [
         *_masking(results),
         f"Mean ± standard deviation over {spec.folds.in_words}, {models}; "

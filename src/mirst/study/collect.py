@@ -7,6 +7,7 @@ import pandas as pd
 
 from mirst.errors import MirstError
 from mirst.files import write_csv
+from mirst.study.attributes import write_attributes
 from mirst.study.baselines import write_baselines
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import Prepared
@@ -16,7 +17,9 @@ from mirst.study.trial import Trial
 
 
 def collect(study: StudyFolder, trials: Sequence[Trial], prepared: Prepared) -> None:
-    """Write `outcomes.csv`, `failed.csv` and `summary.csv` from the folders of the trials, and `baselines.csv`.
+    """Write `outcomes.csv`, `failed.csv` and `summary.csv` from the folders of the trials.
+
+    Also `baselines.csv` and `records.csv`, where the study has them.
 
     Raises:
         MirstError: every trial failed.
@@ -34,6 +37,7 @@ def collect(study: StudyFolder, trials: Sequence[Trial], prepared: Prepared) -> 
     whole = [key not in incomplete for key in zip(outcomes["defense"], outcomes["drop_max"], strict=True)]
     write_csv(study.summary, summarise(outcomes[whole], prepared.classes, prepared.positive))
     write_baselines(study, prepared)
+    write_attributes(study, prepared.records)
 
 
 def remove_partial_tables(study: StudyFolder, trials: Sequence[Trial]) -> None:

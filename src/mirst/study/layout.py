@@ -96,6 +96,8 @@ class StudyFolder:
     """Trials whose training diverged or whose worker was killed."""
     old_failed = _File("diverged.csv")
     """The name of `failed` in folders of older versions."""
+    records = _File("records.csv")
+    """The attributes that divide the images into subgroups; missing without any, and in folders of older versions."""
     distances = _File("distances.csv")
     baselines = _File("baselines.csv")
     """Outcome rows of the baselines; only studies of lesions have them."""

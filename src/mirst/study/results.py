@@ -10,6 +10,7 @@ import pandas as pd
 
 from mirst.errors import MirstError
 from mirst.evaluation import require_certificates_hold, with_attacks
+from mirst.study.attributes import read_attributes
 from mirst.study.layout import SUITES, StudyFolder
 from mirst.study.load import load_spec
 from mirst.study.named_configs import NamedDefense
@@ -73,6 +74,8 @@ class Results:
     baselines: pd.DataFrame | None = None
     """Outcome rows of `mirst.study.baselines`, if the study is one of lesions."""
 
+    attributes: pd.DataFrame | None = None
+    """Of the images, as `read_attributes` returns them, if they have any."""
     certificates: pd.DataFrame | None = None
     """Rows of `named_certificates`, if there are any, with the worst that all attacks of the folder found."""
 
@@ -122,7 +125,10 @@ def read_results(folder: str | Path) -> Results:
     _require_all_trials(study, outcomes)
     distances = read_csv(study.distances) if study.distances.exists() else None
     baselines = read_csv(study.baselines) if study.baselines.exists() else None
-    results = Results(study.path, spec, run, outcomes, summary, failed, suites, checks, distances, baselines)
+    attributes = read_attributes(study)
+    results = Results(
+        study.path, spec, run, outcomes, summary, failed, suites, checks, distances, baselines, attributes
+    )
     return replace(results, certificates=_certificates(results)) if study.certificates.exists() else results
 
 

@@ -104,6 +104,8 @@ class DataSpec(_Section):
     """Gray, or colour."""
     classes: tuple[str, ...] | None = None
     """Classes to keep; all by default."""
+    ordinal: bool = False
+    """Whether `classes` are in an order, such as grades."""
     positive: str | None = None
     """Class that sensitivity counts; "malignant" by default."""
     relabel: dict[str, str | None] = {}
@@ -116,6 +118,8 @@ class DataSpec(_Section):
         if self.path is not None and self.sources:
             raise ValueError("give path or sources, not both")
         _require_distinct("classes", self.classes or ())
+        if self.ordinal and self.classes is None:
+            raise ValueError("ordinal is true, but no order is given; list all classes in their order in classes")
         return self
 
 

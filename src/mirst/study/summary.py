@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from mirst.evaluation import Difference, Interval, interval, paired_difference
+from mirst.evaluation import Difference, Interval, class_intervals, interval, paired_difference
 from mirst.metrics import classification_metrics
 
 TRIAL = ["defense", "drop_max", "fold", "seed"]
@@ -66,6 +66,11 @@ def worst_rows(rows: pd.DataFrame, name: str, positive: str) -> pd.DataFrame:
 def pooled_interval(rows: pd.DataFrame, classes: Sequence[str], positive: str, metric: str = "f1") -> Interval:
     """`interval` of the rows of one defense under one attack, pooled over folds and seeds."""
     return interval(rows, classes, positive, metric, of_model=MODEL)
+
+
+def pooled_class_intervals(rows: pd.DataFrame, classes: Sequence[str], metric: str) -> tuple[list[Interval], Interval]:
+    """`class_intervals` of the rows of one defense under one attack, pooled over folds and seeds."""
+    return class_intervals(rows, classes, metric, of_model=MODEL)
 
 
 def pooled_difference(

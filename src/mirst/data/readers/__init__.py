@@ -193,8 +193,8 @@ def _with_safe_names(records: list[Record], root: Path) -> list[Record]:
             name=plain(record.name),
             source=plain(record.source),
             group=record.group and plain(record.group),
-            scanner=record.scanner and plain(record.scanner),
             split=record.split and plain(record.split),
+            attributes={plain(name): plain(value) for name, value in record.attributes.items()},
         )
         for record in records
     ]

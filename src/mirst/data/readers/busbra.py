@@ -6,12 +6,14 @@ from mirst.data.box import Box
 from mirst.data.file_kind import is_image
 from mirst.data.readers.class_folders import visible
 from mirst.data.readers.skipped_files import folder_contents
-from mirst.data.readers.table import as_group, as_number, read_table
+from mirst.data.readers.table import as_group, as_number, other_cells, read_table
 from mirst.data.record import Record
 from mirst.errors import MirstError
 from mirst.untrusted.tables import Row
 
 TABLE, FOLDS = "bus_data.csv", "5-fold-cv.csv"
+KNOWN = ("ID", "Case", "Pathology", "Width", "Height", "BBOX")
+"""Columns that are no attributes."""
 
 
 def recognises(root: Path) -> bool:
@@ -31,7 +33,7 @@ def read(root: Path) -> list[Record]:
                 f"{root / TABLE} lists {row['ID']}, but no image of that name is in {root / 'Images'}; restore it or "
                 "remove the row"
             )
-        case, name, scanner = as_group(row["Case"]), f"Images/{image.name}", row.get("Device") or None
+        case, name = as_group(row["Case"]), f"Images/{image.name}"
         group, box, masks = case and f"busbra-case-{case}", _box(row, root / TABLE), _masks(root, image)
         records.append(
             Record(
@@ -40,10 +42,10 @@ def read(root: Path) -> list[Record]:
                 group,
                 "busbra",
                 name,
-                scanner=scanner,
                 split=folds.get(row["ID"]),
                 box=box,
                 masks=masks,
+                attributes=other_cells(row, KNOWN),
             )
         )
     return records
