@@ -9,7 +9,7 @@ from mirst.data import (
     SPLIT_LEAK,
     Record,
     audit_records,
-    given_folds,
+    folds_of_split,
     given_validation,
     read_dataset,
     warn_of_split,
@@ -32,7 +32,7 @@ def parts(folds):
 
 def test_each_name_is_a_fold_in_natural_order():
     records = records_of("10", "10", "9", "9", "2", "2")
-    assert parts(given_folds(records, 3)) == [
+    assert parts(folds_of_split(records, 3)) == [
         ([0, 1, 2, 3], [4, 5]),
         ([0, 1, 4, 5], [2, 3]),
         ([2, 3, 4, 5], [0, 1]),
@@ -45,14 +45,14 @@ def test_each_name_is_a_fold_in_natural_order():
 )
 def test_train_val_and_test_are_one_fold(train, val, test):
     records = records_of(train, train, val, val, test, test)
-    (fold,) = given_folds(records, 1)
+    (fold,) = folds_of_split(records, 1)
     assert parts([fold]) == [([0, 1, 2, 3], [4, 5])]
     assert given_validation(records, fold.train).tolist() == [2, 3]
 
 
 def test_train_and_test_alone_hold_nothing_out():
     records = records_of("train", "train", "test", "test")
-    (fold,) = given_folds(records, 1)
+    (fold,) = folds_of_split(records, 1)
     assert parts([fold]) == [([0, 1], [2, 3])]
     assert len(given_validation(records, fold.train)) == 0
 
@@ -70,7 +70,7 @@ def test_train_and_test_alone_hold_nothing_out():
 )
 def test_what_is_no_split_gets_a_sentence(splits, count, words):
     with pytest.raises(MirstError, match=words):
-        given_folds(records_of(*splits), count)
+        folds_of_split(records_of(*splits), count)
 
 
 @pytest.fixture
@@ -124,13 +124,13 @@ def test_class_folders_of_a_published_split_give_it(tmp_path):
     assert {(record.name.split("/")[0], record.split) for record in records} == {
         (part, part) for part in ("train", "val", "test")
     }
-    (fold,) = given_folds(records, 1)
+    (fold,) = folds_of_split(records, 1)
     assert {records[i].split for i in fold.test} == {"test"}
 
 
 def test_the_published_folds_of_busbra(real_data):
     records = read_dataset(real_data / "busbra")
-    folds = given_folds(records, 4)
+    folds = folds_of_split(records, 4)
     assert [len(fold.test) for fold in folds] == [376, 385, 366, 365]  # kFold of 5-fold-cv.csv
     groups = np.array([record.group for record in records])
     assert not any(set(groups[fold.train]) & set(groups[fold.test]) for fold in folds)

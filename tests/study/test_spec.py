@@ -155,7 +155,7 @@ def test_overrides(small_yaml):
         ("model.box=mask", "model.box: "),
         ("model.box=fused", "model.box is fused, and data.view is whole; set data.view to lesion, or box to none"),
         ("folds.kind=patient", "folds.kind: "),
-        ("folds.count=1", "folds.count: "),
+        ("folds.count=1", "folds: count is 1; cross-validation needs at least 2"),
         ("seeds=[]", "seeds: "),
         ("seeds=[1, 1]", "seeds lists 1 twice"),
         ("seeds=[-1]", "seeds.0: "),

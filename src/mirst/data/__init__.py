@@ -7,7 +7,7 @@ from mirst.data.box import Box, parse_box
 from mirst.data.boxes import WithoutBox, box_around, box_of, with_boxes
 from mirst.data.cache import CarriedImages, PreparedImages, lesion_crop, prepare_images, prepare_lesions
 from mirst.data.folds import FOLDS, VAL_FRACTION, Fold, make_folds, split_validation, warn_of_folds
-from mirst.data.given_folds import SPLIT_LEAK, given_folds, given_validation, warn_of_split
+from mirst.data.given_folds import SPLIT_LEAK, folds_of_split, given_validation, warn_of_split
 from mirst.data.image_files import find_images
 from mirst.data.image_set import ImageSet, data_loader
 from mirst.data.images import decode, intensity, letterbox, load_images, picture_count, with_shared_range
@@ -51,7 +51,7 @@ __all__ = [
     "dividing_attributes",
     "few_levels",
     "find_images",
-    "given_folds",
+    "folds_of_split",
     "given_validation",
     "intensity",
     "lesion_crop",

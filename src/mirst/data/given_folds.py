@@ -14,7 +14,7 @@ from mirst.errors import MirstError
 SPLIT_LEAK = "GIVEN SPLIT LEAKS"
 
 
-def given_folds(records: Sequence[Record], count: int) -> list[Fold]:
+def folds_of_split(records: Sequence[Record], count: int) -> list[Fold]:
     """The folds of `Record.split`.
 
     Where it names the parts train and test, with or without val, there is one fold; the images of val are in its
@@ -28,7 +28,7 @@ def given_folds(records: Sequence[Record], count: int) -> list[Fold]:
 
     >>> from pathlib import Path
     >>> records = [Record(Path(f"{i}.png"), "ab"[i % 2], None, "clinic", split=str(i // 2)) for i in range(6)]
-    >>> [fold.test.tolist() for fold in given_folds(records, 3)]
+    >>> [fold.test.tolist() for fold in folds_of_split(records, 3)]
     [[0, 1], [2, 3], [4, 5]]
     """
     missing = [record.name for record in records if record.split is None]

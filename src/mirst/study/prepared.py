@@ -24,7 +24,7 @@ from mirst.data import (
     PreparedImages,
     Record,
     audit_records,
-    given_folds,
+    folds_of_split,
     given_validation,
     make_folds,
     positive_class,
@@ -171,7 +171,7 @@ def prepare(spec: StudySpec) -> Prepared:
 def _folds(spec: StudySpec, records: Sequence[Record]) -> list[Fold]:
     folds = spec.folds
     if folds.kind == "given":
-        return given_folds(records, folds.count)
+        return folds_of_split(records, folds.count)
     return make_folds(records, folds.count, folds.kind, folds.seed, val_fraction=spec.training.val_fraction)
 
 
