@@ -1,7 +1,7 @@
 """A finished study, read back from its folder."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ COLUMNS = {
     "diverged.csv": FAILED_COLUMNS,
     **{f"{suite}.csv": ROWS for suite in SUITES},
     **{f"{suite}-checks.csv": [*TRIAL, "name", "verdict", "figures"] for suite in SUITES},
+    **{f"ensembles-{name}.csv": [column for column in ROWS if column != "fold"] for name in ("outcomes", *SUITES)},
     "baselines.csv": ROWS,
     "distances.csv": [*TRIAL, "source", "image", "label", "eps"],
     "certificates.csv": CERTIFICATES,
@@ -180,13 +181,17 @@ def _read_suites(
     present = {suite: read_csv(study.table(suite)) for suite in SUITES if study.table(suite).exists()}
     for suite, rows in present.items():
         require_rows(study.table(suite), spec, rows, classes)
-    stages = {
+    return stages_of(present), {suite: read_csv(study.checks(suite)) for suite in present}
+
+
+def stages_of(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The rows of every stage of the tables of suites, by name: `adaptive` has `standard` as its first stage."""
+    return {
         stage: rows[rows["attack"] == stage]
-        for rows in present.values()
+        for rows in tables.values()
         for stage in SUITES
         if stage in set(rows["attack"])
     }
-    return stages, {suite: read_csv(study.checks(suite)) for suite in present}
 
 
 def read_spec(study: StudyFolder) -> StudySpec:
