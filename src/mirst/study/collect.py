@@ -48,8 +48,8 @@ def remove_partial_tables(study: StudyFolder, trials: Sequence[Trial]) -> None:
         if 0 < len(lacking) < len(trials):
             path.unlink()
             warnings.warn(
-                f"{path.relative_to(study.path)} lacked {len(lacking)} of {len(trials)} models, so it was removed; repeat "
-                "the command that wrote it to analyse the others",
+                f"{path.relative_to(study.path)} lacked {len(lacking)} of {len(trials)} models, so it was removed; "
+                "repeat the command that wrote it to analyse the others",
                 stacklevel=2,
             )
 
