@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mirst.data.readers.skipped_files import listed
-from mirst.evaluation import CLEAN
+from mirst.evaluation import CLEAN, certified_rows
 from mirst.metrics import METRICS
 from mirst.nn import read_card
 from mirst.report.context import ReportContext, attack_name, of_defense, pixels
@@ -51,12 +51,11 @@ def external_changes(results: Results, external: External) -> Table:
     """Metrics of every defense on its test folds and on the external set, each with its 95 % interval by group.
 
     The change is external minus internal. Internal rows are pooled over the folds and seeds, external rows over the
-    models of all folds and seeds. Only suites and eps that both were attacked at are compared. Defenses of which a
-    trial failed are left out.
+    models of all folds and seeds. Certified figures are lower bounds. Only attacks and eps of both sides are compared.
+    Defenses of which a trial failed are left out.
     """
-    inside = ReportContext(results, beside=external.models).under_attack
-    outside = ReportContext(external.models, beside=results).under_attack
-    combined = {} if external.ensembles is None else ReportContext(external.ensembles, beside=results).under_attack
+    inside, outside = _conditions(results, external.models), _conditions(external.models, results)
+    combined = {} if external.ensembles is None else _conditions(external.ensembles, results)
     numbers, shown = [], []
     for metric in COMPARED:
         for attack in (name for name in inside if name in outside):
@@ -69,13 +68,12 @@ def external_changes(results: Results, external: External) -> Table:
                     "external": pooled_interval(other, *known),
                     "change": pooled_change(own, other, *known),
                 } | ({} if together.empty else {"ensemble": pooled_interval(together, *known)})
-                key = {"metric": metric, "attack": attack, "eps": other["eps"].max(), "defense": entry.title}
+                key = {"metric": metric, "attack": attack, "defense": entry.title}
                 numbers += [key | {"figure": name, **_ends(one)} for name, one in found.items()]
                 shown.append(
-                    {
+                    key
+                    | {
                         "metric": METRICS[metric].title,
-                        "attack": attack_name(attack) + ("" if attack == CLEAN else f" (eps {pixels(key['eps'])})"),
-                        "defense": entry.title,
                         "internal": str(found["internal"]),
                         "external": str(found["external"]),
                         "external - internal": str(found["change"]),
@@ -83,6 +81,21 @@ def external_changes(results: Results, external: External) -> Table:
                     }
                 )
     return Table(pd.DataFrame(shown), pd.DataFrame(numbers))
+
+
+def _conditions(results: Results, beside: Results) -> dict[str, pd.DataFrame]:
+    """Rows by heading: as `ReportContext.under_attack`, then what is certified at each eps."""
+    under = ReportContext(results, beside=beside).under_attack
+    rows = {
+        attack_name(name) + ("" if name == CLEAN else f" (eps {pixels(own['eps'].max())})"): own
+        for name, own in under.items()
+    }
+    if results.certificates is not None:
+        proven = certified_rows(results.certificates, results.classes, results.positive)
+        rows |= {
+            f"{name} (eps {pixels(own['eps'].max())})": own for (name, _), own in proven.groupby(["attack", "eps"])
+        }
+    return rows
 
 
 def _validation(results: Results, external: External) -> Validation:

@@ -67,7 +67,8 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         comparisons = sections["proof"].comparisons
         tables |= {name: Table(one.shown, one.numbers) for name, one in comparisons.items()}
     for one in sections.get("external", ()):
-        tables |= {f"external-{one.name}": one.changes, f"operating-points-{one.name}": one.points}
+        tables[f"external-{one.name}"] = one.changes
+        tables |= {f"operating-points-{one.name}": one.points} if len(one.points.numbers) else {}
     write_tables(results.folder / "tables", tables)
     examples = {entry.title: examples_of(results, entry) for entry in results.spec.defenses}
     residuals = {entry.title: residuals_of(results, entry, trusted=trusted) for entry in results.spec.defenses}

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from mirst.errors import MirstError
 from mirst.study.layout import SUITES, ExternalFolder
-from mirst.study.results import Results, read_csv, stages_of
+from mirst.study.results import Results, read_csv, stages_of, with_certificates
 from mirst.study.row_checks import require_every_trial, require_rows, require_trials_of
 
 KEYS = ("data", "labels", "fingerprint", "images", "groups", "per_class", "left_out", "notes")
+OUTCOMES, CERTIFICATES = "outcomes", "certificates"
+TABLES = (OUTCOMES, *SUITES, CERTIFICATES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,33 +62,32 @@ def read_record(folder: ExternalFolder) -> dict[str, Any]:
 
 
 def _read(results: Results, folder: ExternalFolder) -> External:
-    outcomes = _rows(results, folder.outcomes)
-    require_every_trial(folder.outcomes, results.spec, outcomes, results.failed)
-    suites = {suite: _rows(results, folder.table(suite)) for suite in SUITES if folder.table(suite).exists()}
-    for suite, rows in suites.items():
-        require_trials_of(folder.table(suite), rows, outcomes)
-    models = _with_rows(results, outcomes, suites)
-    if not folder.ensembles().exists():
-        return External(folder, read_record(folder), models, None)
-    ensembles = {name: folder.ensembles(name) for name in SUITES if folder.ensembles(name).exists()}
-    own = _rows(results, folder.ensembles(), fold=0)
-    strong = {suite: _rows(results, path, fold=0) for suite, path in ensembles.items()}
-    return External(folder, read_record(folder), models, _with_rows(results, own, strong))
+    models = _with_rows(results, {name: folder.table(name) for name in TABLES})
+    require_every_trial(folder.outcomes, results.spec, models.outcomes, results.failed)
+    for path in (folder.table(name) for name in TABLES):
+        if path.exists():
+            require_trials_of(path, read_csv(path), models.outcomes)
+    ensembles = None
+    if folder.ensembles().exists():
+        ensembles = _with_rows(results, {name: folder.ensembles(name) for name in TABLES}, fold=0)
+    return External(folder, read_record(folder), models, ensembles)
 
 
-def _rows(results: Results, path: Path, **key: int) -> pd.DataFrame:
-    rows = read_csv(path).assign(**key)
-    require_rows(path, results.spec, rows, results.classes)
-    return rows
-
-
-def _with_rows(results: Results, outcomes: pd.DataFrame, suites: dict[str, pd.DataFrame]) -> Results:
-    return replace(
+def _with_rows(results: Results, tables: dict[str, Path], **key: int) -> Results:
+    """The study with the rows of these tables, and `key` as columns that they lack."""
+    rows = {
+        name: read_csv(path).assign(**key) for name, path in tables.items() if name != CERTIFICATES and path.exists()
+    }
+    for name, own in rows.items():
+        require_rows(tables[name], results.spec, own, results.classes)
+    outcomes = rows.pop(OUTCOMES)
+    found = replace(
         results,
         outcomes=outcomes,
-        suites=stages_of(suites),
+        suites=stages_of(rows),
         checks={},
         distances=None,
         baselines=None,
         certificates=None,
     )
+    return with_certificates(found, tables[CERTIFICATES], **key)

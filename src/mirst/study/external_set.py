@@ -81,7 +81,7 @@ def _read(study: Prepared, source: SourceSpec, on_remark: Callable[[str], object
         if label not in labels:
             raise MirstError(
                 f"{source.path} has no class {label}, which the study has; it has {', '.join(sorted(labels))}. Rename "
-                f"its classes with --labels '{{{min(labels)}: {label}, ...}}'"
+                f"its classes with --labels '{{theirs: {label}, ...}}'"
             )
     for record in (found[0], study.records[0]):
         if record.path.suffix == ".npy":

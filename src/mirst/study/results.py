@@ -36,6 +36,7 @@ COLUMNS = {
     "baselines.csv": ROWS,
     "distances.csv": [*TRIAL, "source", "image", "label", "eps"],
     "certificates.csv": CERTIFICATES,
+    "ensembles-certificates.csv": [column for column in CERTIFICATES if column != "fold"],
 }
 """What a reader of each table relies on."""
 
@@ -124,7 +125,7 @@ def read_results(folder: str | Path) -> Results:
     distances = read_csv(study.distances) if study.distances.exists() else None
     baselines = read_csv(study.baselines) if study.baselines.exists() else None
     results = Results(study.path, spec, run, outcomes, summary, failed, suites, checks, distances, baselines)
-    return replace(results, certificates=_certificates(results)) if study.certificates.exists() else results
+    return with_certificates(results, study.certificates)
 
 
 def finished_study(folder: str | Path) -> StudyFolder:
@@ -154,24 +155,29 @@ def _require_all_trials(study: StudyFolder, outcomes: pd.DataFrame) -> None:
             require_trials_of(path, read_csv(path), outcomes)
 
 
-def _certificates(results: Results) -> pd.DataFrame:
-    """The certificates beside every attack of the folder.
+def with_certificates(results: Results, path: Path, **key: int) -> Results:
+    """The results with the certificates of `path`, if it exists, beside every attack of the results.
+
+    Args:
+        key: columns that the table lacks.
 
     Raises:
         RuntimeError: an attack misclassifies an image within its largest certified eps.
     """
+    if not path.exists():
+        return results
     attacked = [results.outcomes, *results.suites.values()]
     if results.distances is not None:
         nearest = results.distances.dropna(subset="eps")
         attacked.append(nearest.assign(prediction=nearest["broken_prediction"], score=nearest["broken_score"]))
-    certificates, rows = read_csv(results.files.certificates), pd.concat(attacked, ignore_index=True)
+    certificates, rows = read_csv(path).assign(**key), pd.concat(attacked, ignore_index=True)
     keys = [*TRIAL, "source", "image"]
     beside = with_attacks(certificates, rows, results.positive, keys)
     require_certificates_hold(beside)
     largest = rows.merge(certificates.drop_duplicates(keys)[[*keys, "largest_eps"]], on=keys)
     proven = (largest["largest_eps"] > 0) & (largest["eps"] <= largest["largest_eps"])
     require_certificates_hold(largest.assign(certified=proven, attacked_prediction=largest["prediction"]))
-    return beside
+    return replace(results, certificates=beside)
 
 
 def _read_suites(

@@ -111,13 +111,15 @@ def test_the_changes_are_external_minus_internal(study, external):
     results = read_results(study)
     numbers = external_changes(results, external).numbers.set_index(["metric", "attack", "defense", "figure"])["value"]
     rows = results.outcomes[(results.outcomes["attack"] == "none") & (results.outcomes["defense"] == "ce")]
-    assert numbers["f1", "none", "ce", "internal"] == pytest.approx(
+    assert numbers["f1", "no attack", "ce", "internal"] == pytest.approx(
         pooled_interval(rows, results.classes, results.positive).value
     )
     own = external.models.outcomes
     own = own[(own["attack"] == "none") & (own["defense"] == "ce")]
     hits = ((own["label"] == "malignant") & (own["prediction"] == "malignant")).sum()
-    assert numbers["sensitivity", "none", "ce", "external"] == pytest.approx(hits / (own["label"] == "malignant").sum())
+    assert numbers["sensitivity", "no attack", "ce", "external"] == pytest.approx(
+        hits / (own["label"] == "malignant").sum()
+    )
     changes = numbers.xs("change", level="figure")
     assert len(changes) == 4 * 2 * 2  # metrics, conditions and defenses
     for key, value in changes.items():

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Self, Unpack
+
+import pandas as pd
 
 from mirst.errors import MirstError
-from mirst.evaluation import SuiteName, named_rows, robustness
+from mirst.evaluation import SuiteName, certify, named_certificates, named_rows, robustness
 from mirst.evaluation.suite_run import require_eps
 from mirst.files import write_csv, write_text
 from mirst.nn import MAX_MEMBERS, load_model, read_card
@@ -24,7 +26,7 @@ from mirst.study.identity import open_folder
 from mirst.study.layout import ExternalFolder, StudyFolder, TrialFolder
 from mirst.study.post_hoc.base import Options, TrainedModel, progress_events
 from mirst.study.prepared import Prepared, prepare
-from mirst.study.results import finished_study, read_spec
+from mirst.study.results import finished_study, read_csv, read_spec
 from mirst.study.spec import SourceSpec
 from mirst.study.trial import Trial, all_trials
 from mirst.study.trial_outcomes import outcome_rows
@@ -44,7 +46,7 @@ class FoldEnsemble(Trial):
 
 @dataclass(frozen=True)
 class Validation(Work[None]):
-    """Attacks on a model, or on the ensemble of the models of all folds, on the images of an external set."""
+    """Rows of a model, or of the ensemble of the models of all folds, on the images of an external set."""
 
     name: str
     """Of the set."""
@@ -52,15 +54,23 @@ class Validation(Work[None]):
     @property
     @abstractmethod
     def table(self) -> str:
-        """Name of the table of rows, without suffix."""
+        """Name of the table of the rows, without suffix."""
 
     @abstractmethod
+    def rows(self, trained: TrainedModel, send: Send) -> pd.DataFrame:
+        """The rows of one model."""
+
+    def settings(self) -> dict[str, Any]:
+        """What the rows depend on beside model and images; a change of them runs the trial again."""
+        return {}
+
+    def end_marks(self) -> tuple[str, ...]:
+        return (f"{self.table}.json",)
+
     def is_done(self, folder: TrialFolder) -> bool:
         """Whether an earlier call has finished the trial."""
-
-    @abstractmethod
-    def run(self, trained: TrainedModel, send: Send) -> None:
-        """Attack one model, and write the file of `end_marks` last."""
+        mark = folder.suite_record(self.table)
+        return mark.exists() and bool(json.loads(mark.read_text(encoding="utf-8")) == self.settings())
 
     def inputs(self, trial: Trial, prepared: Prepared, study: StudyFolder) -> Iterable[Path]:
         return [study.trial(member.name).model for member in _members(trial, prepared)]
@@ -69,7 +79,9 @@ class Validation(Work[None]):
         paths, trusted = list(self.inputs(trial, prepared, study)), prepared.spec.model.name
         model, card = combine(paths, trusted) if len(paths) > 1 else load_model(paths[0], trusted)
         folder = study.external(self.name).trial(trial.name)
-        self.run(TrainedModel(trial, folder, prepared, model.to(default_device()), card), send)
+        trained = TrainedModel(trial, folder, prepared, model.to(default_device()), card)
+        trained.write(self.table, self.rows(trained, send))
+        write_text(folder.suite_record(self.table), json.dumps(self.settings()))
 
 
 @dataclass(frozen=True)
@@ -78,22 +90,13 @@ class OwnAttacks(Validation):
 
     table = "outcomes"
 
-    def end_marks(self) -> tuple[str, ...]:
-        return (f"{self.table}.csv",)
-
-    def is_done(self, folder: TrialFolder) -> bool:
-        return folder.outcomes.exists()
-
-    def run(self, trained: TrainedModel, send: Send) -> None:
-        trial, prepared = trained.trial, trained.prepared
-        images = prepared.folds[trial.fold].test
-        trained.write(
-            self.table, outcome_rows(trained.model, prepared, images, trained.card.threshold, trial.seed, send)
-        )
+    def rows(self, trained: TrainedModel, send: Send) -> pd.DataFrame:
+        images = trained.prepared.folds[trained.trial.fold].test
+        return outcome_rows(trained.model, trained.prepared, images, trained.card.threshold, trained.trial.seed, send)
 
 
 @dataclass(frozen=True)
-class SuiteAttacks(Validation):
+class Suite(Validation):
     """A suite of attacks at several radii, without transferred attacks and checks for gradient masking."""
 
     suite: SuiteName
@@ -103,28 +106,52 @@ class SuiteAttacks(Validation):
     def table(self) -> str:
         return self.suite
 
-    def end_marks(self) -> tuple[str, ...]:
-        return (f"{self.suite}.json",)
+    def settings(self) -> dict[str, Any]:
+        return {"eps": list(self.eps)}
 
-    def is_done(self, folder: TrialFolder) -> bool:
-        record = folder.suite_record(self.suite)
-        return record.exists() and bool(json.loads(record.read_text(encoding="utf-8"))["eps"] == list(self.eps))
-
-    def run(self, trained: TrainedModel, send: Send) -> None:
-        prepared = trained.prepared
+    def rows(self, trained: TrainedModel, send: Send) -> pd.DataFrame:
         found = robustness(
             trained.model,
             list(trained.batches()),
             self.suite,
             self.eps,
-            positive=prepared.positive_index,
+            positive=trained.prepared.positive_index,
             threshold=trained.card.threshold,
             seed=trained.trial.seed,
             check=False,
             on_progress=send,
         )
-        trained.write(self.suite, named_rows(found.rows, trained.records, prepared.classes))
-        write_text(trained.folder.suite_record(self.suite), json.dumps({"eps": self.eps}))
+        return named_rows(found.rows, trained.records, trained.prepared.classes)
+
+
+@dataclass(frozen=True)
+class Certificates(Validation):
+    """Certificates at the radii and by the method of those of the study."""
+
+    eps: tuple[float, ...]
+    method: str
+    table = "certificates"
+
+    @classmethod
+    def as_in(cls, study: StudyFolder, name: str) -> Self:
+        own = read_csv(study.certificates)
+        return cls(name, tuple(sorted(own["eps"].unique().tolist())), str(own["method"].iloc[0]))
+
+    def settings(self) -> dict[str, Any]:
+        return {"eps": list(self.eps), "method": self.method}
+
+    def rows(self, trained: TrainedModel, send: Send) -> pd.DataFrame:
+        found = certify(
+            trained.model,
+            trained.batches(),
+            self.eps,
+            method=self.method,
+            positive=trained.prepared.positive_index,
+            threshold=trained.card.threshold,
+            seed=trained.trial.seed,
+            on_progress=send,
+        )
+        return named_certificates(found, trained.records, trained.prepared.classes)
 
 
 def validate_study(
@@ -138,9 +165,10 @@ def validate_study(
     """Test every model of a finished study, and the ensemble of its folds' models, on another data set.
 
     Images that the models have seen are left out (`read_external`). Each model keeps its operating point. The images
-    are classified clean and under the study's own attacks. `external/NAME`, with the name of the data set, gets
-    `outcomes.csv` with the rows of the models, `ensembles-outcomes.csv` with those of the ensembles (for each defense
-    and seed of which no trial failed), and `external.json`. What an earlier call has finished is not run again.
+    are classified clean and under the study's own attacks, and certified if the study is. `external/NAME`, with the
+    name of the data set, gets `outcomes.csv` with the rows of the models, `ensembles-outcomes.csv` with those of the
+    ensembles (for each defense and seed of which no trial failed), and `external.json`. What an earlier call has
+    finished is not run again.
 
     Args:
         folder: results folder of a finished study.
@@ -167,7 +195,9 @@ def validate_study(
     _open(target, source, found)
     works: list[Validation] = [OwnAttacks(found.name)]
     if suite is not None:
-        works.append(SuiteAttacks(found.name, suite, tuple(eps)))
+        works.append(Suite(found.name, suite, tuple(eps)))
+    if study.certificates.exists():
+        works.append(Certificates.as_in(study, found.name))
     engine = options.get("engine") or Local()
     with engine.connected(prepared.spec):
         for work in works:
