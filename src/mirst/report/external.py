@@ -92,9 +92,8 @@ def _conditions(results: Results, beside: Results) -> dict[str, pd.DataFrame]:
     }
     if results.certificates is not None:
         proven = certified_rows(results.certificates, results.classes, results.positive)
-        rows |= {
-            f"{name} (eps {pixels(own['eps'].max())})": own for (name, _), own in proven.groupby(["attack", "eps"])
-        }
+        by_eps = proven.groupby(["attack", "eps"])
+        rows |= {f"{name} (eps {pixels(own['eps'].max())})": own for (name, _), own in by_eps}
     return rows
 
 

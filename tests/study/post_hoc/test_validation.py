@@ -12,7 +12,16 @@ from mirst.errors import MirstError
 from mirst.evaluation import evaluate_on
 from mirst.nn import build_model, load_model, save_backbone
 from mirst.report import external_changes, write_report
-from mirst.study import Local, SourceSpec, load_source, load_spec, read_externals, read_results, validate_study
+from mirst.study import (
+    Local,
+    SourceSpec,
+    load_source,
+    load_spec,
+    read_externals,
+    read_results,
+    run_study,
+    validate_study,
+)
 from mirst.study.external_set import read_external
 from mirst.study.prepared import prepare
 from mirst.study.pretraining_origin import PretrainingOrigin
@@ -137,6 +146,31 @@ def test_the_report_has_a_section(study, finished):
     assert (youden >= clean["sensitivity"] + clean["specificity"]).all()
     assert len(clean) == 2
     assert 'id="external"' not in write_report(shutil.copytree(finished, study.parent / "bare")).read_text()
+
+
+def test_a_suite_and_the_certificates_of_the_study_are_repeated_on_the_other_images(
+    finished, small_spec, clinic, tmp_path
+):
+    spec = small_spec.model_copy(
+        update={"defenses": small_spec.defenses[:1], "seeds": (0,), "certify": (0.1 / 255,), "reuse": (finished,)}
+    )
+    run_study(spec, tmp_path / "study", engine=Local(1))
+    source = SourceSpec(path=clinic, labels=LABELS)
+    validate_study(tmp_path / "study", source, suite="standard", eps=(0.3,), engine=Local(1))
+    results = read_results(tmp_path / "study")
+    (external,) = read_externals(results)
+    for found, models in ((external.models, 2), (external.ensembles, 1)):
+        strong, proven = found.suites["standard"], found.certificates
+        assert len(strong) == len(proven) == 10 * models
+        assert (strong["eps"] == 0.3).all()
+        assert (strong["prediction"] != strong["label"]).all()  # nothing withstands an eps of 0.3
+        correct = proven["prediction"] == proven["label"]
+        assert not (proven["certified"] & ~correct).any()
+    numbers = external_changes(results, external).numbers
+    assert set(numbers["attack"]) == {"no attack", "paper protocol (eps 5/255)", "certified (interval) (eps 0.0003922)"}
+    specificity = numbers[numbers["metric"] == "specificity"].set_index(["attack", "figure"])["value"]
+    for figure in ("internal", "external", "ensemble"):
+        assert specificity["certified (interval) (eps 0.0003922)", figure] <= specificity["no attack", figure]
 
 
 def rejected(study, source):
