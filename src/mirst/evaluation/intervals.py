@@ -147,7 +147,7 @@ def unpaired_difference(
 
     >>> first = pd.DataFrame({"group": range(20), "label": "b", "prediction": ["b"] * 16 + ["a"] * 4, "score": 0.0})
     >>> str(unpaired_difference(first, first.assign(prediction="b"), ("a", "b"), "b", "sensitivity"))
-    '+0.200 [-0.024, +0.437]'
+    '+0.200 [-0.021, +0.437]'
     """
     entry = metric_named(metric)
     ours, theirs = (_parts(rows, rows["group"], classes, positive, entry, of_model) for rows in (first, second))
