@@ -43,3 +43,18 @@ def test_a_trial_that_failed_needs_no_table(tmp_path, spec):
         study.trial(trial.name).table("boxes").touch()
     remove_partial_tables(study, trials)
     assert study.boxes.exists()
+
+
+def test_the_table_of_an_external_set_that_lacks_a_trial_is_removed_too(tmp_path, spec):
+    study, trials = StudyFolder(tmp_path), all_trials(spec)
+    external = study.external("clinic")
+    for trial in trials:
+        external.trial(trial.name).path.mkdir(parents=True)
+    for path in (external.record, external.outcomes, external.ensembles()):
+        path.touch()
+    for trial in trials[1:]:
+        external.trial(trial.name).outcomes.touch()
+    with pytest.warns(UserWarning, match=r"external/clinic/outcomes\.csv lacked 1 of"):
+        remove_partial_tables(study, trials)
+    assert not external.outcomes.exists()
+    assert external.ensembles().exists()

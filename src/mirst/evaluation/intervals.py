@@ -7,7 +7,7 @@ resampling, lies within [0, 1] and never has zero width. `docs/results/intervals
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -147,6 +147,40 @@ def _mean(parts: Sequence["Part"], weights: NDArray[np.float64]) -> Interval:
     mean = Weighted(parts, weights)
     low, high = mean.ends(LEVEL)
     return Interval(mean.value, max(low, 0.0), min(high, 1.0))
+
+
+def unpaired_difference(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    classes: Sequence[str],
+    positive: str,
+    metric: str = "f1",
+    *,
+    of_model: Sequence[str] = (),
+) -> Difference:
+    """The metric of `second` minus that of `first`, on different images, such as those of two hospitals.
+
+    The interval combines those of the two sides as in `paired_difference`, without a correlation.
+
+    Args:
+        first, second: outcome rows as for `interval`; no group of one side is a group of the other.
+        metric, of_model: as for `interval`.
+
+    Raises:
+        MirstError: an unknown metric.
+
+    >>> first = pd.DataFrame({"group": range(20), "label": "b", "prediction": ["b"] * 16 + ["a"] * 4, "score": 0.0})
+    >>> str(unpaired_difference(first, first.assign(prediction="b"), ("a", "b"), "b", "sensitivity"))
+    '+0.200 [-0.021, +0.437]'
+    """
+    entry = metric_named(metric)
+    ours, theirs = (_parts(rows, rows["group"], classes, positive, entry, of_model) for rows in (first, second))
+    before, after = len(theirs[0].influence), len(ours[0].influence)
+    apart = [replace(part, influence=np.pad(part.influence, (0, after))) for part in theirs]
+    apart += [replace(part, influence=np.pad(part.influence, (before, 0))) for part in ours]
+    gain = Weighted(apart, np.repeat([1 / len(theirs), -1 / len(ours)], len(ours)))
+    low, high = gain.ends(LEVEL)
+    return Difference(gain.value, max(low, -1.0), min(high, 1.0), gain.p())
 
 
 def holm(p: Sequence[float]) -> list[float]:

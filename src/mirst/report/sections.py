@@ -10,6 +10,7 @@ from mirst.report.classes import class_tables
 from mirst.report.confusion import confusions
 from mirst.report.context import ReportContext
 from mirst.report.eps_curve import eps_curve
+from mirst.report.external import external_validations
 from mirst.report.gallery import galleries
 from mirst.report.operating_point import operating_points
 from mirst.report.study_notes import decision_rule
@@ -67,6 +68,12 @@ SECTIONS = (
         "Between proof and attack",
         lambda context: {"proof": proof_and_attack(context.results)},
         is_shown=lambda results: results.certificates is not None,
+    ),
+    Section(
+        "external",
+        "External validation",
+        lambda context: {"external": external_validations(context)},
+        is_shown=lambda results: bool(results.files.external_sets()),
     ),
     Section("training", "Training", lambda context: {"training": training_curves(context.results)}),
     Section("gallery", "Flipped images", lambda context: {"galleries": galleries(context)}),

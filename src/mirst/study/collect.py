@@ -46,13 +46,14 @@ def remove_partial_tables(study: StudyFolder, trials: Sequence[Trial]) -> None:
     The rows of the other trials stay in their folders, so `mirst evaluate` analyses only the missing trials.
     """
     trials = finished_trials(study, trials)
-    for path in sorted(study.path.glob("*.csv")):
-        lacking = [trial for trial in trials if not study.trial(trial.name).table(path.stem).exists()]
+    tables = [(one, path) for one in (study, *study.external_sets()) for path in sorted(one.path.glob("*.csv"))]
+    for one, path in tables:
+        lacking = [trial for trial in trials if not one.trial(trial.name).table(path.stem).exists()]
         if 0 < len(lacking) < len(trials):
             path.unlink()
             warnings.warn(
-                f"{path.name} lacked {len(lacking)} of {len(trials)} models, so it was removed; repeat the command "
-                "that wrote it to analyse the others",
+                f"{path.relative_to(study.path)} lacked {len(lacking)} of {len(trials)} models, so it was removed; "
+                "repeat the command that wrote it to analyse the others",
                 stacklevel=2,
             )
 

@@ -121,6 +121,32 @@ class StudyFolder:
     def trial(self, name: str) -> TrialFolder:
         return TrialFolder(self.path / "trials" / name)
 
+    def external(self, name: str) -> "ExternalFolder":
+        """Of the validation on the data set `name`."""
+        return ExternalFolder(self.path / "external" / name)
+
+    def external_sets(self) -> "list[ExternalFolder]":
+        """Of every data set that the study was validated on and has rows of, by name."""
+        found = sorted((self.path / "external").glob(f"*/{ExternalFolder(Path()).record.name}"))
+        folders = [ExternalFolder(path.parent) for path in found]
+        return [folder for folder in folders if folder.outcomes.exists()]
+
+
+@dataclass(frozen=True)
+class ExternalFolder(StudyFolder):
+    """The files of the validation of a study on another data set: its trials have the rows of the study's models.
+
+    >>> StudyFolder(Path("results")).external("clinic").ensembles().as_posix()
+    'results/external/clinic/ensembles-outcomes.csv'
+    """
+
+    record = _File("external.json")
+    """The data set, its fingerprint, and the images that were left out."""
+
+    def ensembles(self, table: str = "outcomes") -> Path:
+        """The table of the ensembles of the folds' models."""
+        return self.table(f"ensembles-{table}")
+
 
 def _text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None

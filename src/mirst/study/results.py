@@ -1,7 +1,7 @@
 """A finished study, read back from its folder."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,11 @@ COLUMNS = {
     "diverged.csv": FAILED_COLUMNS,
     **{f"{suite}.csv": ROWS for suite in SUITES},
     **{f"{suite}-checks.csv": [*TRIAL, "name", "verdict", "figures"] for suite in SUITES},
+    **{f"ensembles-{name}.csv": [column for column in ROWS if column != "fold"] for name in ("outcomes", *SUITES)},
     "baselines.csv": ROWS,
     "distances.csv": [*TRIAL, "source", "image", "label", "eps"],
     "certificates.csv": CERTIFICATES,
+    "ensembles-certificates.csv": [column for column in CERTIFICATES if column != "fold"],
 }
 """What a reader of each table relies on."""
 
@@ -129,7 +131,7 @@ def read_results(folder: str | Path) -> Results:
     results = Results(
         study.path, spec, run, outcomes, summary, failed, suites, checks, distances, baselines, attributes
     )
-    return replace(results, certificates=_certificates(results)) if study.certificates.exists() else results
+    return with_certificates(results, study.certificates)
 
 
 def finished_study(folder: str | Path) -> StudyFolder:
@@ -159,24 +161,29 @@ def _require_all_trials(study: StudyFolder, outcomes: pd.DataFrame) -> None:
             require_trials_of(path, read_csv(path), outcomes)
 
 
-def _certificates(results: Results) -> pd.DataFrame:
-    """The certificates beside every attack of the folder.
+def with_certificates(results: Results, path: Path, **key: int) -> Results:
+    """The results with the certificates of `path`, if it exists, beside every attack of the results.
+
+    Args:
+        key: columns that the table lacks.
 
     Raises:
         RuntimeError: an attack misclassifies an image within its largest certified eps.
     """
+    if not path.exists():
+        return results
     attacked = [results.outcomes, *results.suites.values()]
     if results.distances is not None:
         nearest = results.distances.dropna(subset="eps")
         attacked.append(nearest.assign(prediction=nearest["broken_prediction"], score=nearest["broken_score"]))
-    certificates, rows = read_csv(results.files.certificates), pd.concat(attacked, ignore_index=True)
+    certificates, rows = read_csv(path).assign(**key), pd.concat(attacked, ignore_index=True)
     keys = [*TRIAL, "source", "image"]
     beside = with_attacks(certificates, rows, results.positive, keys)
     require_certificates_hold(beside)
     largest = rows.merge(certificates.drop_duplicates(keys)[[*keys, "largest_eps"]], on=keys)
     proven = (largest["largest_eps"] > 0) & (largest["eps"] <= largest["largest_eps"])
     require_certificates_hold(largest.assign(certified=proven, attacked_prediction=largest["prediction"]))
-    return beside
+    return replace(results, certificates=beside)
 
 
 def _read_suites(
@@ -186,13 +193,17 @@ def _read_suites(
     present = {suite: read_csv(study.table(suite)) for suite in SUITES if study.table(suite).exists()}
     for suite, rows in present.items():
         require_rows(study.table(suite), spec, rows, classes)
-    stages = {
+    return stages_of(present), {suite: read_csv(study.checks(suite)) for suite in present}
+
+
+def stages_of(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The rows of every stage of the tables of suites, by name: `adaptive` has `standard` as its first stage."""
+    return {
         stage: rows[rows["attack"] == stage]
-        for rows in present.values()
+        for rows in tables.values()
         for stage in SUITES
         if stage in set(rows["attack"])
     }
-    return stages, {suite: read_csv(study.checks(suite)) for suite in present}
 
 
 def read_spec(study: StudyFolder) -> StudySpec:
