@@ -76,7 +76,11 @@ class _Section(BaseModel):
 
 
 class SourceSpec(_Section):
-    """One of several data sets."""
+    """One of several data sets.
+
+    >>> SourceSpec(path="clinic", labels={"cancer": "malignant", "cyst": None}).labels
+    {'cancer': 'malignant', 'cyst': None}
+    """
 
     path: NamedPath
     labels: dict[str, str | None] | None = None
