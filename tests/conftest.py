@@ -11,14 +11,19 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from mirst.cli import main
 from mirst.data import write_phantoms
 from mirst.study import Local, StudySpec, attack_study, ensemble_study, load_spec, measure_distances, run_study
+from mirst.study.engines.local import PRELOADED
 from tests.helpers import small_batch, small_cnn
 
 torch.set_num_threads(1)
+
+PRELOADED += ["mirst.report", "sklearn.model_selection"]
+"""The server of workers also starts the commands of `tests.commands`, which import these as well."""
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of the many processes would compile all of mirst
 sys.dont_write_bytecode = False
@@ -36,6 +41,10 @@ SLOW = (
     "evaluation/test_masking.py",
     "export/",
     "report/",
+    "browser/",
+    "study/",
+    "contracts/",
+    "data/test_labels_and_groups.py",
 )
 """Tests that start first, because their files take long: a run ends when the last worker ends."""
 
@@ -125,6 +134,14 @@ def mirst(monkeypatch, capsys):
         return stopped.value.code or 0, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="module")
+def unpainted():
+    """The figures of pages are built but not painted, which takes two thirds of the time of a page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "draw", lambda *_: None)
+        yield
 
 
 SMALL = {

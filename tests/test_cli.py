@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from mirst.attacks import Square
 from mirst.cli import main
 from mirst.data import load_images, read_dataset, write_phantoms
 from mirst.data.fetch import SOURCES, Source
@@ -21,6 +22,14 @@ from mirst.errors import plain
 from mirst.files import harmless
 from mirst.nn import load_model, save_model
 from tests.helpers import refused
+
+pytestmark = pytest.mark.usefixtures("unpainted")
+
+
+@pytest.fixture
+def few_queries(monkeypatch):
+    """Square with 100 queries instead of 5,000, all of which it needs on a model with one answer."""
+    monkeypatch.setitem(Square.__init__.__kwdefaults__, "queries", 100)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +87,7 @@ LITTER = [
     "WARNING: 1 image looks like a mask, with two gray levels: benign/phantom-001_outline.png (beside "
     "benign/phantom-001.png). Remove every mask, or put the word mask into its file name.",
     "1 file was ignored: notes.txt.",
-    "2 masks were left out: benign/phantom-001_MASK.gif, malignant/orphan_mask.png.",
+    "2 masks were not taken for images: benign/phantom-001_MASK.gif, malignant/orphan_mask.png.",
     "1 hidden or system file was ignored.",
 ]
 
@@ -199,7 +208,7 @@ def test_evaluate_under_corruptions(mirst, checkpoint, phantoms, tmp_path):
     assert (tmp_path / "corruptions.csv").read_text().startswith("corruption,severity,f1,sensitivity")
 
 
-def test_evaluate_under_a_strong_suite(mirst, checkpoint, phantoms, tmp_path):
+def test_evaluate_under_a_strong_suite(mirst, checkpoint, phantoms, tmp_path, few_queries):
     radii = ["--eps", "60/255,120/255"]
     code, text, _ = mirst(
         "evaluate", checkpoint, "--data", phantoms, "--suite", "standard", *radii, "--out", tmp_path / "out"
@@ -216,7 +225,7 @@ def test_evaluate_under_a_strong_suite(mirst, checkpoint, phantoms, tmp_path):
         assert figure.width > 300
 
 
-def test_evaluate_a_model_of_the_users(mirst, phantoms):
+def test_evaluate_a_model_of_the_users(mirst, phantoms, few_queries):
     at = ["--data", phantoms, "--suite", "adaptive", "--eps", "0.4", "--set", "data.size=16"]
     code, text, _ = mirst("evaluate", "tests.helpers:small_cnn", *at, "--source", "tests.helpers:small_cnn")
     assert code == 0
@@ -234,7 +243,7 @@ def test_evaluate_a_model_of_the_users(mirst, phantoms):
         (["--suite", "standard", "--eps", "2/255"], "no attack, paper at eps 2/255, standard at eps 2/255"),
     ],
 )
-def test_evaluate_warns_of_a_model_with_one_answer(mirst, phantoms, suite, attacks):
+def test_evaluate_warns_of_a_model_with_one_answer(mirst, phantoms, suite, attacks, few_queries):
     at = ["--data", phantoms, "--set", "data.size=16", *suite]
     code, text, _ = mirst("evaluate", "tests.helpers:one_answer_cnn", *at)
     assert code == 0

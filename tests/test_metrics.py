@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
+from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, recall_score, roc_auc_score
 
 from mirst.errors import MirstError
-from mirst.metrics import METRICS, auc, balanced_accuracy, classification_metrics, metric_named
+from mirst.metrics import METRICS, auc, balanced_accuracy, classification_metrics, metric_named, quadratic_kappa
 from mirst.thresholds import sensitivity_threshold, specificity_threshold, youden_threshold
 
 CLASSES = ("benign", "malignant")
@@ -267,3 +267,23 @@ def test_every_entry_of_the_table_is_computed_under_its_own_name():
 def test_an_unknown_metric_gets_a_sentence():
     with pytest.raises(MirstError, match="unknown metric specifity; did you mean specificity"):
         metric_named("specifity")
+
+
+GRADES = ("0", "1", "2", "3")
+
+
+@given(st.lists(st.tuples(st.sampled_from(GRADES), st.sampled_from(GRADES)), min_size=1, max_size=30))
+def test_the_quadratic_kappa_is_scikit_learns(pairs):
+    label, prediction = map(list, zip(*pairs, strict=True))
+    if len({*label, *prediction}) == 1:
+        assert math.isnan(quadratic_kappa(label, prediction, GRADES))
+    else:
+        wanted = cohen_kappa_score(label, prediction, labels=GRADES, weights="quadratic")
+        assert quadratic_kappa(label, prediction, GRADES) == pytest.approx(wanted)
+
+
+def test_a_prediction_that_is_no_grade_is_the_farthest_one():
+    label = ["0", "1", "2", "3"]
+    assert quadratic_kappa(label, [math.nan, "1", None, "3"], GRADES) == quadratic_kappa(
+        label, ["3", "1", "0", "3"], GRADES
+    )

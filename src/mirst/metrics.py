@@ -143,7 +143,7 @@ def classification_metrics(
 
 
 def metric_named(name: str) -> Metric:
-    """The entry of `EVERY_METRIC`.
+    """The entry of `EVERY_METRIC`, or `PRECISION`.
 
     Raises:
         MirstError: there is none of that name.
@@ -151,9 +151,10 @@ def metric_named(name: str) -> Metric:
     >>> metric_named("auc").title
     'AUC'
     """
-    if name not in EVERY_METRIC:
-        raise MirstError(f"unknown metric {name}{suggestion(name, list(EVERY_METRIC))}")
-    return EVERY_METRIC[name]
+    known = EVERY_METRIC | {PRECISION.name: PRECISION}
+    if name not in known:
+        raise MirstError(f"unknown metric {name}{suggestion(name, list(known))}")
+    return known[name]
 
 
 def per_class(ratio: Callable[[Mask, Mask], Ratio]) -> Callable[[MetricInput], list[Ratio]]:
@@ -261,6 +262,14 @@ AUC_ATTACKED = Metric(
     ratios=_ranked_under_attack,
 )
 """The AUC of the worst scores, for rows of an evaluation with `auc=True`. Tables without such rows do not have it."""
+PRECISION = Metric(
+    name="precision",
+    title="Precision",
+    hub="precision",
+    computed_from="predictions",
+    ratios=per_class(lambda truth, predicted: _share(truth, predicted)),
+)
+"""For tables of more than two classes; undefined for a class that is never predicted."""
 EVERY_METRIC = METRICS | {AUC_ATTACKED.name: AUC_ATTACKED}
 
 
@@ -271,6 +280,28 @@ def balanced_accuracy(label: NDArray[np.int64], prediction: NDArray[np.int64]) -
     0.5
     """
     return float(np.mean([np.mean(prediction[label == k] == k) for k in np.unique(label)]))
+
+
+def quadratic_kappa(label: ArrayLike, prediction: ArrayLike, classes: Sequence[str]) -> float:
+    """Cohen's kappa of ordered classes: a confusion costs the square of the distance of the two classes (Cohen 1968).
+
+    1 is perfect agreement, 0 that of chance, at most 1; NaN where all labels and predictions are one class. A
+    prediction that is no class counts as the class that is farthest from the label.
+
+    Args:
+        label, prediction: `(N,)` class names.
+        classes: all of them, in their order.
+
+    >>> quadratic_kappa(["0", "1", "2"], ["0", "1", "1"], ("0", "1", "2"))
+    0.6666666666666667
+    """
+    grade = {name: number for number, name in enumerate(classes)}
+    truth, last = np.array([grade[name] for name in np.asarray(label)]), len(classes) - 1
+    farthest = np.where(2 * truth < last, last, 0)
+    given = [grade.get(name, far) for name, far in zip(np.asarray(prediction), farthest, strict=True)]
+    predicted = np.array(given)
+    by_chance = ((truth[:, None] - predicted) ** 2).mean()
+    return float(1 - ((truth - predicted) ** 2).mean() / by_chance) if by_chance else float("nan")
 
 
 def auc(is_positive: ArrayLike, score: ArrayLike) -> float:

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-import pandas as pd
-
 from mirst.errors import MirstError
 from mirst.study import Plan, Step
 from mirst.study.history import epochs_so_far
 from mirst.study.layout import StudyFolder
+from mirst.study.results import read_csv
 from mirst.study.summary import trial_metrics
 from mirst.training import Epoch
 
@@ -88,7 +87,7 @@ class TensorBoard:
         if not outcomes.exists():
             return
         data = json.loads(self._study.run.read_text(encoding="utf-8"))["data"]
-        rows = pd.read_csv(outcomes, keep_default_na=False)
+        rows = read_csv(outcomes)
         for row in trial_metrics(rows, data["classes"], data["positive"]).to_dict("records"):
             yield f"test/{row['attack']}/{row['metric']}", row["value"], 0
 

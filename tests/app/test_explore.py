@@ -147,6 +147,21 @@ def test_the_model_sees_what_predict_gives_it(card, image, tmp_path):
     assert torch.equal(x, expected)
 
 
+@pytest.mark.parametrize("card", [LESION, FUSED])
+def test_without_a_box_a_model_that_saw_whole_images_sees_what_predict_gives_it(card, image, tmp_path):
+    card = replace(card, without_box="whole")
+    image.save(tmp_path / "image.png")
+    subject = ExploredModel("whole", (fused() if card.box == "fused" else small_cnn()).eval(), card)
+    expected = images_for(card, [ImageFile(tmp_path / "image.png")], [None])
+    assert torch.equal(prepared(image, card), expected)
+    with torch.no_grad():
+        predicted = card.classes[int(subject.model(expected).argmax())]
+    assert prediction(subject, image) == predicted
+    view = attack_image(subject, image, "FGSM (one step)", 8 / 255, 1)
+    assert np.array_equal(view.clean[::16, ::16], (expected[0, 0] * 255).round().byte().numpy())
+    assert view.predictions[0] == predicted
+
+
 def test_the_attack_is_on_the_crop(image):
     """With this box and margin, the crop is 15 pixels of the image wide."""
     subject = ExploredModel("lesion", small_cnn().eval(), LESION)

@@ -3,14 +3,12 @@
 import base64
 import io
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +17,10 @@ import requests
 from PIL import Image
 
 from mirst.nn import build_model, save_model
+from tests.commands import started
 from tests.helpers import CARD
 
-pytest.importorskip("gradio", reason="mirst[app] is not installed")
+pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="mirst[app] is not installed")
 
 SETTINGS = ["PGD", 5, 3]
 
@@ -31,11 +30,7 @@ class Served:
 
     def __init__(self, folder, *arguments):
         self.folder = folder
-        command = [sys.executable, "-m", "mirst.cli", "app", *arguments]
-        environment = {**os.environ, "TMPDIR": str(folder)}
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
+        self.process = started("app", *arguments, TMPDIR=str(folder))
         self.address = self.process.stdout.readline().split()[1]
         self.config = requests.get(f"{self.address}config", timeout=30).json()
 
@@ -44,7 +39,7 @@ class Served:
 
     def end(self):
         self.process.send_signal(signal.SIGTERM)
-        return self.process.communicate(timeout=60)[1]
+        return self.process.communicate()[1]
 
 
 class Visitor:

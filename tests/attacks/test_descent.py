@@ -1,6 +1,5 @@
 """FGSM, PGD and CW against independent implementations and a closed form."""
 
-import foolbox
 import pytest
 import torch
 from torch import nn
@@ -18,6 +17,8 @@ def double_batch(batch):
 
 @pytest.mark.parametrize("eps", [1 / 255, 5 / 255, 0.2])
 def test_fgsm_equals_foolbox(eps, double_batch):
+    import foolbox
+
     x, y = double_batch
     model = small_cnn(classes=3).double().eval()
     _, theirs, _ = foolbox.attacks.FGSM(random_start=False)(
@@ -28,6 +29,8 @@ def test_fgsm_equals_foolbox(eps, double_batch):
 
 @pytest.mark.parametrize(("eps", "step_size", "steps"), [(5 / 255, 0.001, 20), (8 / 255, 2 / 255, 10), (0.3, 0.01, 7)])
 def test_pgd_equals_foolbox(eps, step_size, steps, double_batch):
+    import foolbox
+
     x, y = double_batch
     model = small_cnn(classes=3).double().eval()
     reference = foolbox.attacks.LinfPGD(abs_stepsize=step_size, steps=steps, random_start=False)
@@ -36,6 +39,8 @@ def test_pgd_equals_foolbox(eps, step_size, steps, double_batch):
 
 
 def test_cw_equals_foolbox_on_the_margin(double_batch):
+    import foolbox
+
     class MarginPGD(foolbox.attacks.LinfPGD):
         def get_loss_fn(self, model, labels):
             def loss(inputs):

@@ -1,8 +1,7 @@
 """The explorer, driven through an attack in a real browser."""
 
 import re
-import subprocess
-import sys
+import signal
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,16 +10,16 @@ from PIL import Image
 
 from mirst.nn import build_model, save_model
 from tests.browser.conftest import serious
+from tests.commands import started
 from tests.helpers import CARD
 
 
 @contextmanager
 def served(checkpoints, data):
     pytest.importorskip("gradio", reason="mirst[app] is not installed; make browser installs it")
-    command = [sys.executable, "-m", "mirst.cli", "app", *checkpoints, "--data", data]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = started("app", *checkpoints, "--data", data)
     yield process.stdout.readline().split()[1]
-    process.terminate()
+    process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
     assert "Traceback" not in errors
 

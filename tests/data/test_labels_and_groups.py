@@ -95,6 +95,6 @@ def test_groups_of_real_images(real_data):
     assert busi["benign/benign (62).png"] != busi["benign/benign (80).png"]
     assert len(set(busi.values())) == 498
     assert busi["malignant/malignant (98).png"] == busi["malignant/malignant (99).png"]
-    named = read_dataset(real_data / "busbra")
+    named = read_dataset(real_data / "busbra")[:500]  # the two are among them
     cases, groups = ({r.group for r in records} for records in (named, assign_groups(named)))
     assert len(cases) - len(groups) == 2

@@ -96,7 +96,9 @@ def test_masks_are_no_images_in_any_class_set_case_and_suffix(tmp_path, classes,
     told = []
     records = read_dataset(tmp_path, on_remark=told.append)
     assert {record.path.name for record in records} == {f"{c} ({n}){image}" for c in classes for n in (1, 2)}
-    assert told == [next(text for text in told if text.startswith(f"{2 * len(classes) + 1} masks were left out: "))]
+    assert told == [
+        next(text for text in told if text.startswith(f"{2 * len(classes) + 1} masks were not taken for images: "))
+    ]
 
 
 def test_masks_in_folders_of_their_own(tmp_path):
@@ -112,7 +114,7 @@ def test_masks_in_folders_of_their_own(tmp_path):
         "Normal/images/1.png",
     ]
     assert len(told) == 1
-    assert told[0].startswith("5 masks were left out: ")
+    assert told[0].startswith("5 masks were not taken for images: ")
 
 
 def test_masks_that_a_csv_lists_are_no_images(tmp_path):
@@ -124,7 +126,7 @@ def test_masks_that_a_csv_lists_are_no_images(tmp_path):
     told = []
     records = read_dataset(write_csv(tmp_path / "list.csv", rows), on_remark=told.append)
     assert [record.name for record in records] == ["a.png", "b.png"]
-    assert told == ["2 masks were left out: a_Mask.png, b_Mask.png."]
+    assert told == ["2 masks were not taken for images: a_Mask.png, b_Mask.png."]
 
 
 @pytest.fixture

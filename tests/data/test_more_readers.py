@@ -36,6 +36,18 @@ def test_manifest(manifest):
         ("deep/two.png", "b", "p1", "x"),
     ]
     assert load_images([r.file for r in records], 16).shape == (3, 1, 16, 16)
+    assert [r.attributes for r in records] == [{}] * 3
+
+
+def test_every_other_column_of_a_manifest_is_an_attribute(manifest):
+    rows = [
+        ("", "path", "label", "Scanner", "age", "name", "image", "fold", "mask"),
+        ("0", "one.png", "a", "=Aplio", "40.0", "x", "y", "1", ""),
+        ("1", "three.png", "b", "", "nan", "x", "y", "2", ""),
+    ]
+    one, other = read_dataset(write_csv(manifest, rows))
+    assert (one.attributes, one.scanner) == ({"Scanner": "=Aplio", "age": "40"}, "=Aplio")
+    assert (other.attributes, other.scanner) == ({}, None)
 
 
 @pytest.mark.parametrize(

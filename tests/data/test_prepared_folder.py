@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,17 @@ def test_a_study_elsewhere_finds_the_same_pixels_groups_and_folds(original, tmp_
         [getattr(r, k) for k in known] for r in there.records
     ]
     assert all(np.array_equal(a.test, b.test) for a, b in zip(here.folds, there.folds, strict=True))
+
+
+def test_attributes_come_along_unless_they_may_name_a_patient(original, tmp_path):
+    records = [
+        replace(record, attributes={"device": "=x" if i % 2 else "y", "+name": "z", "birthday": str(i)})
+        for i, record in enumerate(read_dataset(original))
+    ]
+    there = read_dataset(write_prepared(records, tmp_path / "away", 32))
+    wanted = {record.name: {"device": record.scanner, "+name": "z"} for record in records}
+    assert len(wanted) == 25
+    assert {record.name: record.attributes for record in there} == wanted
 
 
 def test_what_it_refuses(original, tmp_path):

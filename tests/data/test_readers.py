@@ -63,6 +63,17 @@ def test_busbra_groups_by_case(busbra, above):
     ]
 
 
+def test_busbra_tells_device_and_birads(busbra):
+    (busbra / "bus_data.csv").write_text(
+        "ID,Case,Histology,Pathology,BIRADS,Device,Width,Height,Side,BBOX\n"
+        'bus_0001-l,1,cyst,benign,2,GE Logiq 7,8,8,left,"[1,1,4,4]"\n'
+        'bus_0003-l,3,,malignant,4,,8,8,left,"[1,1,4,4]"\n'
+    )
+    one, other = read_dataset(busbra)
+    assert one.attributes == {"Histology": "cyst", "BIRADS": "2", "Device": "GE Logiq 7", "Side": "left"}
+    assert (one.scanner, other.scanner) == ("GE Logiq 7", None)
+
+
 def test_busbra_without_an_image_or_column_gets_a_sentence(busbra):
     (busbra / "Images" / "bus_0003-l.png").unlink()
     with pytest.raises(MirstError, match="bus_0003-l"):

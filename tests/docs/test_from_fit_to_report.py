@@ -1,11 +1,12 @@
 import re
 import shlex
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.commands import started
 
 PAGE = Path(__file__).parents[2] / "docs" / "from-fit-to-report.md"
 BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -18,12 +19,11 @@ def in_shell(line, mirst):
         code, printed, _ = mirst(*arguments)
         assert code == 0
         return printed
-    command = [sys.executable, "-m", "mirst.cli", *arguments]
     pytest.importorskip("gradio", reason="mirst[app] is not installed")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = started(*arguments)
     told = process.stdout.readline()
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate()
     return told
 
 

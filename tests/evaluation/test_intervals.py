@@ -7,7 +7,7 @@ from scipy.stats import beta, binomtest, norm, t
 from sklearn.metrics import f1_score, recall_score
 
 from mirst.errors import MirstError
-from mirst.evaluation import METRICS, classification_metrics, holm, interval, paired_difference
+from mirst.evaluation import METRICS, classification_metrics, holm, interval, paired_difference, unpaired_difference
 
 CLASSES = ("benign", "malignant")
 THREE = ("benign", "malignant", "normal")
@@ -263,3 +263,37 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def resampled(side, metric, rng):
+    """The metric of 4000 samples of the groups with replacement."""
+    truth, answer = side["label"] == "malignant", side["prediction"] == "malignant"
+    hit, counted = {
+        "accuracy": (truth == answer, truth | True),
+        "sensitivity": (truth & answer, truth),
+        "f1": (truth & answer, (truth.astype(int) + answer) / 2),
+    }[metric]
+    sums = pd.DataFrame({"hit": hit, "counted": counted}).groupby(side["group"]).sum().to_numpy(float)
+    drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), 4000) @ sums
+    return drawn[:, 0] / drawn[:, 1]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "sensitivity", "f1"])
+def test_an_unpaired_difference_agrees_with_resampling_the_groups_of_both_sides(metric):
+    first, second = rows(480, groups=160, accuracy=0.8), rows(600, groups=150, accuracy=0.65, seed=1)
+    rng = np.random.default_rng(0)
+    low, high = np.quantile(resampled(second, metric, rng) - resampled(first, metric, rng), [0.025, 0.975])
+    found = unpaired_difference(first, second, CLASSES, "malignant", metric)
+    assert found.low == pytest.approx(low, abs=0.012)
+    assert found.high == pytest.approx(high, abs=0.012)
+    assert (found.p < 0.05) == (found.high < 0)
+
+
+def test_an_unpaired_difference_is_wider_than_either_side_and_turns_its_sign():
+    first, second = rows(150, groups=50), rows(90, groups=45, accuracy=0.9, seed=2)
+    found = unpaired_difference(first, second, CLASSES, "malignant")
+    back = unpaired_difference(second, first, CLASSES, "malignant")
+    assert (back.value, back.low, back.high) == pytest.approx((-found.value, -found.high, -found.low))
+    sides = [interval(side, CLASSES, "malignant") for side in (first, second)]
+    assert found.value == pytest.approx(sides[1].value - sides[0].value)
+    assert found.high - found.low > max(one.high - one.low for one in sides)

@@ -8,9 +8,19 @@ import torch
 from torch import nn
 
 from mirst.bounds import METHODS, margin_bounds, score_bounds
+from mirst.box_code import box_code
 from mirst.errors import MirstError
 from mirst.export import export_model
-from mirst.nn import CertifiedMetrics, DropMax2d, build_model, load_model, read_card, save_model
+from mirst.nn import (
+    BoxFusion,
+    CertifiedMetrics,
+    DropMax2d,
+    build_model,
+    load_model,
+    read_card,
+    save_model,
+)
+from mirst.nn.box_fusion import BoxRegression
 from tests.helpers import CARD
 
 PLAIN = "tests.export.test_certificates:plain_cnn"
@@ -61,6 +71,37 @@ def test_the_onnx_model_bounded_again_has_the_same_certificates(tmp_path, name, 
         torch.testing.assert_close(*scores, atol=1e-5, rtol=1e-2)
         proven += (ours > 0).tolist()
     assert any(proven) == some_certified
+    assert not all(proven)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_onnx_model_with_a_box_bounded_again_has_the_same_certificates(tmp_path, method):
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    from tests.export.onnx_fusion import onnx_fusion
+
+    torch.manual_seed(0)
+    model = BoxFusion(build_model("cnn_small", 1, 2), 1, 0.7)
+    model.set_box(BoxRegression((0.1, -2.0), (0.5, 1.5), (1.0, -0.5), 0.3))
+    model.pixel_var.fill_(0.04)
+    card = replace(CARD, model="cnn_small", drop_max=False, box="fused", bound=0.7, view="lesion", margin=0.3)
+    save_model(tmp_path / "model.safetensors", model.eval(), card)
+    path = export_model(tmp_path / "model.safetensors", "onnx", tmp_path / "model.onnx", "cnn_small")
+    again = onnx_fusion(path)
+    images, boxes = torch.rand(8, 1, 32, 32), torch.tensor([[0.4 * one, -2.0 - one] for one in range(-4, 4)])
+    x = torch.cat([images, box_code(boxes, 32)], 1)
+    session = runtime.InferenceSession(path)
+    (deployed,) = session.run(None, {"image": images.numpy(), "box": boxes.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(again(x), torch.tensor(deployed), atol=1e-5, rtol=0)
+        y = model(x).argmax(1)
+    proven = []
+    for eps in (0.1 / 255, 1 / 255, 5 / 255):
+        ours, theirs = (margin_bounds(one, x, y, eps, method=method, positive=1) for one in (model, again))
+        torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-3)
+        assert ((ours > 0) == (theirs > 0)).all()
+        proven += (ours > 0).tolist()
+    assert any(proven)
     assert not all(proven)
 
 

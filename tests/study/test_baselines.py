@@ -1,6 +1,7 @@
 """The baselines in a results folder and in its report."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -21,6 +22,8 @@ from mirst.study.layout import StudyFolder
 from mirst.study.prepared import prepare
 from mirst.study.trial import all_trials
 from tests.helpers import boxed_phantoms
+
+pytestmark = pytest.mark.usefixtures("unpainted")
 
 NAMES = ["constant", "box", "thumbnail", "thumbnail+box", "thumbnail+at", "thumbnail+box+at"]
 KEYS = ["fold", "source", "image", "group", "label"]
@@ -196,6 +199,24 @@ def test_the_verdict_says_whether_the_best_network_adds_to_the_box(results, netw
     assert sentences[2].startswith(f"The box alone, without a network, has F1 {box:.3f} [")
     assert f"; {best} {reading} (difference of F1 " in sentences[2]
     assert f" without attack and {reading} (difference of F1 " in sentences[2]
+
+
+def test_the_difference_from_the_box_is_that_of_the_models_of_all_seeds(results):
+    """The models of one seed are always right, those of the other always wrong."""
+    rows = results.outcomes
+    opposite = rows["label"].map({"benign": "malignant", "malignant": "benign"})
+    first, second = results.spec.seeds
+    values = []
+    for right in (first, second):
+        changed = replace(
+            results, outcomes=rows.assign(prediction=rows["label"].where(rows["seed"] == right, opposite))
+        )
+        context = ReportContext(changed)
+        sentence = verdict(context, {metric: intervals(context, metric) for metric in ("f1", "sensitivity")})[2]
+        values += re.findall(r"difference of F1 over the models of all seeds ([+-]\S+)", sentence)
+    box, _ = f1_and_auc(results.baselines.query("defense == 'box' and attack == 'none'"))
+    half = 0.5  # as many are found as missed, and as many false alarms: F1 = 2 * n / (2 * n + n + n)
+    assert values == [f"{half - box:+.3f}"] * 4
 
 
 def f1_and_auc(rows):

@@ -8,6 +8,8 @@ import pytest
 
 from mirst.cli import main
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 @pytest.fixture
 def disk(tmp_path):

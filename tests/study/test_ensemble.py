@@ -26,6 +26,8 @@ from mirst.study import (
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import prepare
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 def logits_and_threshold(folder, name, x):
     model, card = load_model(folder / "trials" / name / "model.safetensors")

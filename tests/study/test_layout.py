@@ -11,6 +11,7 @@ OTHER_FOLDERS = {
     "report/robustness.py": "the results of one model outside a study",
     "cli/certify.py": "the results of one model outside a study",
     "cli/evaluate_model.py": "the results of one model outside a study",
+    "data/readers/prepared.py": "the records of a prepared folder",
     "app/demo_models.py": "checkpoints in the user's cache",
     "study/results.py": "the columns by the name of the table",
     "study/train_trial.py": "the files that mark the end",

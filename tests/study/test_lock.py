@@ -2,11 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -17,17 +17,20 @@ from mirst.study.identity import holds_study
 from mirst.study.layout import StudyFolder
 from mirst.study.lock import holder
 from mirst.study.prepared import prepare
+from tests.commands import Forked, started
 
 
 def holding(folder):
     """A process that runs in `folder` until it is killed."""
-    code = (
-        "import sys, time; from pathlib import Path; from mirst.study import locked\n"
-        "with locked(Path(sys.argv[1])): print('in', flush=True); time.sleep(600)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True)
-    process.stdout.readline()
+    process = Forked(hold, folder)
+    assert process.stdout.readline() == "in\n"
     return process
+
+
+def hold(folder):
+    with locked(folder):
+        print("in", flush=True)
+        time.sleep(600)
 
 
 def test_one_at_a_time_and_a_killed_one_leaves_no_lock(tmp_path):
@@ -66,7 +69,7 @@ def test_a_second_run_says_who_holds_the_folder(mirst, finished, small_yaml, pha
             assert err.startswith(f"mirst: {folder} is in use by process {other.pid}")
         assert mirst("report", folder)[0] == 0
     finally:
-        other.kill()
+        other.send_signal(signal.SIGKILL)
         other.communicate()
 
 
@@ -74,15 +77,14 @@ def test_status_of_a_study_under_way_and_of_a_finished_one(finished, small_yaml,
     assert {one.state for one in study_status(finished).trials} == {"done"}
     assert {one.epochs for one in study_status(finished).trials} == {3}
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "mirst.cli", "run", small_yaml, "--data", phantoms, "--out", out, "--quiet"]
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    run = started("run", small_yaml, "--data", phantoms, "--out", out, "--quiet")
     try:
         while not list(out.glob("trials/*/state.pt")) and run.poll() is None:
             time.sleep(0.02)
         found = study_status(out)
     finally:
-        run.kill()
-        run.wait()
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
     assert found.holder.pid == run.pid
     states = [trial.state for trial in found.trials]
     assert len(states) == 8
@@ -90,7 +92,12 @@ def test_status_of_a_study_under_way_and_of_a_finished_one(finished, small_yaml,
     words = status_text(found)
     assert words.startswith("8 trials: ")
     assert f"In use by process {run.pid} on " in words
+    assert re.search(r"\d running", words)
     assert ": epoch " in words
+    stopped = status_text(replace(found, holder=None))
+    assert re.search(r"\d interrupted", stopped)
+    assert not re.search(r"\d running", stopped)
+    assert "Not running." in stopped
 
 
 def test_a_damaged_checkpoint_is_one_line_of_the_status(finished, tmp_path):
@@ -99,10 +106,9 @@ def test_a_damaged_checkpoint_is_one_line_of_the_status(finished, tmp_path):
     for file in trial.iterdir():
         file.unlink()
     (trial / "state.pt").touch()
-    command = [sys.executable, "-m", "mirst.cli", "status", tmp_path / "out"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert told.stderr == f"mirst: {trial}/state.pt is damaged (EOFError); training starts from the beginning\n"
-    assert "1 running" in told.stdout
+    told, err = started("status", tmp_path / "out").communicate()
+    assert err == f"mirst: {trial}/state.pt is damaged (EOFError); training starts from the beginning\n"
+    assert "1 interrupted" in told
 
 
 def test_status_on_the_command_line(mirst, finished):

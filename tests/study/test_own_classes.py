@@ -15,6 +15,8 @@ from mirst.study.layout import StudyFolder
 from mirst.study.results import read_spec
 from mirst.study.spec import packages_of
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 MODULE = """
     from dataclasses import dataclass
     from pathlib import Path

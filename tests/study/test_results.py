@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 
@@ -7,9 +8,12 @@ import pytest
 from mirst.errors import MirstError
 from mirst.report import ReportContext, paper_comparison, write_comparison, write_report
 from mirst.report.calibration import calibrations
-from mirst.study import read_results
+from mirst.study import attack_study, read_results
 from mirst.study.results import COLUMNS, TABLES
 from mirst.study.row_checks import ROWS
+from mirst.study.summary import summarise
+
+pytestmark = pytest.mark.usefixtures("unpainted")
 
 
 @pytest.fixture
@@ -148,3 +152,43 @@ def test_a_defense_without_any_score_has_no_calibration(study):
     change(study, "outcomes.csv", lambda rows: rows.assign(score=rows["score"].where(rows["defense"] != "ce")))
     assert [one.title for one in calibrations(ReportContext(read_results(study)))] == ["mirst+dm"]
     assert "WITHOUT A SCORE" in write_report(study).read_text()
+
+
+def test_a_suite_that_lacks_a_trial_gets_a_sentence_and_is_written_again(attacked, tmp_path):
+    study = shutil.copytree(attacked, tmp_path / "study")
+    before = (study / "standard.csv").read_bytes()
+    change(
+        study, "standard.csv", lambda rows: rows[(rows["fold"] == 0) | (rows["seed"] == 0) | (rows["defense"] != "ce")]
+    )
+    with pytest.raises(MirstError, match=r"standard.csv lacks the rows of the trial ce, fold 1, seed 1; repeat the"):
+        write_report(study)
+    attack_study(study, "standard", (0.3,))
+    assert (study / "standard.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("benign", "malignant"),
+    [("0", "1"), ("1.0", "007"), ("True", "False"), ("NA", "nan"), ("1e3", "inf"), ("2024-01-01", "null")],
+)
+def test_names_that_look_like_other_values_are_names(study, benign, malignant):
+    before = read_results(study)
+    names = {"benign": benign, "malignant": malignant}
+    for table in ("outcomes.csv", "summary.csv"):
+        change(
+            study,
+            table,
+            lambda rows: rows.assign(
+                **{column: rows[column].map(names) for column in ("label", "prediction") if column in rows},
+                **({"source": "1", "group": rows["group"].str.len()} if "group" in rows else {}),
+            ),
+        )
+    run = json.loads((study / "run.json").read_text())
+    run["data"] |= {"classes": [benign, malignant], "positive": malignant}
+    run["data"]["per_class"] = {names[name]: count for name, count in run["data"]["per_class"].items()}
+    (study / "run.json").write_text(json.dumps(run))
+    results = read_results(study)
+    assert list(results.outcomes["label"]) == [names[name] for name in before.outcomes["label"]]
+    assert set(results.outcomes["source"]) == {"1"}
+    again, first = (summarise(one.outcomes, one.classes, one.positive) for one in (results, before))
+    pd.testing.assert_frame_equal(again, first)
+    assert malignant in write_report(study).read_text(encoding="utf-8")

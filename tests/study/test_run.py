@@ -17,6 +17,7 @@ from torch import nn
 from mirst.errors import MirstError
 from mirst.nn import load_model
 from mirst.study import Local, load_spec, read_results, run_study
+from tests.commands import started
 
 COLUMNS = "defense,drop_max,fold,seed,source,image,group,label,attack,eps,prediction,score,linf"
 
@@ -108,23 +109,26 @@ def descendants(pid):
 
 def test_kill_9_and_the_same_command_again_gives_the_same_numbers(finished, small_yaml, phantoms, tmp_path):
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "mirst.cli", "run", small_yaml, "--data", phantoms, "--out", out, "--jobs", "2"]
+    command = ["run", small_yaml, "--data", phantoms, "--out", out, "--jobs", 2]
     kills = 0
     for minimum in (1, 3):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        process = started(*command)
         while len(list(out.glob("trials/*/outcomes.csv"))) < minimum and process.poll() is None:
             time.sleep(0.05)
         while not list(out.glob("trials/*/state.pt")) and process.poll() is None:
             time.sleep(0.01)
-        workers = descendants(process.pid)
+        workers = process.workers()
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
-        process.wait()
+        process.communicate()
+        assert len(workers) == 2
         assert gone(workers)
     assert kills == 2
     assert not (out / "outcomes.csv").exists()
-    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    last = started(*command)
+    last.communicate()
+    assert last.returncode == 0
     for name in ("outcomes.csv", "summary.csv"):
         assert (out / name).read_bytes() == (finished / name).read_bytes()
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from mirst.metrics import METRICS
-from mirst.study.summary import summarise, worst_rows
+from mirst.study.summary import pooled_difference, summarise, worst_rows
 
 CLASSES = ("benign", "malignant")
 
@@ -94,3 +94,36 @@ def test_the_worst_rows_of_a_study():
         ["b.png", 1, "malignant", 3.0],
     ]
     assert set(worst["attack"]) == {"all"}
+
+
+def drawn(rng, seeds, images=60):
+    """Rows of a defense for images in groups of two; a prediction is right with the rate of its seed."""
+    rows = [
+        ("s", f"{number}.png", number // 2, 0, seed, label, label if rng.random() < rate else other, 0.0)
+        for seed, rate in enumerate(seeds)
+        for number in range(images)
+        for label, other in [("malignant", "benign") if number // 2 % 2 else ("benign", "malignant")]
+    ]
+    return pd.DataFrame(rows, columns=["source", "image", "group", "fold", "seed", "label", "prediction", "score"])
+
+
+def test_a_difference_over_several_seeds_is_the_mean_over_seeds_with_groups_drawn_whole():
+    rng = np.random.default_rng(0)
+    one, two = drawn(rng, (0.7, 0.6)), drawn(rng, (0.9, 0.8))
+    found = pooled_difference(one, two, ("benign", "malignant"), "malignant", "accuracy")
+    right = [rows["prediction"].eq(rows["label"]).groupby(rows["image"]).mean() for rows in (one, two)]
+    gain = right[1] - right[0]  # of each image, averaged over its models
+    assert found.value == pytest.approx(gain.mean())
+    groups = gain.groupby(gain.index.str.removesuffix(".png").astype(int) // 2).mean().to_numpy()
+    means = groups[rng.integers(0, len(groups), (4000, len(groups)))].mean(1)
+    assert (found.low, found.high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.04)
+
+
+def test_copies_of_a_seed_do_not_narrow_the_interval():
+    rng = np.random.default_rng(1)
+    one, two = drawn(rng, (0.6,)), drawn(rng, (0.8,))
+    copied = [pd.concat([rows, rows.assign(seed=1), rows.assign(seed=2)]) for rows in (one, two)]
+    for metric in ("f1", "accuracy"):
+        alone = pooled_difference(one, two, ("benign", "malignant"), "malignant", metric)
+        many = pooled_difference(*copied, ("benign", "malignant"), "malignant", metric)
+        assert (many.value, many.low, many.high) == pytest.approx((alone.value, alone.low, alone.high), abs=0.003)

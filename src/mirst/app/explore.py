@@ -54,8 +54,11 @@ class ExploredModel:
     card: ModelCard
 
     def sees(self, box: Box | None) -> bool:
-        """Whether the model can classify an image with this box: one that takes crops around lesions needs a box."""
-        return self.card.view == "whole" or box is not None
+        """Whether the model can classify an image with this box.
+
+        One that takes crops around lesions needs a box, unless training images without a box were shown whole.
+        """
+        return box is not None or "whole" in (self.card.view, self.card.without_box)
 
     @property
     def at_threshold(self) -> nn.Module:
@@ -94,7 +97,7 @@ class View:
 
 @dataclass(frozen=True)
 class Unseen:
-    """A model that takes crops around lesions, for an image without a box: nothing is classified."""
+    """A model of crops that needs the box of the lesion, for an image without one: nothing is classified."""
 
     seen: ClassVar[bool] = False
     explored: ExploredModel
@@ -121,11 +124,11 @@ def prepared(image: Image.Image, card: ModelCard, box: Box | None = None) -> Ten
         box: of the lesion, in pixels of the image; a model that takes whole images ignores it.
 
     Raises:
-        MirstError: a model that takes crops around lesions, and no box or one outside of the image.
+        MirstError: no box for a model of crops that needs one, or a box outside of the image.
     """
     image = image.convert("L" if card.channels == 1 else "RGB")
     if card.view == "lesion":
-        if box is None:
+        if box is None and card.without_box == "drop":
             raise MirstError("the model takes crops around lesions; draw the box of the lesion")
         return crops_for(card, [LesionCrop.of(image, box, card.size, card.margin)])
     fitted = letterbox(image, card.size)

@@ -109,7 +109,10 @@ def render(selection: Selection, views: Sequence[View | Unseen]) -> str:
     environment.filters["levels_below"] = _levels_below
     smallest = [_smaller(eps, view) for eps, view in zip(selection.smallest, views, strict=True)]
     return environment.get_template("explorer.html.j2").render(
-        name=selection.name, truth=selection.truth, views=list(zip(views, smallest, selection.certified, strict=True))
+        name=selection.name,
+        truth=selection.truth,
+        boxed=selection.box is not None,
+        views=list(zip(views, smallest, selection.certified, strict=True)),
     )
 
 

@@ -28,6 +28,7 @@ from mirst.cli.predict import predict
 from mirst.cli.pretrain import pretrain_app, probe
 from mirst.cli.run import engine_of, run_and_report
 from mirst.cli.stop import RESUMES, stops_in_order
+from mirst.cli.validate import validate
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
@@ -240,6 +241,7 @@ app.command()(ensemble)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(probe)
+app.command()(validate)
 
 
 def _inputs(spec: "StudySpec", study: Path | None) -> list[Path]:

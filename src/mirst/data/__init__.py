@@ -1,11 +1,13 @@
 """From files on disk to folds of images."""
 
+from mirst.data.attributes import MOST_VALUES, dividing_attributes
 from mirst.data.audit import Audit, audit_records, read_for_audit
 from mirst.data.augmentation import Augmentation
 from mirst.data.box import Box, parse_box
 from mirst.data.boxes import WithoutBox, box_around, box_of, with_boxes
 from mirst.data.cache import CarriedImages, PreparedImages, lesion_crop, prepare_images, prepare_lesions
 from mirst.data.folds import FOLDS, VAL_FRACTION, Fold, make_folds, split_validation, warn_of_folds
+from mirst.data.given_folds import SPLIT_LEAK, folds_of_split, given_validation, warn_of_split
 from mirst.data.image_files import find_images
 from mirst.data.image_set import ImageSet, data_loader
 from mirst.data.images import decode, intensity, letterbox, load_images, picture_count, with_shared_range
@@ -22,7 +24,9 @@ from mirst.data.value_range import ValueRange
 __all__ = [
     "FOLDS",
     "MARGIN",
+    "MOST_VALUES",
     "READERS",
+    "SPLIT_LEAK",
     "VAL_FRACTION",
     "Audit",
     "AuditRule",
@@ -46,8 +50,11 @@ __all__ = [
     "box_of",
     "data_loader",
     "decode",
+    "dividing_attributes",
     "few_levels",
     "find_images",
+    "folds_of_split",
+    "given_validation",
     "intensity",
     "lesion_crop",
     "letterbox",
@@ -67,6 +74,7 @@ __all__ = [
     "select_classes",
     "split_validation",
     "warn_of_folds",
+    "warn_of_split",
     "with_boxes",
     "with_shared_range",
     "write_phantoms",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mirst.data.attributes import dividing_attributes
 from mirst.data.cache import prepare_images
 from mirst.data.inspection import FINDINGS, inspect_images, to_json
 from mirst.data.readers.prepared import COLUMNS, PIXELS, TABLE
@@ -17,7 +18,8 @@ def write_prepared(records: Sequence[Record], out: Path, size: int, channels: in
     """Write letterboxed images, their table and the findings of their audit into the new folder `out`.
 
     `read_dataset` reads it. A study with this `size` then uses the same pixels and findings without the original files.
-    Boxes and masks are left out: the lesion view is cropped from the original pixels.
+    Boxes and masks are left out: the lesion view is cropped from the original pixels. So are attributes of more than
+    `MOST_VALUES` values.
 
     On an error no partial folder remains.
 
@@ -28,9 +30,13 @@ def write_prepared(records: Sequence[Record], out: Path, size: int, channels: in
     files = [record.file for record in records]
     found = inspect_images(files)
     images = prepare_images([file._replace(value_range=found.value_range) for file in files], size, channels)
-    rows = [[getattr(record, column) for column in COLUMNS] for record in records]
+    attributes = dividing_attributes(records)
+    rows = [
+        [*(getattr(record, column) for column in COLUMNS), *map(record.attributes.get, attributes)]
+        for record in records
+    ]
     with new_folder(out) as folder:
         shutil.copyfile(images.folder / PIXELS, folder / PIXELS)
-        write_csv(folder / TABLE, pd.DataFrame(rows, columns=COLUMNS))
+        write_csv(folder / TABLE, pd.DataFrame(rows, columns=[*COLUMNS, *attributes]))
         write_text(folder / FINDINGS, to_json(found))
     return out

@@ -1,12 +1,19 @@
 """One labelled image of a data set."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from mirst.data.box import Box
 from mirst.errors import MirstError
+
+TRAIN, VAL, TEST = "train", "val", "test"
+DEVICE = ("device", "scanner")
+"""How data sets call the attribute that names the device, in lower case."""
+PARTS = {TRAIN: TRAIN, "training": TRAIN, VAL: VAL, "valid": VAL, "validation": VAL, TEST: TEST, "testing": TEST}
+"""How data sets call the parts of a split that is no cross-validation, in lower case."""
 
 
 class ImageFile(NamedTuple):
@@ -55,18 +62,34 @@ class Record:
     """Its name in all outputs, unique within its source."""
     item: str | None = None
     """Which image of a file that contains several."""
-    scanner: str | None = None
-    """The device, if the data set specifies it."""
     value_range: tuple[float, float] | None = None
     """The values shown as black and white, where the file states none."""
+    split: str | None = None
+    """Its part of a split that the data set gives: train, val or test, or the name of a fold."""
     box: Box | None = None
     """The box of the lesion, where the data set gives one."""
     masks: tuple[Path, ...] = ()
     """The masks of the lesions in the image, for their boxes alone."""
+    attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What else the data set says of the image, by the name of its column: the site, say, or an age band."""
 
     @property
     def file(self) -> ImageFile:
         return ImageFile(self.path, self.item, self.value_range)
+
+    @property
+    def scanner(self) -> str | None:
+        """The device, if the data set specifies it."""
+        return next((value for name, value in self.attributes.items() if name.lower() in DEVICE), None)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A sort key that puts `benign (2).png` before `benign (10).png`.
+
+    >>> sorted(["10", "9", "a"], key=natural)
+    ['9', '10', 'a']
+    """
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def positive_class(classes: Sequence[str], named: str | None = None) -> str:

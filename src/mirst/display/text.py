@@ -66,8 +66,11 @@ def _size(count: int) -> str:
 def status_text(status: Status) -> str:
     """Counts, who runs the study, and every trial that is neither done nor waiting."""
     counts = Counter(trial.state for trial in status.trials)
+    words = {"running": "running" if status.holder else "interrupted"}
     states = ", ".join(
-        f"{counts[state]} {state}" for state in ("done", "running", "diverged", "killed", "waiting") if counts[state]
+        f"{counts[state]} {words.get(state, state)}"
+        for state in ("done", "running", "diverged", "killed", "waiting")
+        if counts[state]
     )
     lines = [
         f"{len(status.trials)} trials: {states}. "

@@ -6,7 +6,15 @@ from mirst.evaluation.certified_metrics import certified_rows, two_sided, with_a
 from mirst.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, evaluate_corruptions
 from mirst.evaluation.distance_search import LARGEST, Distances, curve, distances, named_distances
 from mirst.evaluation.images_for_model import DataWarning
-from mirst.evaluation.intervals import Difference, Interval, holm, interval, paired_difference
+from mirst.evaluation.intervals import (
+    Difference,
+    Interval,
+    class_intervals,
+    holm,
+    interval,
+    paired_difference,
+    unpaired_difference,
+)
 from mirst.evaluation.judge import decide
 from mirst.evaluation.masking.certified_checks import settled
 from mirst.evaluation.masking.check import Check, overall
@@ -55,6 +63,7 @@ __all__ = [
     "certify",
     "certify_on",
     "checked_eps",
+    "class_intervals",
     "classification_metrics",
     "corrupt",
     "corrupt_on",
@@ -85,6 +94,7 @@ __all__ = [
     "robustness_on",
     "settled",
     "two_sided",
+    "unpaired_difference",
     "weak_budget",
     "with_attacks",
 ]

@@ -7,7 +7,7 @@ resampling, lies within [0, 1] and never has zero width. `docs/results/intervals
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -77,9 +77,27 @@ def interval(
     '0.800 [0.563, 0.943]'
     """
     parts = _parts(rows, rows["group"], classes, positive, metric_named(metric), of_model)
-    mean = Weighted(parts, np.full(len(parts), 1 / len(parts)))
-    low, high = mean.ends(LEVEL)
-    return Interval(mean.value, max(low, 0.0), min(high, 1.0))
+    return _mean(parts, np.full(len(parts), 1 / len(parts)))
+
+
+def class_intervals(
+    rows: pd.DataFrame, classes: Sequence[str], metric: str = "f1", *, of_model: Sequence[str] = ()
+) -> tuple[list[Interval], Interval]:
+    """A metric of predictions for each of more than two classes, and its mean weighted by the images of the classes.
+
+    Args:
+        rows, metric, of_model: as for `interval`; accuracy and the metrics of scores have no value per class.
+
+    Raises:
+        MirstError: an unknown metric.
+
+    >>> rows = pd.DataFrame({"group": range(30), "label": ["a", "b", "c"] * 10, "prediction": "a", "score": 0.0})
+    >>> [one.value for one in class_intervals(rows, ("a", "b", "c"), "sensitivity")[0]]
+    [1.0, 0.0, 0.0]
+    """
+    parts = _parts(rows, rows["group"], classes, classes[0], metric_named(metric), of_model)
+    shares = np.array([(rows["label"] == name).mean() for name in classes])
+    return [_mean([part], np.ones(1)) for part in parts], _mean(parts, shares)
 
 
 def paired_difference(
@@ -121,6 +139,46 @@ def paired_difference(
         for rows, group in ((first, first["group"]), (other, other["group"]))
     )
     gain = Weighted([*theirs, *ours], np.repeat([1 / len(theirs), -1 / len(ours)], len(ours)))
+    low, high = gain.ends(LEVEL)
+    return Difference(gain.value, max(low, -1.0), min(high, 1.0), gain.p())
+
+
+def _mean(parts: Sequence["Part"], weights: NDArray[np.float64]) -> Interval:
+    mean = Weighted(parts, weights)
+    low, high = mean.ends(LEVEL)
+    return Interval(mean.value, max(low, 0.0), min(high, 1.0))
+
+
+def unpaired_difference(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    classes: Sequence[str],
+    positive: str,
+    metric: str = "f1",
+    *,
+    of_model: Sequence[str] = (),
+) -> Difference:
+    """The metric of `second` minus that of `first`, on different images, such as those of two hospitals.
+
+    The interval combines those of the two sides as in `paired_difference`, without a correlation.
+
+    Args:
+        first, second: outcome rows as for `interval`; no group of one side is a group of the other.
+        metric, of_model: as for `interval`.
+
+    Raises:
+        MirstError: an unknown metric.
+
+    >>> first = pd.DataFrame({"group": range(20), "label": "b", "prediction": ["b"] * 16 + ["a"] * 4, "score": 0.0})
+    >>> str(unpaired_difference(first, first.assign(prediction="b"), ("a", "b"), "b", "sensitivity"))
+    '+0.200 [-0.021, +0.437]'
+    """
+    entry = metric_named(metric)
+    ours, theirs = (_parts(rows, rows["group"], classes, positive, entry, of_model) for rows in (first, second))
+    before, after = len(theirs[0].influence), len(ours[0].influence)
+    apart = [replace(part, influence=np.pad(part.influence, (0, after))) for part in theirs]
+    apart += [replace(part, influence=np.pad(part.influence, (before, 0))) for part in ours]
+    gain = Weighted(apart, np.repeat([1 / len(theirs), -1 / len(ours)], len(ours)))
     low, high = gain.ends(LEVEL)
     return Difference(gain.value, max(low, -1.0), min(high, 1.0), gain.p())
 

@@ -5,6 +5,7 @@ from mirst.report.certificates import certified_tables, levels_below, two_sided_
 from mirst.report.context import ReportContext, every_row
 from mirst.report.eps_curve import f1_over_eps
 from mirst.report.evaluation import write_evaluation
+from mirst.report.external import external_changes, external_validations, left_out_sentence
 from mirst.report.html import write_report
 from mirst.report.lesion_views import lesion_figure
 from mirst.report.paper_claims import paper_comparison
@@ -22,7 +23,10 @@ __all__ = [
     "constant_predictions",
     "corruption_grid",
     "every_row",
+    "external_changes",
+    "external_validations",
     "f1_over_eps",
+    "left_out_sentence",
     "lesion_figure",
     "levels_below",
     "notes",

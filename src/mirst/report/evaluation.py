@@ -39,7 +39,9 @@ def write_evaluation(out: str | Path, rows: pd.DataFrame, card: ModelCard) -> Pa
     shown = metrics.assign(eps=metrics["eps"].map(pixels))
     numbers = shown.columns[3:]
     shown[numbers] = shown[numbers].map("{:.3f}".format)
-    notes = [f"Positive class: {card.positive}. Trained with the defense: {card.defense}.", *LIMITS]
+    binary = len(card.classes) == 2
+    what = f"Positive class: {card.positive}" if binary else f"AUC: {card.positive} against the other classes"
+    notes = [f"{what}. Trained with the defense: {card.defense}.", *LIMITS]
     folder = Path(out)
     write_csv(folder / "outcomes.csv", named)
     write_csv(folder / "metrics.csv", metrics)

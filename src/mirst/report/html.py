@@ -66,6 +66,13 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         tables["certified"] = Table(shown, numbers)
         comparisons = sections["proof"].comparisons
         tables |= {name: Table(one.shown, one.numbers) for name, one in comparisons.items()}
+    if "classes" in sections:
+        tables["classes"] = sections["classes"]
+    if "subgroups" in sections:
+        tables["subgroups"] = sections["subgroups"].table
+    for one in sections.get("external", ()):
+        tables[f"external-{one.name}"] = one.changes
+        tables |= {f"operating-points-{one.name}": one.points} if len(one.points.numbers) else {}
     write_tables(results.folder / "tables", tables)
     examples = {entry.title: examples_of(results, entry) for entry in results.spec.defenses}
     residuals = {entry.title: residuals_of(results, entry, trusted=trusted) for entry in results.spec.defenses}

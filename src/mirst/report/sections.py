@@ -6,12 +6,15 @@ from typing import Any
 
 from mirst.report.calibration import calibrations
 from mirst.report.certificates import proof_and_attack
+from mirst.report.classes import class_tables
 from mirst.report.confusion import confusions
 from mirst.report.context import ReportContext
 from mirst.report.eps_curve import eps_curve
+from mirst.report.external import external_validations
 from mirst.report.gallery import galleries
 from mirst.report.operating_point import operating_points
 from mirst.report.study_notes import decision_rule
+from mirst.report.subgroups import subgroup_names, subgroups
 from mirst.report.tables import box_grid, corruption_grid
 from mirst.report.training import training_curves, training_time
 from mirst.study import Results
@@ -66,9 +69,27 @@ SECTIONS = (
         lambda context: {"proof": proof_and_attack(context.results)},
         is_shown=lambda results: results.certificates is not None,
     ),
+    Section(
+        "external",
+        "External validation",
+        lambda context: {"external": external_validations(context)},
+        is_shown=lambda results: bool(results.files.external_sets()),
+    ),
     Section("training", "Training", lambda context: {"training": training_curves(context.results)}),
     Section("gallery", "Flipped images", lambda context: {"galleries": galleries(context)}),
     Section("confusion", "Confusion matrices", lambda context: {"confusions": confusions(context)}),
+    Section(
+        "classes",
+        "Classes",
+        lambda context: {"classes": class_tables(context)},
+        is_shown=lambda results: len(results.classes) > 2,
+    ),
+    Section(
+        "subgroups",
+        "Subgroups",
+        lambda context: {"subgroups": subgroups(context)},
+        is_shown=lambda results: bool(subgroup_names(results)),
+    ),
     Section(
         "corruptions", "Natural corruptions", lambda context: {"corruptions": corruption_grid(context.results, "f1")}
     ),

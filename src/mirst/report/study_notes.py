@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mirst.data import SPLIT_LEAK
 from mirst.evaluation import CLEAN, weak_budget
 from mirst.metrics import METRICS, classification_metrics
 from mirst.nn.checkpoint import view_in_words
@@ -20,10 +21,14 @@ def notes(results: Results) -> list[str]:
     images = ", ".join(f"{count} {name}" for name, count in data["per_class"].items())
     binary = len(results.classes) == 2
     models = results.origin or f"{len(spec.seeds)} seed(s)"
-    what = f"positive class: {results.positive}" if binary else "macro averages over the classes"
+    what = (
+        f"positive class: {results.positive}"
+        if binary
+        else f"macro averages over the classes; AUC of {results.positive} against the others"
+    )
     return [
         *_masking(results),
-        f"Mean ± standard deviation over {spec.folds.count} {spec.folds.kind} folds, {models}; "
+        f"Mean ± standard deviation over {spec.folds.in_words}, {models}; "
         f"{what}. {images}; {data['groups']} groups; {spec.model.name} with {weights_of(results)} at "
         f"{spec.data.size} px.",
         *_view(results),
@@ -157,9 +162,11 @@ def _conflicts(results: Results) -> list[str]:
 
 
 def _leak(results: Results) -> list[str]:
+    data = results.run["data"]
+    if results.spec.folds.kind == "given":
+        return [sentence for sentence in data["audit"] if sentence.startswith(SPLIT_LEAK)]
     if results.spec.folds.kind == "group":
         return []
-    data = results.run["data"]
     if data["groups"] == data["images"]:
         return []
     return [

@@ -10,6 +10,7 @@ from mirst.report.context import PROTOCOL, ReportContext, pixels, suite_at, titl
 from mirst.report.exports import markdown
 from mirst.report.study_notes import notes
 from mirst.study import Results
+from mirst.study.results import read_csv
 
 
 def attack_titles(results: Results) -> dict[str, str]:
@@ -74,7 +75,7 @@ def corruption_grid(results: Results, metric: str) -> pd.DataFrame | None:
     path = results.files.corruptions
     if not path.exists():
         return None
-    rows = pd.read_csv(path)
+    rows = read_csv(path)
     rows["column"] = [title(d, m) for d, m in zip(rows["defense"], rows["drop_max"], strict=True)]
     grid = rows.pivot_table(index=["corruption", "severity"], columns="column", values=metric, sort=False)
     return grid.reindex(columns=[entry.title for entry in results.spec.defenses])
@@ -90,11 +91,11 @@ def box_grid(results: Results, metric: str) -> pd.DataFrame | None:
     files = results.files
     if not files.boxes.exists():
         return None
-    rows = pd.read_csv(files.boxes)
+    rows = read_csv(files.boxes)
     rows["column"] = [title(d, m) for d, m in zip(rows["defense"], rows["drop_max"], strict=True)]
     columns = [entry.title for entry in results.spec.defenses]
     if files.boxes_baselines.exists():
-        baselines = pd.read_csv(files.boxes_baselines)
+        baselines = read_csv(files.boxes_baselines)
         rows = pd.concat([rows, baselines.assign(column=baselines["defense"].map(baseline_title))])
         columns += baseline_titles(results)
     rows["boxes"] = rows["placement"].map({"true": "as given", "moved": "mean", "worst": "worst per image"})

@@ -42,7 +42,7 @@ def _training(results: Results) -> str:
     return (
         f"On {data['images']} images ({classes}; {data['groups']} groups of copies or patients), "
         f"{spec.model.name} with {weights_of(results)} was trained at {spec.data.size} px with "
-        f"{_defenses([entry.title for entry in spec.defenses])}, each on {spec.folds.count} {spec.folds.kind} folds "
+        f"{_defenses([entry.title for entry in spec.defenses])}, each on {spec.folds.in_words} "
         f"with {seeds}{one}."
     )
 
@@ -76,6 +76,7 @@ def _numbers(context: ReportContext, whole: Intervals) -> str:
 def _beside_the_box(context: ReportContext, whole: Intervals) -> str:
     """The paired differences of F1 between the best network and the box alone, which is the same under any attack."""
     results, best = context.results, best_under_attack(whole["f1"])
+    seeds = " over the models of all seeds" if results.origin is None and len(results.spec.seeds) > 1 else ""
     entry = next(entry for entry in results.spec.defenses if entry.title == best)
     clean = baselines_at(results, 0.0)
     box = clean[clean["defense"] == baseline_title("box")]
@@ -83,7 +84,7 @@ def _beside_the_box(context: ReportContext, whole: Intervals) -> str:
     for attack in (CLEAN, str(whole["f1"].index[-1])):
         network = of_defense(context.under_attack[attack], entry)
         gain = pooled_difference(for_every_seed(box, results), network, results.classes, results.positive)
-        readings.append(f"{_reading(gain)} (difference of F1 {gain})")
+        readings.append(f"{_reading(gain)} (difference of F1{seeds} {gain})")
     return (
         f"The box alone, without a network, has F1 {pooled_interval(box, results.classes, results.positive)} without "
         f"attack and under any attack on pixels; {best} {readings[0]} without attack and {readings[1]} under the "

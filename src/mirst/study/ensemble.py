@@ -1,7 +1,7 @@
 """Ensembles of the seeds of a finished study, attacked as its models were, in a results folder of their own."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from mirst.errors import MirstError
 from mirst.evaluation import Progress
 from mirst.evaluation.progress import OnProgress
 from mirst.files import write_text
-from mirst.nn import MAX_MEMBERS, Ensemble, load_model, save_model
+from mirst.nn import MAX_MEMBERS, Ensemble, ModelCard, load_model, save_model
 from mirst.study.collect import collect
 from mirst.study.engines.base import Engine
 from mirst.study.engines.local import Local
@@ -117,9 +117,22 @@ def _combine(results: Results, trial: Trial, folder: TrialFolder) -> None:
             if reason is not None:
                 write_text(mark, f"its member of seed {seed} has no model: {reason}")
                 return
-    loaded = [load_model(member.model, results.spec.model.name) for member in members]
+    ensemble, card = combine([member.model for member in members], results.spec.model.name)
+    save_model(folder.model, ensemble, card)
+
+
+def combine(members: Sequence[Path], trusted: str) -> tuple[Ensemble, ModelCard]:
+    """The ensemble of several checkpoints with its card; its operating point is 0.
+
+    Args:
+        trusted: the factory that the checkpoints may use, as for `load_model`.
+
+    Raises:
+        MirstError: a checkpoint that cannot be read, or as `Ensemble`.
+    """
+    loaded = [load_model(member, trusted) for member in members]
     cards = [card for _, card in loaded]
     models = [copy.deepcopy(model) for model, _ in loaded]  # a factory may return the same object each time
-    thresholds = [card.threshold for card in cards] if len(results.classes) == 2 else None
+    thresholds = [card.threshold for card in cards] if len(cards[0].classes) == 2 else None
     ensemble = Ensemble(models, thresholds, cards[0].positive_index)
-    save_model(folder.model, ensemble, replace(cards[0], members=len(members), threshold=0.0))
+    return ensemble, replace(cards[0], members=len(members), threshold=0.0)

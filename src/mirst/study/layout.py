@@ -96,6 +96,8 @@ class StudyFolder:
     """Trials whose training diverged or whose worker was killed."""
     old_failed = _File("diverged.csv")
     """The name of `failed` in folders of older versions."""
+    records = _File("records.csv")
+    """The attributes that divide the images into subgroups; missing without any, and in folders of older versions."""
     distances = _File("distances.csv")
     baselines = _File("baselines.csv")
     """Outcome rows of the baselines; only studies of lesions have them."""
@@ -118,6 +120,32 @@ class StudyFolder:
 
     def trial(self, name: str) -> TrialFolder:
         return TrialFolder(self.path / "trials" / name)
+
+    def external(self, name: str) -> "ExternalFolder":
+        """Of the validation on the data set `name`."""
+        return ExternalFolder(self.path / "external" / name)
+
+    def external_sets(self) -> "list[ExternalFolder]":
+        """Of every data set that the study was validated on and has rows of, by name."""
+        found = sorted((self.path / "external").glob(f"*/{ExternalFolder(Path()).record.name}"))
+        folders = [ExternalFolder(path.parent) for path in found]
+        return [folder for folder in folders if folder.outcomes.exists()]
+
+
+@dataclass(frozen=True)
+class ExternalFolder(StudyFolder):
+    """The files of the validation of a study on another data set: its trials have the rows of the study's models.
+
+    >>> StudyFolder(Path("results")).external("clinic").ensembles().as_posix()
+    'results/external/clinic/ensembles-outcomes.csv'
+    """
+
+    record = _File("external.json")
+    """The data set, its fingerprint, and the images that were left out."""
+
+    def ensembles(self, table: str = "outcomes") -> Path:
+        """The table of the ensembles of the folds' models."""
+        return self.table(f"ensembles-{table}")
 
 
 def _text(path: Path) -> str | None:

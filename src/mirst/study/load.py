@@ -89,6 +89,23 @@ def parse_attacks(texts: Sequence[str]) -> dict[str, Attack]:
     return attacks
 
 
+def load_source(path: Path, labels: str | None = None, source: str | None = None) -> SourceSpec:
+    """One data set from the command line, its path relative to the working directory.
+
+    Args:
+        labels: new names of its classes in YAML: `{theirs: ours, other: null}`.
+        source: its name.
+
+    Raises:
+        MirstError: labels that are no mapping to names, or an empty name.
+    """
+    raw = {"path": str(path.absolute()), "labels": labels and parse_yaml(labels, "labels"), "source": source}
+    try:
+        return SourceSpec.model_validate(raw)
+    except ValidationError as error:
+        raise MirstError(f"--{_sentence(error)}") from error
+
+
 def parse_eps(text: str) -> list[float]:
     """Radii from the command line: `1/255,5/255,0.1`.
 

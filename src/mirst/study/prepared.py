@@ -24,6 +24,8 @@ from mirst.data import (
     PreparedImages,
     Record,
     audit_records,
+    folds_of_split,
+    given_validation,
     make_folds,
     positive_class,
     prepare_images,
@@ -33,6 +35,7 @@ from mirst.data import (
     relabel,
     resolve_conflicts,
     split_validation,
+    warn_of_split,
     with_boxes,
 )
 from mirst.data.readers import remark_other_classes
@@ -82,7 +85,7 @@ class Prepared:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of names, labels, groups and prepared pixels."""
+        """SHA-256 of names, labels, groups, prepared pixels, and of the given split if the folds are it."""
         digest = hashlib.sha256(self.images.pixels.data)
         for record in self.records:
             digest.update(json.dumps([record.name, record.label, record.group, record.source]).encode())
@@ -90,6 +93,8 @@ class Prepared:
             digest.update(self.box_features.data)
         if self.extra:
             digest.update(str(self.extra).encode())
+        if self.spec.folds.kind == "given":
+            digest.update(json.dumps([record.split for record in self.records]).encode())
         return digest.hexdigest()
 
     def records_at(self, indices: NDArray[np.int64]) -> list[Record]:
@@ -133,6 +138,8 @@ def prepare(spec: StudySpec) -> Prepared:
         studied = [record for record in records if record.source not in extra_sources]  # others are not tested on
         notes += [] if origin is None else origin_remarks(origin, studied)
     audited = audit_records(records, notes, spec.data.audit)
+    if spec.folds.kind == "given":
+        audited = warn_of_split(audited)
     records = resolve_conflicts(audited, spec.data.conflicts)
     own = [record for record in records if record.source not in extra_sources]
     for name in set(classes) - {record.label for record in own}:
@@ -144,7 +151,6 @@ def prepare(spec: StudySpec) -> Prepared:
         raise MirstError(
             f"data.relabel, data.conflicts and data.without_box leave no image of {source}; leave it out of data.extra"
         )
-    folds = make_folds(own, spec.folds.count, spec.folds.kind, spec.folds.seed, val_fraction=spec.training.val_fraction)
     prepared = Prepared(
         spec=spec,
         audit=audited,
@@ -153,13 +159,20 @@ def prepare(spec: StudySpec) -> Prepared:
         labels=np.array([classes.index(record.label) for record in records], dtype=np.int64),
         classes=classes,
         positive=positive,
-        folds=[_with_extra(fold, records, len(own)) for fold in folds],
+        folds=[_with_extra(fold, records, len(own)) for fold in _folds(spec, own)],
         weights=weights,
         extra=len(records) - len(own),
     )
     for fold in prepared.folds:
         training_shares(prepared, fold.train)
     return prepared
+
+
+def _folds(spec: StudySpec, records: Sequence[Record]) -> list[Fold]:
+    folds = spec.folds
+    if folds.kind == "given":
+        return folds_of_split(records, folds.count)
+    return make_folds(records, folds.count, folds.kind, folds.seed, val_fraction=spec.training.val_fraction)
 
 
 def _with_extra(fold: Fold, records: Sequence[Record], own: int) -> Fold:
@@ -290,10 +303,15 @@ def training_shares(prepared: Prepared, indices: NDArray[np.int64]) -> Shares:
 
 def _divided(prepared: Prepared, indices: NDArray[np.int64]) -> Shares:
     spec, records, fraction = prepared.spec, prepared.records, prepared.spec.training.val_fraction
-    if fraction == 0:
-        return indices, indices[:0]
     is_own = indices < len(records) - prepared.extra
-    split = split_validation(records, indices[is_own], fraction, spec.folds.kind, spec.folds.seed)
+    given = given_validation(records, indices[is_own]) if spec.folds.kind == "given" else indices[:0]
+    if len(given):
+        split = Fold(np.setdiff1d(indices[is_own], given), given)
+    elif fraction == 0:
+        return indices, indices[:0]
+    else:
+        kind = "group" if spec.folds.kind == "given" else spec.folds.kind
+        split = split_validation(records, indices[is_own], fraction, kind, spec.folds.seed)
     held_out = {records[i].group for i in split.test}
     extra = [i for i in indices[~is_own] if records[i].group not in held_out]
     return np.append(split.train, np.array(extra, dtype=np.int64)), split.test

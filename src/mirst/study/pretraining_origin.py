@@ -81,8 +81,7 @@ def read_origin(path: Path) -> PretrainingOrigin | None:
 def origin_remarks(origin: PretrainingOrigin, records: Sequence[Record]) -> list[str]:
     """Sentences on what the backbone was pretrained on, and on images of the study that were among them."""
     sources = ", ".join(f"{count} images of {plain(source)}" for source, count in origin.images.items())
-    known = set(origin.contents)
-    shared = [record.name for record, content in zip(records, _contents(records), strict=True) if content in known]
+    shared = [record.name for record in pretrained_on(origin, records)]
     sentences = [f"The backbone was pretrained on {sources} with {plain(origin.objective)}; it saw {origin.seen}."]
     if not shared:
         return [*sentences, "No image file of the study is among them; mirst data audit also finds near-duplicates."]
@@ -91,6 +90,12 @@ def origin_remarks(origin: PretrainingOrigin, records: Sequence[Record]) -> list
         f"pretrained on: {listed(shared)}. Leave them out of one of the two.",
         *sentences,
     ]
+
+
+def pretrained_on(origin: PretrainingOrigin, records: Sequence[Record]) -> list[Record]:
+    """Those of the records whose files the backbone was pretrained on."""
+    known = set(origin.contents)
+    return [record for record, content in zip(records, _contents(records), strict=True) if content in known]
 
 
 def _contents(records: Sequence[Record]) -> list[str]:

@@ -1,7 +1,7 @@
 """A finished study, read back from its folder."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ import pandas as pd
 
 from mirst.errors import MirstError
 from mirst.evaluation import require_certificates_hold, with_attacks
+from mirst.study.attributes import read_attributes
 from mirst.study.layout import SUITES, StudyFolder
 from mirst.study.load import load_spec
 from mirst.study.named_configs import NamedDefense
 from mirst.study.origin import Origin, origin_of
-from mirst.study.row_checks import AGAIN, ROWS, require_every_trial, require_rows
+from mirst.study.row_checks import AGAIN, ROWS, require_every_trial, require_rows, require_trials_of
 from mirst.study.spec import StudySpec
 from mirst.study.summary import TRIAL
 from mirst.study.trial import Trial, all_trials
@@ -32,11 +33,20 @@ COLUMNS = {
     "diverged.csv": FAILED_COLUMNS,
     **{f"{suite}.csv": ROWS for suite in SUITES},
     **{f"{suite}-checks.csv": [*TRIAL, "name", "verdict", "figures"] for suite in SUITES},
+    **{f"ensembles-{name}.csv": [column for column in ROWS if column != "fold"] for name in ("outcomes", *SUITES)},
     "baselines.csv": ROWS,
     "distances.csv": [*TRIAL, "source", "image", "label", "eps"],
     "certificates.csv": CERTIFICATES,
+    "ensembles-certificates.csv": [column for column in CERTIFICATES if column != "fold"],
 }
 """What a reader of each table relies on."""
+
+
+TEXT = {
+    *("defense", "source", "image", "group", "label", "prediction", "attack", "broken_by", "broken_prediction"),
+    *("name", "verdict", "figures", "reason", "method", "metric", "corruption", "placement"),
+}
+"""Columns of text, whatever it looks like: a class of MedMNIST is called 1, and an image may be 007."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +76,8 @@ class Results:
     baselines: pd.DataFrame | None = None
     """Outcome rows of `mirst.study.baselines`, if the study is one of lesions."""
 
+    attributes: pd.DataFrame | None = None
+    """Of the images, as `read_attributes` returns them, if they have any."""
     certificates: pd.DataFrame | None = None
     """Rows of `named_certificates`, if there are any, with the worst that all attacks of the folder found."""
 
@@ -100,49 +112,78 @@ def read_results(folder: str | Path) -> Results:
     """Read a finished study.
 
     Raises:
-        MirstError: no such folder, or one without the files of a finished study, a table without one of its
-            `COLUMNS`, or outcomes with a damaged row or without the rows of a trial.
+        MirstError: as `finished_study`; a table without one of its `COLUMNS`, with a damaged row or without the rows of
+            a trial.
         RuntimeError: an attack of the folder misclassifies an image within its largest certified eps, which is a defect
             of mirst.
     """
+    study = finished_study(folder)
+    spec, run = read_spec(study), read_run(study)
+    outcomes, summary, failed = read_csv(study.outcomes), read_csv(study.summary), read_csv(_failures(study))
+    classes = run["data"]["classes"]
+    require_rows(study.outcomes, spec, outcomes, classes)
+    require_every_trial(study.outcomes, spec, outcomes, failed)
+    suites, checks = _read_suites(study, spec, classes)
+    _require_all_trials(study, outcomes)
+    distances = read_csv(study.distances) if study.distances.exists() else None
+    baselines = read_csv(study.baselines) if study.baselines.exists() else None
+    attributes = read_attributes(study)
+    results = Results(
+        study.path, spec, run, outcomes, summary, failed, suites, checks, distances, baselines, attributes
+    )
+    return with_certificates(results, study.certificates)
+
+
+def finished_study(folder: str | Path) -> StudyFolder:
+    """The folder, if it has the files of a finished study.
+
+    Raises:
+        MirstError: no such folder, or one without a file of a finished study.
+    """
     study = StudyFolder(Path(folder))
-    failures = study.old_failed if study.old_failed.is_file() and not study.failed.exists() else study.failed
-    for path in (study.spec, study.run, study.outcomes, study.summary, failures):
+    for path in (study.spec, study.run, study.outcomes, study.summary, _failures(study)):
         if not path.is_file():
             raise MirstError(
                 f"{study.path} has no {path.name}, so it is not the folder of a finished study; run "
                 f"mirst run with --out {study.path} first"
             )
-    spec, run = read_spec(study), read_run(study)
-    outcomes, summary, failed = read_csv(study.outcomes), read_csv(study.summary), read_csv(failures)
-    classes = run["data"]["classes"]
-    require_rows(study.outcomes, spec, outcomes, classes)
-    require_every_trial(study.outcomes, spec, outcomes, failed)
-    suites, checks = _read_suites(study, spec, classes)
-    distances = read_csv(study.distances) if study.distances.exists() else None
-    baselines = read_csv(study.baselines) if study.baselines.exists() else None
-    results = Results(study.path, spec, run, outcomes, summary, failed, suites, checks, distances, baselines)
-    return replace(results, certificates=_certificates(results)) if study.certificates.exists() else results
+    return study
 
 
-def _certificates(results: Results) -> pd.DataFrame:
-    """The certificates beside every attack of the folder.
+def _failures(study: StudyFolder) -> Path:
+    return study.old_failed if study.old_failed.is_file() and not study.failed.exists() else study.failed
+
+
+def _require_all_trials(study: StudyFolder, outcomes: pd.DataFrame) -> None:
+    tables = [*map(study.table, SUITES), study.distances, study.boxes, study.corruptions, study.certificates]
+    for path in tables:
+        if path.exists():
+            require_trials_of(path, read_csv(path), outcomes)
+
+
+def with_certificates(results: Results, path: Path, **key: int) -> Results:
+    """The results with the certificates of `path`, if it exists, beside every attack of the results.
+
+    Args:
+        key: columns that the table lacks.
 
     Raises:
         RuntimeError: an attack misclassifies an image within its largest certified eps.
     """
+    if not path.exists():
+        return results
     attacked = [results.outcomes, *results.suites.values()]
     if results.distances is not None:
         nearest = results.distances.dropna(subset="eps")
         attacked.append(nearest.assign(prediction=nearest["broken_prediction"], score=nearest["broken_score"]))
-    certificates, rows = read_csv(results.files.certificates), pd.concat(attacked, ignore_index=True)
+    certificates, rows = read_csv(path).assign(**key), pd.concat(attacked, ignore_index=True)
     keys = [*TRIAL, "source", "image"]
     beside = with_attacks(certificates, rows, results.positive, keys)
     require_certificates_hold(beside)
     largest = rows.merge(certificates.drop_duplicates(keys)[[*keys, "largest_eps"]], on=keys)
     proven = (largest["largest_eps"] > 0) & (largest["eps"] <= largest["largest_eps"])
     require_certificates_hold(largest.assign(certified=proven, attacked_prediction=largest["prediction"]))
-    return beside
+    return replace(results, certificates=beside)
 
 
 def _read_suites(
@@ -152,13 +193,17 @@ def _read_suites(
     present = {suite: read_csv(study.table(suite)) for suite in SUITES if study.table(suite).exists()}
     for suite, rows in present.items():
         require_rows(study.table(suite), spec, rows, classes)
-    stages = {
+    return stages_of(present), {suite: read_csv(study.checks(suite)) for suite in present}
+
+
+def stages_of(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The rows of every stage of the tables of suites, by name: `adaptive` has `standard` as its first stage."""
+    return {
         stage: rows[rows["attack"] == stage]
-        for rows in present.values()
+        for rows in tables.values()
         for stage in SUITES
         if stage in set(rows["attack"])
     }
-    return stages, {suite: read_csv(study.checks(suite)) for suite in present}
 
 
 def read_spec(study: StudyFolder) -> StudySpec:
@@ -186,7 +231,7 @@ def read_csv(path: Path) -> pd.DataFrame:
         MirstError: it cannot be read, or lacks a column.
     """
     try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXT, str))
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise MirstError(f"{path} is damaged ({error}); {AGAIN}") from error
     missing = [column for column in COLUMNS.get(path.name, []) if column not in table]

@@ -62,6 +62,19 @@ def require_every_trial(path: Path, spec: StudySpec, outcomes: pd.DataFrame, fai
                 raise MirstError(f"{path} lacks rows of trial {trial.name}, attack {attack}; {AGAIN}")
 
 
+def require_trials_of(path: Path, rows: pd.DataFrame, outcomes: pd.DataFrame) -> None:
+    """A table of an analysis has rows of every trial that has outcome rows, or means over fewer trials would be shown.
+
+    Raises:
+        MirstError: a trial without rows.
+    """
+    present = set(rows[TRIAL].itertuples(index=False, name=None))
+    for defense, drop_max, fold, seed in outcomes[TRIAL].drop_duplicates().itertuples(index=False, name=None):
+        if (defense, drop_max, fold, seed) not in present:
+            what = f"{defense}{' + drop-max' if drop_max else ''}, fold {fold}, seed {seed}"
+            raise MirstError(f"{path} lacks the rows of the trial {what}; {AGAIN}")
+
+
 def _refuse(path: Path, wrong: pd.Series, what: str) -> None:
     if wrong.any():
         line = int(wrong.to_numpy().argmax()) + 2  # after the header

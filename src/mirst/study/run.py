@@ -9,7 +9,7 @@ import numpy as np
 from mirst.evaluation import Progress, require_bounds
 from mirst.files import write_text
 from mirst.nn import LoadedBackbone
-from mirst.study.collect import collect
+from mirst.study.collect import collect, remove_partial_tables
 from mirst.study.engines.base import Engine, Events, Kill
 from mirst.study.engines.local import Local
 from mirst.study.identity import holds_study, open_folder, require_no_ensembles
@@ -112,6 +112,7 @@ def run_study(
             collect(study, all_trials(spec), prepared)
             if spec.certify:
                 certify_prepared(study, prepared, engine, on_certificates)
+            remove_partial_tables(study, all_trials(spec))
 
 
 def _require_bounds(prepared: Prepared) -> None:

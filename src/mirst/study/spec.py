@@ -76,7 +76,11 @@ class _Section(BaseModel):
 
 
 class SourceSpec(_Section):
-    """One of several data sets."""
+    """One of several data sets.
+
+    >>> SourceSpec(path="clinic", labels={"cancer": "malignant", "cyst": None}).labels
+    {'cancer': 'malignant', 'cyst': None}
+    """
 
     path: NamedPath
     labels: dict[str, str | None] | None = None
@@ -104,6 +108,8 @@ class DataSpec(_Section):
     """Gray, or colour."""
     classes: tuple[str, ...] | None = None
     """Classes to keep; all by default."""
+    ordinal: bool = False
+    """Whether `classes` are in an order, such as grades."""
     positive: str | None = None
     """Class that sensitivity counts; "malignant" by default."""
     relabel: dict[str, str | None] = {}
@@ -118,6 +124,8 @@ class DataSpec(_Section):
         if self.path is not None and self.sources:
             raise ValueError("give path or sources, not both")
         _require_distinct("classes", self.classes or ())
+        if self.ordinal and self.classes is None:
+            raise ValueError("ordinal is true, but no order is given; list all classes in their order in classes")
         return self
 
 
@@ -144,10 +152,22 @@ class ModelSpec(_Section):
 
 
 class FoldSpec(_Section):
-    count: int = Field(FOLDS, ge=2)
-    kind: Literal["group", "random"] = "group"
-    """Whole groups, or image by image as in the paper, which leaks near-duplicates."""
+    count: int = Field(FOLDS, ge=1)
+    """How many folds; 1 only for a given split into train and test."""
+    kind: Literal["group", "random", "given"] = "group"
+    """Whole groups; image by image as in the paper, which leaks near-duplicates; or the split of the data set."""
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @property
+    def in_words(self) -> str:
+        """For sentences: `5 group folds`, `the given split`."""
+        return "the given split" if self.count == 1 else f"{self.count} {self.kind} folds"
+
+    @model_validator(mode="after")
+    def _one_fold_is_given(self) -> "FoldSpec":
+        if self.count == 1 and self.kind != "given":
+            raise ValueError("count is 1; cross-validation needs at least 2, unless kind is given")
+        return self
 
 
 def _augment(raw: object) -> bool | Augmentation:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from mirst.evaluation import Difference, Interval, interval, paired_difference
+from mirst.evaluation import Difference, Interval, class_intervals, interval, paired_difference, unpaired_difference
 from mirst.metrics import classification_metrics
 
 TRIAL = ["defense", "drop_max", "fold", "seed"]
@@ -68,6 +68,11 @@ def pooled_interval(rows: pd.DataFrame, classes: Sequence[str], positive: str, m
     return interval(rows, classes, positive, metric, of_model=MODEL)
 
 
+def pooled_class_intervals(rows: pd.DataFrame, classes: Sequence[str], metric: str) -> tuple[list[Interval], Interval]:
+    """`class_intervals` of the rows of one defense under one attack, pooled over folds and seeds."""
+    return class_intervals(rows, classes, metric, of_model=MODEL)
+
+
 def pooled_difference(
     first: pd.DataFrame, second: pd.DataFrame, classes: Sequence[str], positive: str, metric: str = "f1"
 ) -> Difference:
@@ -77,3 +82,10 @@ def pooled_difference(
         MirstError: the two do not hold the same images with the same labels and seeds.
     """
     return paired_difference(first, second, classes, positive, metric, pair_by=IMAGE, of_model=MODEL)
+
+
+def pooled_change(
+    internal: pd.DataFrame, external: pd.DataFrame, classes: Sequence[str], positive: str, metric: str = "f1"
+) -> Difference:
+    """`unpaired_difference` of the rows of one defense on two data sets, pooled over folds and seeds."""
+    return unpaired_difference(internal, external, classes, positive, metric, of_model=MODEL)

@@ -82,7 +82,7 @@ def test_tables_that_are_read_are_not_ignored(tmp_path):
     (tmp_path / "bus_data.csv").write_text("ID,Case,Pathology\nbus_1-l,1.0,benign\nbus_2-l,,malignant\n")
     sentences = []
     records = read_dataset(tmp_path, on_remark=sentences.append)
-    assert sentences == ["1 mask was left out: Masks/mask_1-l.png."]
+    assert sentences == ["1 mask was not taken for images: Masks/mask_1-l.png."]
     assert [(record.name, record.group) for record in records] == [
         ("Images/bus_1-l.jpg", "busbra-case-1"),
         ("Images/bus_2-l.jpg", None),
@@ -90,4 +90,4 @@ def test_tables_that_are_read_are_not_ignored(tmp_path):
 
 
 def test_real_busbra(real_data):
-    assert told(real_data / "busbra") == ["2 files were ignored: BUSBRA/5-fold-cv.csv, BUSBRA/LICENSE.txt."]
+    assert told(real_data / "busbra") == ["1 file was ignored: BUSBRA/LICENSE.txt."]

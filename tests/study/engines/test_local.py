@@ -22,6 +22,8 @@ from mirst.study.trial import all_trials
 from mirst.training.signals import signals_held
 from tests.helpers import rows_of_study
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 @pytest.fixture
 def spec(small_yaml, phantoms):

@@ -14,6 +14,8 @@ from mirst.report.tables import measured_metrics, metric_table
 from mirst.study import Local, attack_study, read_results
 from mirst.study.summary import pooled_interval
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 EPS = (0.3,)
 CARD = "trials/ce-fold0-seed0/MODEL_CARD.md"
 

@@ -11,6 +11,8 @@ from mirst.evaluation import CORRUPTIONS
 from mirst.report import write_report
 from mirst.study import Local, corrupt_study, read_results
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 @pytest.fixture
 def study(finished, tmp_path):

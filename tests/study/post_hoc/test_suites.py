@@ -15,6 +15,8 @@ from mirst.study.post_hoc.suites import SuiteRun, twin_of
 from mirst.study.prepared import prepare
 from mirst.study.trial import all_trials
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 EPS = (0.3,)
 
 

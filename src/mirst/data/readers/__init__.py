@@ -1,6 +1,5 @@
 """Data sets as records. `READERS` are asked in turn whether they know a path."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +8,7 @@ from typing import NamedTuple
 
 from mirst.data.readers import breast, busbra, busi, class_folders, manifest, medmnist, prepared
 from mirst.data.readers.skipped_files import folder_contents, left_out
-from mirst.data.record import Record
+from mirst.data.record import Record, natural
 from mirst.errors import MirstError, plain
 from mirst.files import harmless
 from mirst.untrusted.lfs_pointers import require_content
@@ -152,7 +151,7 @@ def select_classes(records: list[Record], classes: Sequence[str] | None, root: P
         found = set(classes)
     if len(found) < fewest:
         raise MirstError(f"{root} contains one class only ({', '.join(found)}); a classifier needs at least two")
-    return sorted(records, key=lambda record: (record.source, record.label, _natural(record.name)))
+    return sorted(records, key=lambda record: (record.source, record.label, natural(record.name)))
 
 
 def remark_other_classes(records: Iterable[Record], classes: Sequence[str], owner: str) -> str | None:
@@ -194,7 +193,8 @@ def _with_safe_names(records: list[Record], root: Path) -> list[Record]:
             name=plain(record.name),
             source=plain(record.source),
             group=record.group and plain(record.group),
-            scanner=record.scanner and plain(record.scanner),
+            split=record.split and plain(record.split),
+            attributes={plain(name): plain(value) for name, value in record.attributes.items()},
         )
         for record in records
     ]
@@ -203,8 +203,3 @@ def _with_safe_names(records: list[Record], root: Path) -> list[Record]:
     if twice:
         raise MirstError(f"{root} has two images named {twice[0]}; rename one")
     return records
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts `benign (2).png` before `benign (10).png`."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

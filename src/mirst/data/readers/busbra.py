@@ -6,12 +6,14 @@ from mirst.data.box import Box
 from mirst.data.file_kind import is_image
 from mirst.data.readers.class_folders import visible
 from mirst.data.readers.skipped_files import folder_contents
-from mirst.data.readers.table import as_group, read_table
+from mirst.data.readers.table import as_group, as_number, other_cells, read_table
 from mirst.data.record import Record
 from mirst.errors import MirstError
 from mirst.untrusted.tables import Row
 
-TABLE = "bus_data.csv"
+TABLE, FOLDS = "bus_data.csv", "5-fold-cv.csv"
+KNOWN = ("ID", "Case", "Pathology", "Width", "Height", "BBOX")
+"""Columns that are no attributes."""
 
 
 def recognises(root: Path) -> bool:
@@ -22,6 +24,7 @@ def read(root: Path) -> list[Record]:
     """Both views of a case share its group. Raises `MirstError` for a listed image that is missing."""
     root = published(root)
     images = {path.stem: path for path in visible(root / "Images") if path.is_file() and is_image(path)}
+    folds = _published_folds(root / FOLDS)
     records = []
     for row in read_table(root / TABLE, ("ID", "Case", "Pathology")):
         image = images.get(row["ID"])
@@ -30,10 +33,29 @@ def read(root: Path) -> list[Record]:
                 f"{root / TABLE} lists {row['ID']}, but no image of that name is in {root / 'Images'}; restore it or "
                 "remove the row"
             )
-        case, name, scanner = as_group(row["Case"]), f"Images/{image.name}", row.get("Device") or None
+        case, name = as_group(row["Case"]), f"Images/{image.name}"
         group, box, masks = case and f"busbra-case-{case}", _box(row, root / TABLE), _masks(root, image)
-        records.append(Record(image, row["Pathology"], group, "busbra", name, scanner=scanner, box=box, masks=masks))
+        records.append(
+            Record(
+                image,
+                row["Pathology"],
+                group,
+                "busbra",
+                name,
+                split=folds.get(row["ID"]),
+                box=box,
+                masks=masks,
+                attributes=other_cells(row, KNOWN),
+            )
+        )
     return records
+
+
+def _published_folds(table: Path) -> dict[str, str]:
+    """The published fold of each image, where the data set has its table."""
+    if not table.is_file():
+        return {}
+    return {row["ID"]: as_number(row["kFold"]) for row in read_table(table, ("ID", "kFold")) if row["kFold"]}
 
 
 def _box(row: Row, table: Path) -> Box | None:
@@ -61,5 +83,5 @@ def published(root: Path) -> Path:
 
 
 def contents(root: Path) -> list[Path]:
-    """All files but the table that is read."""
-    return [path for path in folder_contents(published(root)) if path.name != TABLE]
+    """All files but the tables that are read."""
+    return [path for path in folder_contents(published(root)) if path.name not in (TABLE, FOLDS)]

@@ -6,11 +6,9 @@ from mirst.data.file_kind import is_image
 from mirst.data.masks import is_mask, is_mask_folder, masks_by_image
 from mirst.data.readers.dicom import by_frame
 from mirst.data.readers.skipped_files import is_hidden
-from mirst.data.record import Record
+from mirst.data.record import PARTS, Record
 from mirst.errors import MirstError
 
-SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
-"""Folders of a published split, each with class folders."""
 IMAGE_FOLDERS = frozenset({"image", "images", "img", "imgs"})
 """Folders in a class folder that may contain its images."""
 
@@ -27,18 +25,28 @@ def read(root: Path) -> list[Record]:
 def read_classes(root: Path, source: str) -> list[Record]:
     """The images of the class folders in `root`, masks left out.
 
-    The parts of a published split are read as one data set: a study draws its own folds.
+    The parts of a published split (`PARTS`), each with class folders, are read as one data set, and each image knows
+    its own.
 
     Raises:
         MirstError: a class without images.
     """
     folders = class_folders(root)
-    if all(folder.name.lower() in SPLITS and class_folders(folder) for folder in folders):
+    has_parts = all(folder.name.lower() in PARTS and class_folders(folder) for folder in folders)
+    if has_parts:
         folders = [folder for split in folders for folder in class_folders(split)]
     images = {folder: _images(folder) for folder in folders}
     masks = masks_by_image(path for paths in images.values() for path in paths)
     records = [
-        Record(path, folder.name, None, source, path.relative_to(root).as_posix(), masks=tuple(masks[path]))
+        Record(
+            path,
+            folder.name,
+            None,
+            source,
+            path.relative_to(root).as_posix(),
+            split=folder.parent.name if has_parts else None,
+            masks=tuple(masks[path]),
+        )
         for folder, paths in images.items()
         for path in paths
     ]

@@ -1,17 +1,24 @@
-"""A CSV file that lists the images: `path,label` and, where known, `group,source,x0,y0,x1,y1,mask`."""
+"""A CSV file that lists the images: `path,label` and, where known, `group,source,split,fold,x0,y0,x1,y1,mask`.
+
+Every other column is an attribute of the images, such as the scanner, except for `name` and `image`.
+"""
 
 from pathlib import Path, PurePath
 
 from mirst.data.box import Box, parse_box
 from mirst.data.masks import is_mask
 from mirst.data.readers.dicom import by_frame
-from mirst.data.readers.table import MISSING, as_group, as_number, read_table
+from mirst.data.readers.table import MISSING, as_group, as_number, other_cells, read_table
 from mirst.data.record import Record
 from mirst.errors import MirstError
 from mirst.untrusted.tables import Row
 
+SPLIT = ("split", "fold")
+"""Columns of a given split, of which an image has one at most."""
 EDGES, MASK = ("x0", "y0", "x1", "y1"), "mask"
 """Columns of the box of the lesion, in pixels of the image, and of the path of its mask."""
+KNOWN = ("path", *SPLIT, *EDGES, MASK)
+"""Columns that are no attributes."""
 
 
 def recognises(root: Path) -> bool:
@@ -41,8 +48,26 @@ def read(path: Path) -> list[Record]:
         label, group = as_number(row["label"]), as_group(row.get("group", ""))
         source, place = row.get("source") or folder, f"line {number} of {path}"
         box, masks = _box(row, place), _masks(row, path.parent, place)
-        records[row["path"]] = Record(image, label, group, source, row["path"], box=box, masks=masks)
+        records[row["path"]] = Record(
+            image,
+            label,
+            group,
+            source,
+            row["path"],
+            split=_split(row, place),
+            box=box,
+            masks=masks,
+            attributes=other_cells(row, KNOWN),
+        )
     return by_frame([record for name, record in records.items() if not is_mask(PurePath(name))], folder)
+
+
+def _split(row: Row, place: str) -> str | None:
+    """The column split or fold; pandas writes the numbers of folds as 1.0 where a row has none."""
+    given = [as_number(row[column]) for column in SPLIT if row.get(column, "") not in MISSING]
+    if len(given) > 1:
+        raise MirstError(f"{place} has both a split and a fold; leave one of the columns out")
+    return given[0] if given else None
 
 
 def _box(row: Row, place: str) -> Box | None:

@@ -19,7 +19,7 @@ def recognises(root: Path) -> bool:
 
 
 def read(path: Path) -> list[Record]:
-    """All images of the three published splits; the folds of a study are its own.
+    """All images of the three published splits, each with the name of its own.
 
     Raises:
         MirstError: the file is no npz, or its arrays do not have MedMNIST's names and shapes, labels
@@ -40,5 +40,5 @@ def read(path: Path) -> list[Record]:
             )
         for number, label in enumerate(labels.reshape(-1)):
             item, name = f"{split}/{number}", str(int(label))
-            records.append(Record(path, names.get(name, name), None, source, item, item))
+            records.append(Record(path, names.get(name, name), None, source, item, item, split=split))
     return records

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from mirst.data.readers.table import read_table
+from mirst.data.readers.table import other_cells, read_table
 from mirst.data.record import Record
 from mirst.files import as_named
 
 PIXELS, TABLE = "pixels.npy", "records.csv"
-COLUMNS = ("name", "label", "group", "source", "scanner")
+COLUMNS = ("name", "label", "group", "source", "split")
+"""Of the table; its other columns are attributes."""
 
 
 def recognises(path: Path) -> bool:
@@ -15,7 +16,9 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path) -> list[Record]:
-    rows = [{key: as_named(value) for key, value in row.items()} for row in read_table(path / TABLE, COLUMNS)]
+    rows = [
+        {as_named(key): as_named(value) for key, value in row.items()} for row in read_table(path / TABLE, COLUMNS[:-1])
+    ]
     return [
         Record(
             path=path / PIXELS,
@@ -24,7 +27,8 @@ def read(path: Path) -> list[Record]:
             source=row["source"],
             name=row["name"],
             item=str(number),
-            scanner=row["scanner"] or None,
+            split=row.get("split") or None,  # folders of older versions have none
+            attributes=other_cells(row, COLUMNS),
         )
         for number, row in enumerate(rows)
     ]

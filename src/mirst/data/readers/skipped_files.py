@@ -50,7 +50,7 @@ def left_out(root: Path, contents: Iterable[Path], records: Sequence[Record]) ->
             if has_columns(path, ("path", "label"))
         ),
         *_sentence(names["file"], "{} ignored: {}"),
-        *_sentence(names["mask"], "{} left out: {}", "mask"),
+        *_sentence(names["mask"], "{} not taken for images: {}", "mask"),
         *_sentence(names["hidden"], "{} ignored", "hidden or system file"),
     ]
 

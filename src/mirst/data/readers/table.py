@@ -1,7 +1,7 @@
 """Rows of a CSV file or spreadsheet, as text."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from mirst.errors import MirstError
@@ -9,6 +9,8 @@ from mirst.untrusted.tables import Row, read_rows
 
 MISSING = frozenset({"", "nan", "NaN", "None", "<NA>"})
 """Cells that contain no value; the words are those of pandas."""
+RESERVED = frozenset({"", "name", "image", "label", "group", "source", "split"})
+"""Columns that are no attributes of an image, because the tables of mirst have columns of these names."""
 
 
 def read_table(path: Path, columns: Iterable[str]) -> list[Row]:
@@ -44,6 +46,16 @@ def as_number(cell: str) -> str:
 def as_group(cell: str) -> str | None:
     """The patient or case that a cell names; `None` where it names none."""
     return None if cell in MISSING else as_number(cell)
+
+
+def other_cells(row: Row, known: Collection[str]) -> dict[str, str]:
+    """The attributes of an image: the cells with a value of all columns but the `known` and the `RESERVED` ones.
+
+    >>> other_cells({"path": "1.png", "age": "40.0", "site": "", "": "0"}, ["path"])
+    {'age': '40'}
+    """
+    cells = {name: as_number(cell) for name, cell in row.items() if name not in known and name not in RESERVED}
+    return {name: cell for name, cell in cells.items() if cell not in MISSING}
 
 
 def has_columns(path: Path, columns: Iterable[str]) -> bool:

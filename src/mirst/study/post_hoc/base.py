@@ -20,13 +20,13 @@ from mirst.files import write_csv
 from mirst.nn import ModelCard, load_model
 from mirst.nn.device import default_device
 from mirst.study.baselines import write_baselines
-from mirst.study.collect import joined
+from mirst.study.collect import finished_trials, joined, remove_partial_tables
 from mirst.study.engines.base import Engine, Events, Kill, Send, Work, refuse_kill
 from mirst.study.engines.local import Local
 from mirst.study.identity import open_folder
 from mirst.study.layout import StudyFolder, TrialFolder
 from mirst.study.prepared import EVALUATION_BATCH, Prepared, prepare
-from mirst.study.results import read_results
+from mirst.study.results import finished_study, read_spec
 from mirst.study.trial import Trial, all_trials
 
 
@@ -116,8 +116,8 @@ def analyse(
     Raises:
         MirstError: no finished study, or other images.
     """
-    study = StudyFolder(folder)
-    prepared = prepare(read_results(folder).spec.with_data(data))
+    study = finished_study(folder)  # damaged tables of analyses are not read, or they could not be written again
+    prepared = prepare(read_spec(study).with_data(data))
     open_folder(study, prepared)
     engine = engine or Local()
     with engine.connected(prepared.spec):
@@ -134,13 +134,14 @@ def analyse_prepared(
     on_progress: Callable[[str, Progress], None] | None,
 ) -> None:
     """`analyse` with the data in memory, by a connected engine."""
-    trials = [trial for trial in all_trials(prepared.spec) if not study.trial(trial.name).failure()]
+    trials = finished_trials(study, all_trials(prepared.spec))
     pending = [trial for trial in trials if not analysis.is_done(study.trial(trial.name))]
     if pending:
         first = sorted(pending, key=lambda trial: trial.seed)
         engine.run(analysis, first, prepared, study, progress_events(on_trial, on_progress))
     for table in analysis.tables():
         write_csv(study.table(table), joined(study, trials, table))
+    remove_partial_tables(study, trials)
     write_baselines(study, prepared)
     analysis.finish(study, trials, prepared, partial(on_progress, "baselines") if on_progress else no_progress)
 
