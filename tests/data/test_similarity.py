@@ -1,13 +1,14 @@
 """Planted copies are found; different images of one pose, one border and one overlay are not copies."""
 
 import io
+from itertools import cycle
 
 import numpy as np
 import pytest
 import scipy
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from mirst.data import decode, make_phantom, read_dataset
+from mirst.data import candidates, decode, make_phantom, read_dataset
 from mirst.data.levels import AuditRule, estimate_thresholds
 from mirst.data.similarity import find_pairs, random_scores, thumbnail
 
@@ -137,3 +138,21 @@ def test_changed_copies_of_real_images_are_found(name, real_data):
 def test_nothing_and_blank_images_give_no_pairs():
     assert copies_of([Image.new("L", (50, 40), value) for value in (0, 0, 90)]) == set()
     assert copies_of([]) == set()
+
+
+def test_the_index_finds_the_candidates_that_an_exhaustive_search_finds(monkeypatch):
+    """Of 200 images and their changed copies; the index compares a view with a quarter of the images."""
+    rng = np.random.default_rng(3)
+    originals = pictures([make_phantom(number % 2 == 0, rng) for number in range(200)])
+    copies = [change(image) for image, change in zip(originals, cycle(CHANGES.values()), strict=False)]
+    thumbnails = np.array([thumbnail(image) for image in originals + copies])
+
+    def planted():
+        pairs = {tuple(sorted((c.cropped, c.whole))) for c in candidates.find_candidates(thumbnails)}
+        return {pair for pair in pairs if pair[1] - pair[0] == 200}
+
+    exhaustive = planted()
+    monkeypatch.setattr(candidates, "EXHAUSTIVE", 100)
+    monkeypatch.setattr(candidates, "PROBED", 5)
+    assert len(exhaustive) >= 190
+    assert len(planted() & exhaustive) >= 0.97 * len(exhaustive)

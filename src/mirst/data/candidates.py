@@ -2,8 +2,8 @@
 
 An image is described by small views of it, without brightness and local contrast: the whole image and crops. The
 views are whitened over the data set, so that what all images share (a pose, a border, an overlay) counts little. A
-few numbers of every view are compared with those of every whole image, in blocks, so memory does not grow with the
-square of the number of images.
+few numbers of every view are compared with those of whole images. An index limits the comparisons in a large data set:
+whole images are divided into cells around centres, and a view is compared with those of the nearest cells only.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
 
 from mirst.data.sampling import Interval, Stack, blurred, sampling_matrix
 from mirst.data.threads import in_threads
@@ -28,7 +30,11 @@ SAMPLE = 2000
 """Images from which the whitening is estimated."""
 BATCH = 64
 BLOCK, CHUNK = 16, 2048
-"""Images whose views are compared at a time, and with how many."""
+"""Images whose views are compared at a time, and the most whole images of a cell that they are compared with."""
+EXHAUSTIVE = 4000
+"""Images up to which every view is compared with every whole image."""
+PROBED = 12
+"""Cells with whose images a view is compared."""
 ORIENTATIONS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 """Steps along rows and columns: unchanged, mirrored, upside down, both."""
 
@@ -68,8 +74,9 @@ def find_candidates(images: Stack) -> list[Candidate]:
     views = _projected(images, projection)
     signs = [np.where(parities[0], down, 1) * np.where(parities[1], across, 1) for down, across in ORIENTATIONS]
     flips = np.array(signs, dtype=np.float32)
+    index = _Index(views[:, 0].astype(np.float32))
     best: dict[tuple[int, int], Candidate] = {}
-    for found in in_threads(lambda start: _nearest(views, flips, start), range(0, len(views), BLOCK)):
+    for found in in_threads(lambda start: _nearest(views, flips, start, index), range(0, len(views), BLOCK)):
         for candidate in found:
             pair = (min(candidate.cropped, candidate.whole), max(candidate.cropped, candidate.whole))
             if pair not in best or candidate.similarity > best[pair].similarity:
@@ -127,26 +134,69 @@ def _parity_basis(odd: bool) -> NDArray[np.float64]:
     return np.asarray((half - half[::-1] if odd else half + half[::-1]) / np.sqrt(2))
 
 
-def _nearest(views: Views, flips: Views, start: int) -> list[Candidate]:
+class _Index:
+    """Whole images in cells around centres; images of a cell resemble each other."""
+
+    def __init__(self, wholes: Views) -> None:
+        self.wholes = wholes
+        count = 1 if len(wholes) <= EXHAUSTIVE else round(len(wholes) ** 0.5)
+        centres, cell_of = _centres(wholes, count)
+        self._centres = centres
+        self._cells = [cell[i : i + CHUNK] for cell in cell_of for i in range(0, len(cell), CHUNK)]
+        self._centre_of = [centre for centre, cell in enumerate(cell_of) for _ in range(0, len(cell), CHUNK)]
+
+    def similarities(self, queries: Views, rows: NDArray[np.intp], count: int) -> Views:
+        """`(count, wholes)`: the largest cosine of the queries of each row, -inf where none was compared.
+
+        Args:
+            rows: of each query, in ascending order.
+        """
+        similarity = np.full((count, len(self.wholes)), -np.inf, np.float32)
+        probed = self._probed(queries)
+        for cell, centre in zip(self._cells, self._centre_of, strict=True):
+            asked = np.flatnonzero(probed[:, centre])
+            if len(asked) == 0:
+                continue
+            products = queries[asked] @ self.wholes[cell].T
+            present, first = np.unique(rows[asked], return_index=True)
+            similarity[np.ix_(present, cell)] = np.maximum.reduceat(products, first, axis=0)
+        return similarity
+
+    def _probed(self, queries: Views) -> NDArray[np.bool_]:
+        if len(self._centres) <= PROBED:
+            return np.ones((len(queries), len(self._centres)), bool)
+        closeness = queries @ self._centres.T
+        least = np.partition(closeness, -PROBED, axis=1)[:, -PROBED, None]
+        return np.asarray(closeness >= least)
+
+
+def _centres(wholes: Views, count: int) -> tuple[Views, list[NDArray[np.intp]]]:
+    """`(count, dimensions)` unit vectors, and the images of each cell."""
+    if count == 1:
+        return wholes[:1], [np.arange(len(wholes))]
+    with threadpool_limits(1):
+        clusters = MiniBatchKMeans(count, batch_size=4096, max_iter=20, n_init=1, random_state=0).fit(wholes)
+    centres = clusters.cluster_centers_ / (np.linalg.norm(clusters.cluster_centers_, axis=1, keepdims=True) + 1e-6)
+    nearest = (wholes @ centres.T).argmax(axis=1)
+    return centres.astype(np.float32), [np.flatnonzero(nearest == cell) for cell in range(count)]
+
+
+def _nearest(views: Views, flips: Views, start: int, index: _Index) -> list[Candidate]:
     """The nearest whole images of crops and mirror images of the images from `start`."""
     block = views[start : start + BLOCK].astype(np.float32)
-    wholes = views[:, 0].astype(np.float32)
     oriented = (block[:, None] * flips[:, None, :]).reshape(len(block), -1, views.shape[2])
-    queries = oriented.reshape(-1, views.shape[2])
-    similarity = np.empty((len(block), len(views)), np.float32)
-    for first in range(0, len(views), CHUNK):
-        whole = wholes[first : first + CHUNK]
-        similarity[:, first : first + CHUNK] = (queries @ whole.T).reshape(len(block), -1, len(whole)).max(axis=1)
+    rows = np.repeat(np.arange(len(block)), oriented.shape[1])
+    similarity = index.similarities(oriented.reshape(-1, views.shape[2]), rows, len(block))
     own = np.arange(len(block))
     similarity[own, start + own] = -np.inf
     count = min(NEIGHBOURS, len(views) - 1)
     nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
     found = []
     for row, others in enumerate(nearest):
-        products = oriented[row] @ wholes[others].T
+        products = oriented[row] @ index.wholes[others].T
         for other, view, value in zip(others, products.argmax(axis=0), products.max(axis=0), strict=True):
             (down, across), box = ORIENTATIONS[view // len(BOXES)], BOXES[view % len(BOXES)]
-            rows, columns = (span[::step] for span, step in zip(box, (down, across), strict=True))
+            rows_of, columns = (span[::step] for span, step in zip(box, (down, across), strict=True))
             if value >= LEAST:
-                found.append(Candidate(start + row, int(other), rows, columns, float(value)))
+                found.append(Candidate(start + row, int(other), rows_of, columns, float(value)))
     return found

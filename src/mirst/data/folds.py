@@ -50,7 +50,7 @@ def make_folds(
 
     Args:
         kind: "group" keeps each group on one side (records without one go through `assign_groups`);
-            "random" splits image by image, as the paper does, so that near-duplicates leak from training
+            "random" splits image by image, as the paper does, so that copies leak from training
             into test.
         val_fraction: share of every training part that `split_validation` must be able to set aside; 0 for none.
 

@@ -155,7 +155,7 @@ class FoldSpec(_Section):
     count: int = Field(FOLDS, ge=1)
     """How many folds; 1 only for a given split into train and test."""
     kind: Literal["group", "random", "given"] = "group"
-    """Whole groups; image by image as in the paper, which leaks near-duplicates; or the split of the data set."""
+    """Whole groups; image by image as in the paper, which leaks copies; or the split of the data set."""
     seed: int = Field(0, ge=0, lt=2**31)
 
     @property
