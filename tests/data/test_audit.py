@@ -1,10 +1,20 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
-from mirst.data import read_dataset, write_prepared
+from mirst.data import AuditRule, read_dataset, write_prepared
 from mirst.data.audit import audit_records, read_for_audit
+from mirst.errors import MirstError
+
+
+@pytest.mark.parametrize("path", ["xray/kermany/manifest.csv", "blood/bccd/manifest.csv"])
+def test_patients_and_slides_of_other_modalities_are_not_joined(path, real_data):
+    """But for one cell that was photographed on two slides."""
+    found = audit_records(read_dataset(real_data / path))
+    assert found.conflicts == []
+    assert len(found.across_groups) == ("blood" in path)
 
 
 @pytest.fixture
@@ -46,6 +56,44 @@ def test_overlap_between_data_sets_and_named_groups(phantoms, tmp_path):
     assert len(found.overlaps) == 3 * 24
     assert len(set(found.groups)) == 24
     assert found.conflicts == []
+
+
+def test_the_rule_says_what_is_joined(folder):
+    records = [replace(r, group="patient" if "phantom-00" in r.name else None) for r in read_dataset(folder)]
+    groups = {join: audit_records(records, rule=AuditRule(join=join)).groups for join in ("copies", "named", "none")}
+    names = [record.name for record in records]
+    patient = {name for name in names if "phantom-00" in name}
+
+    def beside(join):
+        group = dict(zip(names, groups[join], strict=True))
+        return {name for name in names if group[name] == group["benign/phantom-001.png"]}
+
+    assert beside("named") == patient
+    assert beside("copies") - patient == {"benign/copy.png", "malignant/conflict.png"}
+    assert len(set(groups["none"])) == len(records)
+
+
+def test_thresholds_of_the_rule_move_pairs_between_the_levels(folder):
+    records = read_dataset(folder)
+    default, strict = (audit_records(records, rule=rule) for rule in (None, AuditRule(fine=1.0, coarse=0.5)))
+    assert len(default.copies) > len(strict.copies) == 1
+    assert set(default.copies) - set(strict.copies) <= set(strict.look_alikes)
+    joined = audit_records(records, rule=AuditRule(join="look_alikes", fine=1.0, coarse=0.5))
+    assert len(joined.conflicts) == 1
+    assert strict.conflicts == []
+    with pytest.raises(MirstError, match=r"fine is 1\.5; it must lie above 0"):
+        AuditRule(fine=1.5)
+
+
+def test_a_group_that_swallows_the_set_is_warned_of(phantoms, tmp_path):
+    shutil.copytree(phantoms, tmp_path / "data")
+    for number in range(12):
+        shutil.copy(tmp_path / "data/benign/phantom-001.png", tmp_path / f"data/benign/again-{number}.png")
+    records = read_dataset(tmp_path / "data")
+    (warning,) = audit_records(records).remarks()
+    assert "13 of 36 images form one group" in warning
+    assert "data.audit.join=named" in warning
+    assert audit_records(records, rule=AuditRule(join="named")).remarks() == []
 
 
 def test_real_busi_files_lesions_under_two_classes(real_data):

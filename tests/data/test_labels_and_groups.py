@@ -1,5 +1,6 @@
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageEnhance
@@ -93,7 +94,23 @@ def test_groups_of_real_images(real_data):
     assert busi["benign/benign (136).png"] == busi["benign/benign (50).png"]
     assert busi["benign/benign (433).png"] == busi["malignant/malignant (145).png"]
     assert busi["benign/benign (62).png"] != busi["benign/benign (80).png"]
-    assert len(set(busi.values())) == 499
+    assert len(set(busi.values())) == 498
+    assert busi["malignant/malignant (98).png"] == busi["malignant/malignant (99).png"]
     named = read_dataset(real_data / "busbra")[:500]  # the two are among them
     cases, groups = ({r.group for r in records} for records in (named, assign_groups(named)))
     assert len(cases) - len(groups) == 2
+
+
+def test_the_published_groups_of_busi(real_data, tmp_path):
+    """The file names the images and masks as a folder with `benign` and `malignant` does."""
+    published = Path(__file__).parents[2] / "studies" / "busi-groups.csv"
+    folder = real_data / "busi" / "Dataset_BUSI_with_GT"
+    table = tmp_path / "busi-groups.csv"
+    table.write_text(published.read_text())
+    for name in ("benign", "malignant"):
+        (tmp_path / name).symlink_to(folder / name)
+    listed = read_dataset(table)
+    found = {r.name: r for r in read_dataset(real_data / "busi") if r.label != "normal"}
+    assert len({r.group for r in listed}) == 499
+    assert [(r.name, r.label, r.source) for r in listed] == [(r.name, r.label, r.source) for r in found.values()]
+    assert all([m.name for m in r.masks] == [m.name for m in found[r.name].masks] for r in listed)

@@ -195,7 +195,10 @@ def test_label_conflicts_and_their_fate_are_named(results, rule, fate):
 
 
 def test_the_page_holds_the_audit(results):
-    assert "24 images form 24 groups. 0 pairs are near-duplicates" in write_report(results.folder).read_text()
+    assert (
+        "24 images form 24 groups, the largest of 1 images. 0 pairs are copies"
+        in write_report(results.folder).read_text()
+    )
 
 
 def test_an_attack_that_cannot_reach_its_edge_is_called_weak(results):

@@ -26,9 +26,7 @@ def whole(results):
 
 def test_three_sentences_with_the_numbers_of_the_rows(results, whole):
     training, numbers, reliability = verdict(ReportContext(results), whole)
-    assert training.startswith(
-        "On 24 images (12 benign, 12 malignant; 24 groups of near-duplicates or patients), resnet_tiny"
-    )
+    assert training.startswith("On 24 images (12 benign, 12 malignant; 24 groups of copies or patients), resnet_tiny")
     assert training.endswith("the defenses ce and mirst+dm, each on 2 group folds with 2 seeds.")
     best = best_under_attack(whole["f1"])
     rows = results.outcomes[

@@ -14,6 +14,7 @@ from mirst.data.images import decode, intensity, letterbox, load_images, picture
 from mirst.data.inspection import few_levels
 from mirst.data.labels_and_groups import ConflictRule, assign_groups, relabel, resolve_conflicts
 from mirst.data.lesion import MARGIN, LesionCrop, Lesions, Placements
+from mirst.data.levels import AuditRule
 from mirst.data.phantom import make_phantom, write_phantoms
 from mirst.data.prepared_folder import write_prepared
 from mirst.data.readers import READERS, read_dataset, read_datasets, select_classes
@@ -28,6 +29,7 @@ __all__ = [
     "SPLIT_LEAK",
     "VAL_FRACTION",
     "Audit",
+    "AuditRule",
     "Augmentation",
     "Box",
     "CarriedImages",

@@ -1,19 +1,29 @@
-"""Checks of a data set before training: duplicates, label conflicts, unreadable files, groups."""
+"""Checks of a data set before training: copies, label conflicts, unreadable files, groups."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 import numpy as np
 import scipy
 
 from mirst.data.inspection import Inspection, inspect_images
+from mirst.data.levels import CERTAIN, AuditRule, Thresholds, estimate_thresholds
 from mirst.data.range_findings import range_sentence, range_warnings
 from mirst.data.readers import read_dataset
 from mirst.data.readers.skipped_files import listed
 from mirst.data.record import Record
 from mirst.data.similarity import Pair
+
+LARGE_GROUP, LARGE_SHARE = 10, 0.1
+"""Images, and share of all images, from which a joined group is warned of."""
+_JOINED = {
+    "copies": " and are not joined",
+    "look_alikes": " and are joined as well",
+    "named": "; neither is joined, since data.audit.join is named",
+    "none": "; nothing is joined, since data.audit.join is none",
+}
 
 
 @dataclass(frozen=True)
@@ -30,22 +40,27 @@ class Audit:
     records: list[Record]
     found: Inspection
     groups: list[str]
-    """Of each record. Records of one named group and near-duplicates are joined."""
+    """Of each record, as `rule` says; by default records of one named group and copies are joined."""
+    copies: list[Pair]
+    """Pairs of images with the same pixels up to size, crop, mirroring, contrast, compression and overlay."""
+    look_alikes: list[Pair]
+    """Further pairs that look more alike than others of the data set."""
     conflicts: list[list[int]]
-    """Sets of near-duplicates with more than one label."""
+    """Sets of copies (and of look-alikes, if they are joined) with more than one label."""
+    thresholds: Thresholds
+    rule: AuditRule = field(default_factory=AuditRule)
     notes: tuple[str, ...] = ()
     """Further sentences about the data sets, such as which files are not images."""
 
     @property
     def overlaps(self) -> list[Pair]:
-        """Pairs across data sets."""
-        return [pair for pair in self.found.pairs if self._differ(pair, "source")]
+        """Copies across data sets."""
+        return [pair for pair in self.copies if self._differ(pair, "source")]
 
     @property
     def across_groups(self) -> list[Pair]:
-        """Pairs across groups that the data set defines, such as patients."""
-        named = [p for p in self.found.pairs if self.records[p.first].group and self.records[p.second].group]
-        return [pair for pair in named if self._differ(pair, "group")]
+        """Copies across groups that the data set defines, such as patients."""
+        return [pair for pair in self.copies if _across_named(self.records, pair)]
 
     def conflicting(self) -> list[list[Record]]:
         """The records of `conflicts`."""
@@ -63,13 +78,36 @@ class Audit:
         return dict(counts)
 
     def remarks(self) -> list[str]:
-        """What to know before a run: images that look like masks, pages that are not read, lost gray levels, notes."""
-        warnings = [*self._mask_warnings(), *self._page_warnings(), *self.range_warnings()]
+        """What to know before a run: doubtful groups, images that look like masks, pages that are not read, lost gray
+        levels, notes."""
+        warnings = [*self._join_warnings(), *self._mask_warnings(), *self._page_warnings(), *self.range_warnings()]
         return [*(f"WARNING: {one}" for one in warnings), *self.notes]
 
     def range_warnings(self) -> list[str]:
         """Sentences about images that lost gray levels or are shown in another range than the others."""
         return range_warnings(self.found, [record.name for record in self.records])
+
+    def _join_warnings(self) -> list[str]:
+        warnings = []
+        if self.rule.fine is None and self.thresholds.fine > CERTAIN:
+            warnings.append(
+                "All images share so much detail that copies cannot be told from other images; only identical ones "
+                "are joined. Look at the pairs (mirst data audit --out DIR) and set data.audit.fine."
+            )
+        name, images, named = self._largest_join()
+        if images >= LARGE_GROUP and images > LARGE_SHARE * len(self.records) and named > 1:
+            warnings.append(
+                f"{images} of {len(self.records)} images form one group ({name}), which stays in one part of every "
+                "split. Look at its pairs (mirst data audit --out DIR); if they show different patients, raise "
+                "data.audit.fine, or set data.audit.join=named."
+            )
+        return warnings
+
+    def _largest_join(self) -> tuple[str, int, int]:
+        """The largest group, its number of images, and of how many groups it would consist if nothing was joined."""
+        (name, images), *_ = [*Counter(self.groups).most_common(1), ("", 0)]
+        members = [record for record, group in zip(self.records, self.groups, strict=True) if group == name]
+        return name, images, len({record.group or (record.source, record.name) for record in members})
 
     def _mask_warnings(self) -> list[str]:
         masks = [self._beside(number) for number in self.found.two_level]
@@ -101,11 +139,12 @@ class Audit:
         return [
             *sentences,
             *self.remarks(),
-            f"{len(self.records)} images form {len(set(self.groups))} groups. {len(found.pairs)} pairs are "
-            f"near-duplicates, including {copies} exact copies.",
-            f"{len(self.conflicts)} groups of near-duplicates have more than one label.",
-            f"In {len(self.overlaps)} pairs the images come from different data sets, and in {len(self.across_groups)} "
-            "pairs from different named groups (patients or cases).",
+            f"{len(self.records)} images form {len(set(self.groups))} groups, the largest of {self._largest_join()[1]}"
+            f" images. {len(self.copies)} pairs are copies, including {copies} exact ones. {len(self.look_alikes)} "
+            f"further pairs look alike{_JOINED[self.rule.join]}.",
+            f"{len(self.conflicts)} groups of copies have more than one label.",
+            f"In {len(self.overlaps)} pairs of copies the images come from different data sets, and in "
+            f"{len(self.across_groups)} from different named groups (patients or cases).",
             f"{len(found.unreadable)} files are unreadable, {len(found.blank)} images blank, {len(found.tiny)} tiny.",
             range_sentence(found),
         ]
@@ -123,21 +162,38 @@ class Audit:
         return bool(getattr(self.records[pair.first], field) != getattr(self.records[pair.second], field))
 
 
-def audit_records(records: Sequence[Record], notes: Sequence[str] = ()) -> Audit:
-    """Find copies, near-copies, label conflicts, and unreadable, blank or tiny images.
+def audit_records(records: Sequence[Record], notes: Sequence[str] = (), rule: AuditRule | None = None) -> Audit:
+    """Find copies, look-alikes, label conflicts, and unreadable, blank or tiny images.
 
     The records of the result have a `value_range`: the one with which images that define none are scaled.
 
     Args:
         notes: remarks of `read_dataset`, to be added to the findings.
+        rule: which images are joined; by default named groups and copies.
 
     Raises:
         MirstError: the cache cannot be written.
     """
+    rule = rule or AuditRule()
     found = inspect_images([record.file for record in records])
     records = [replace(record, value_range=record.value_range or found.value_range) for record in records]
-    groups, conflicts = _groups(records, found.pairs), _conflicts(records, found.pairs)
-    return Audit(records, found, groups, conflicts, tuple(notes))
+    others = [p for p in found.pairs if records[p.first].group is None or _across_named(records, p)]
+    thresholds = estimate_thresholds(others, found.random, rule)
+    copies, look_alikes = (
+        [pair for pair in found.pairs if thresholds.level(pair) == level] for level in ("copies", "look-alikes")
+    )
+    same = [*copies, *look_alikes] if rule.join == "look_alikes" else copies
+    return Audit(
+        records=records,
+        found=found,
+        groups=_groups(records, [] if rule.join in ("named", "none") else same, named=rule.join != "none"),
+        copies=copies,
+        look_alikes=look_alikes,
+        conflicts=_conflicts(records, same),
+        thresholds=thresholds,
+        rule=rule,
+        notes=tuple(notes),
+    )
 
 
 def read_for_audit(paths: Sequence[str | Path], on_remark: Callable[[str], object] | None = None) -> list[Record]:
@@ -164,15 +220,24 @@ def _begins(stem: str, name: str) -> bool:
     return rest != stem and not rest[:1].isalnum()
 
 
-def _groups(records: Sequence[Record], pairs: Sequence[Pair]) -> list[str]:
-    """Names of the joined groups: that of the first member, else after its image."""
+def _across_named(records: Sequence[Record], pair: Pair) -> bool:
+    first, second = records[pair.first].group, records[pair.second].group
+    return first is not None and second is not None and first != second
+
+
+def _groups(records: Sequence[Record], pairs: Sequence[Pair], named: bool) -> list[str]:
+    """Names of the joined groups: that of the first member, else after its image.
+
+    Args:
+        named: whether the groups that the data set names are kept.
+    """
     links = [(p.first, p.second) for p in pairs]
     first_of: dict[str, int] = {}
     for number, record in enumerate(records):
-        if record.group is not None:
+        if named and record.group is not None:
             links.append((first_of.setdefault(record.group, number), number))
-    heads = _components(len(records), links)
-    return [records[head].group or f"{records[head].source}-{records[head].name}" for head in heads]
+    heads = [records[head] for head in _components(len(records), links)]
+    return [(named and head.group) or f"{head.source}-{head.name}" for head in heads]
 
 
 def _conflicts(records: Sequence[Record], pairs: Sequence[Pair]) -> list[list[int]]:

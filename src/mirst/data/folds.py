@@ -50,7 +50,7 @@ def make_folds(
 
     Args:
         kind: "group" keeps each group on one side (records without one go through `assign_groups`);
-            "random" splits image by image, as the paper does, so that near-duplicates leak from training
+            "random" splits image by image, as the paper does, so that copies leak from training
             into test.
         val_fraction: share of every training part that `split_validation` must be able to set aside; 0 for none.
 
@@ -114,10 +114,16 @@ def _require_enough(
     labels: NDArray[np.str_], units: NDArray[np.str_], count: int, kind: FoldKind, val_fraction: float
 ) -> None:
     what = "groups" if kind == "group" else "images"
+    advice = (
+        ", or, if mirst data audit shows that different images were joined, set data.audit.join=named"
+        if len(np.unique(units)) < len(units)
+        else ""
+    )
     for label, have in _unit_counts(labels, units).items():
         if have < count:
             raise MirstError(
                 f"class {label} has {have} {what}, fewer than the {count} folds; lower folds.count or add images"
+                + advice
             )
         if val_fraction and have < 4 and count == 2:  # of three folds, two are left to share out
             raise MirstError(

@@ -4,6 +4,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,16 @@ from pydantic import TypeAdapter, ValidationError
 from mirst.data.cache import content_key
 from mirst.data.images import Pixels, decode, intensity, picture_count, shared_range
 from mirst.data.record import ImageFile
-from mirst.data.similarity import Pair, describe_all, find_pairs
+from mirst.data.similarity import Pair, find_pairs, random_scores, thumbnail
+from mirst.data.threads import in_threads
 from mirst.data.value_range import Intensity, ValueRange
 from mirst.errors import MirstError
 from mirst.files import cache_folder, write_text
 
 FINDINGS = "inspection.json"
 """Of a prepared folder."""
-VERSION = 4
+VERSION = 5
 """Version of the inspection. A new one invalidates all cached findings."""
-WORKING_SIDE = 320
-"""Images are reduced to this longest side before they are compared."""
 SMALLEST_SIDE = 32
 BLANK_DEVIATION = 2.0
 """Gray levels of standard deviation below which an image is blank."""
@@ -46,7 +46,7 @@ class Inspection:
     exact: list[list[int]]
     """Sets of images with the same pixels."""
     pairs: list[Pair]
-    """Near-duplicates, including exact copies."""
+    """Nearest neighbours with their scores, and exact copies. `mirst.data.levels` tells which are copies."""
     intensities: dict[int, Intensity]
     """Of each readable image: the range that it states, else that of its values."""
     value_range: ValueRange | None
@@ -57,6 +57,8 @@ class Inspection:
     """Images of two gray levels, like masks; missing in folders prepared by earlier versions."""
     pictures: dict[int, int] = field(default_factory=dict)
     """Files of several pages or frames, of which the first is read, and their number; missing in such folders too."""
+    random: list[float] = field(default_factory=list)
+    """Fine scores of random pairs, in order; missing in such folders too."""
 
 
 _JSON = TypeAdapter(Inspection)
@@ -136,6 +138,7 @@ def _restricted(found: Inspection, chosen: Sequence[int]) -> Inspection:
         value_range=found.value_range,
         few_levels={at[i]: count for i, count in found.few_levels.items() if i in at},
         pictures={at[i]: count for i, count in found.pictures.items() if i in at},
+        random=found.random,
     )
 
 
@@ -162,40 +165,70 @@ def _inspect(files: Sequence[ImageFile]) -> Inspection:
     )
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What is kept of one image."""
+
+    fingerprint: str
+    tiny: bool
+    blank: bool
+    two_level: bool
+    few_levels: int | None
+    thumbnail: Pixels
+
+
+def _look(file: ImageFile) -> _Look | str:
+    """Of an image, or why it cannot be read."""
+    try:
+        image = decode(file)
+    except MirstError as error:
+        return str(error)
+    pixels = np.asarray(image)
+    two_level = _has_two_levels(pixels)
+    return _Look(
+        fingerprint=hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest(),
+        tiny=min(image.size) < SMALLEST_SIDE,
+        blank=bool(pixels.std() < BLANK_DEVIATION),
+        two_level=two_level,
+        few_levels=None if two_level else few_levels(image),
+        thumbnail=thumbnail(image),
+    )
+
+
 def _inspect_readable(files: Sequence[tuple[int, ImageFile]]) -> Inspection:
-    pictures: dict[int, Image.Image] = {}
-    unreadable: dict[int, str] = {}
+    results = in_threads(lambda file: _look(file[1]), files)
+    looks = {number: one for (number, _), one in zip(files, results, strict=True) if isinstance(one, _Look)}
     prints: defaultdict[str, list[int]] = defaultdict(list)
-    blank, tiny, two_level, few = [], [], [], {}
-    for number, file in files:
-        try:
-            image = decode(file)
-        except MirstError as error:
-            unreadable[number] = str(error)
-            continue
-        prints[hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()].append(number)
-        if min(image.size) < SMALLEST_SIDE:
-            tiny.append(number)
-        if _has_two_levels(np.asarray(image)):
-            two_level.append(number)
-        elif (levels := few_levels(image)) is not None:
-            few[number] = levels
-        if np.asarray(image).std() < BLANK_DEVIATION:
-            blank.append(number)
-        else:
-            image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BILINEAR)
-            pictures[number] = image
+    for number, look in looks.items():
+        prints[look.fingerprint].append(number)
+    exact = [same for same in prints.values() if len(same) > 1]
+    shown = [number for number, look in looks.items() if not look.blank]
+    thumbnails = np.array([looks[number].thumbnail for number in shown])
     return Inspection(
-        unreadable=unreadable,
-        blank=blank,
-        tiny=tiny,
-        exact=[same for same in prints.values() if len(same) > 1],
-        pairs=_pairs(pictures),
+        unreadable={number: one for (number, _), one in zip(files, results, strict=True) if isinstance(one, str)},
+        blank=[number for number, look in looks.items() if look.blank],
+        tiny=[number for number, look in looks.items() if look.tiny],
+        exact=exact,
+        pairs=_with_exact(
+            [Pair(shown[p.first], shown[p.second], p.coarse, p.fine) for p in find_pairs(thumbnails)],
+            [same for same in exact if not looks[same[0]].blank],
+        ),
         intensities={},
         value_range=None,
-        few_levels=few,
-        two_level=two_level,
+        few_levels={number: look.few_levels for number, look in looks.items() if look.few_levels is not None},
+        two_level=[number for number, look in looks.items() if look.two_level],
+        random=random_scores(thumbnails),
     )
+
+
+def _with_exact(pairs: Sequence[Pair], exact: Sequence[Sequence[int]]) -> list[Pair]:
+    """The pairs, and those of images with the same pixels, whose scores are 1."""
+    same = {(first, second): Pair(first, second, 1.0, 1.0) for one in exact for first, second in pairwise(one)}
+    return sorted((same | {(p.first, p.second): p for p in pairs if (p.first, p.second) not in same}).values(), key=_at)
+
+
+def _at(pair: Pair) -> tuple[int, int]:
+    return pair.first, pair.second
 
 
 def _has_two_levels(pixels: Pixels) -> bool:
@@ -218,9 +251,3 @@ def few_levels(image: Image.Image) -> int | None:
     below = upto - counts / counts.sum()
     levels = int(((counts > 0) & (upto > 0.005) & (below < 0.995)).sum())
     return levels if levels < FEW_LEVELS else None
-
-
-def _pairs(pictures: dict[int, Image.Image]) -> list[Pair]:
-    at, images = list(pictures), list(pictures.values())
-    found = find_pairs(images, describe_all(images))
-    return [Pair(at[pair.first], at[pair.second], pair.coarse, pair.fine) for pair in found]

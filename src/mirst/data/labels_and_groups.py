@@ -35,7 +35,7 @@ def relabel(records: Sequence[Record], labels: Mapping[str, str | None], classes
 
 
 def assign_groups(records: Sequence[Record]) -> list[Record]:
-    """The records, each with the group of `audit_records`: named groups and near-duplicates are joined.
+    """The records, each with the group of `audit_records`: named groups and copies are joined.
 
     Raises:
         MirstError: an image cannot be read.
@@ -44,7 +44,7 @@ def assign_groups(records: Sequence[Record]) -> list[Record]:
 
 
 def resolve_conflicts(audited: Audit, conflicts: ConflictRule = "keep") -> list[Record]:
-    """The audited records with their groups. Near-duplicates with different labels are kept or dropped.
+    """The audited records with their groups. Copies with different labels are kept or dropped.
 
     Raises:
         MirstError: an image cannot be read.

@@ -111,13 +111,13 @@ def _validation(results: Results, external: External) -> Validation:
 def left_out_sentence(left_out: dict[str, str]) -> str:
     """How many images are left out, which and why.
 
-    >>> left_out_sentence({"1.png": "near-duplicate of 7.png of the study"})
-    '1 image is left out: 1.png (near-duplicate of 7.png of the study).'
+    >>> left_out_sentence({"1.png": "copy of 7.png of the study"})
+    '1 image is left out: 1.png (copy of 7.png of the study).'
     >>> left_out_sentence({})
-    'No image is left out: none is a near-duplicate of an image of the study.'
+    'No image is left out: none is a copy of an image of the study.'
     """
     if not left_out:
-        return "No image is left out: none is a near-duplicate of an image of the study."
+        return "No image is left out: none is a copy of an image of the study."
     images = "1 image is" if len(left_out) == 1 else f"{len(left_out)} images are"
     return f"{images} left out: {listed([f'{name} ({reason})' for name, reason in left_out.items()])}."
 

@@ -155,7 +155,7 @@ def _conflicts(results: Results) -> list[str]:
         count = sum(len(group) for group in groups)
         fate = "left out (data.conflicts: drop)" if data.conflicts == "drop" else "kept (data.conflicts: keep)"
         sentences.append(
-            f"LABEL CONFLICTS: {count} images in {len(groups)} groups of near-duplicates have more than one class; "
+            f"LABEL CONFLICTS: {count} images in {len(groups)} groups of copies have more than one class; "
             f"they were {fate}."
         )
     return sentences
@@ -171,7 +171,7 @@ def _leak(results: Results) -> list[str]:
         return []
     return [
         f"RANDOM FOLDS LEAK: images were assigned to folds individually, although {data['images']} images form "
-        f"{data['groups']} groups of near-duplicates or patients; some groups have images in training and test, which "
+        f"{data['groups']} groups of copies or patients; some groups have images in training and test, which "
         "makes every number here too high."
     ]
 

@@ -40,7 +40,7 @@ def _training(results: Results) -> str:
         else "; the models of all seeds of a fold are one ensemble, the mean of their logits"
     )
     return (
-        f"On {data['images']} images ({classes}; {data['groups']} groups of near-duplicates or patients), "
+        f"On {data['images']} images ({classes}; {data['groups']} groups of copies or patients), "
         f"{spec.model.name} with {weights_of(results)} was trained at {spec.data.size} px with "
         f"{_defenses([entry.title for entry in spec.defenses])}, each on {spec.folds.in_words} "
         f"with {seeds}{one}."

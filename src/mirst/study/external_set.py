@@ -37,7 +37,7 @@ class ExternalSet:
 def read_external(study: Prepared, source: SourceSpec, card: ModelCard) -> ExternalSet:
     """The images of a data set that no model of the study has seen.
 
-    An image is left out if it is a near-duplicate of an image of the study (`audit_records`) or if the study's backbone
+    An image is left out if it is a copy of an image of the study (`audit_records`) or if the study's backbone
     was pretrained on it. The other images of its patient or case are left out too. Images without a box are treated as
     the study treats them.
 
@@ -54,7 +54,7 @@ def read_external(study: Prepared, source: SourceSpec, card: ModelCard) -> Exter
     records = [_with_own_group(replace(record, value_range=card.value_range)) for record in found]
     if study.spec.data.view == "lesion":
         records = with_boxes(records, study.spec.data.without_box, notes.append)
-    joint = audit_records([*study.records, *records])
+    joint = audit_records([*study.records, *records], rule=replace(study.spec.data.audit, join="copies"))
     for reason in joint.found.unreadable.values():
         raise MirstError(reason)
     left_out = _left_out(study, joint)
@@ -111,7 +111,7 @@ def _with_own_group(record: Record) -> Record:
 
 
 def _kind(reason: str) -> str:
-    return reason if reason in (PRETRAINED, SAME_GROUP) else "near-duplicates of images of the study"
+    return reason if reason in (PRETRAINED, SAME_GROUP) else "copies of images of the study"
 
 
 def _left_out(study: Prepared, joint: Audit) -> dict[str, str]:
@@ -119,8 +119,8 @@ def _left_out(study: Prepared, joint: Audit) -> dict[str, str]:
     own = len(study.records)
     records, groups = joint.records[own:], joint.groups[own:]
     reasons = {
-        pair.second: f"near-duplicate of {joint.records[pair.first].name} of the study"
-        for pair in joint.found.pairs
+        pair.second: f"copy of {joint.records[pair.first].name} of the study"
+        for pair in joint.copies
         if pair.first < own <= pair.second
     }
     spec = study.spec.model

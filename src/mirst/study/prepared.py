@@ -137,7 +137,7 @@ def prepare(spec: StudySpec) -> Prepared:
         origin = read_origin(find_weights(spec.model.weights, spec.model.name))
         studied = [record for record in records if record.source not in extra_sources]  # others are not tested on
         notes += [] if origin is None else origin_remarks(origin, studied)
-    audited = audit_records(records, notes)
+    audited = audit_records(records, notes, spec.data.audit)
     if spec.folds.kind == "given":
         audited = warn_of_split(audited)
     records = resolve_conflicts(audited, spec.data.conflicts)

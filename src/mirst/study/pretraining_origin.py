@@ -84,7 +84,7 @@ def origin_remarks(origin: PretrainingOrigin, records: Sequence[Record]) -> list
     shared = [record.name for record in pretrained_on(origin, records)]
     sentences = [f"The backbone was pretrained on {sources} with {plain(origin.objective)}; it saw {origin.seen}."]
     if not shared:
-        return [*sentences, "No image file of the study is among them; mirst data audit also finds near-duplicates."]
+        return [*sentences, "No image file of the study is among them; mirst data audit also finds copies."]
     return [
         f"WARNING: {len(shared)} of the {len(records)} images of the study are among those that the backbone was "
         f"pretrained on: {listed(shared)}. Leave them out of one of the two.",

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from mirst.data import FOLDS, MARGIN, VAL_FRACTION, Augmentation, ConflictRule, WithoutBox
+from mirst.data import FOLDS, MARGIN, VAL_FRACTION, AuditRule, Augmentation, ConflictRule, WithoutBox
 from mirst.errors import MirstError, suggestion
 from mirst.nn.box_fusion import BOUND
 from mirst.nn.factory import is_factory, package_of
@@ -115,7 +115,9 @@ class DataSpec(_Section):
     relabel: dict[str, str | None] = {}
     """Correct classes of wrongly labelled images, by image name; null leaves an image out."""
     conflicts: ConflictRule = "keep"
-    """Whether near-duplicates that still have different classes are kept or left out."""
+    """Whether copies that still have different classes are kept or left out."""
+    audit: Annotated[AuditRule, BeforeValidator(partial(no_booleans, AuditRule))] = AuditRule()
+    """Which images are joined to groups: the two levels of the audit, and their thresholds."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -153,7 +155,7 @@ class FoldSpec(_Section):
     count: int = Field(FOLDS, ge=1)
     """How many folds; 1 only for a given split into train and test."""
     kind: Literal["group", "random", "given"] = "group"
-    """Whole groups; image by image as in the paper, which leaks near-duplicates; or the split of the data set."""
+    """Whole groups; image by image as in the paper, which leaks copies; or the split of the data set."""
     seed: int = Field(0, ge=0, lt=2**31)
 
     @property

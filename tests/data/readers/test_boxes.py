@@ -91,6 +91,14 @@ def test_a_manifest_gives_boxes_or_masks(tmp_path):
     assert boxes(with_boxes(read_dataset(table))) == {"one.png": (1, 2.5, 10, 8), "two.png": (3, 3, 6, 7)}
 
 
+def test_a_manifest_lists_several_masks_of_one_image(tmp_path):
+    for name, edges in (("one", (1, 1, 3, 3)), ("two", (5, 5, 8, 8)), ("odd;name", (2, 2, 4, 4))):
+        save_mask(tmp_path / "outlines" / f"{name}.png", *edges)
+    both, odd = "outlines/one.png; outlines/two.png", "outlines/odd;name.png"
+    table = manifest(tmp_path, ("a.png", "a", "", "", "", "", both), ("b.png", "b", "", "", "", "", odd))
+    assert boxes(with_boxes(read_dataset(table))) == {"a.png": (1, 1, 8, 8), "b.png": (2, 2, 4, 4)}
+
+
 @pytest.mark.parametrize(
     ("cells", "words"),
     [
@@ -98,6 +106,7 @@ def test_a_manifest_gives_boxes_or_masks(tmp_path):
         ((1, 2, "", 8, ""), r"line 2 of .*list\.csv: '1,2,,8' is not a box"),
         (("a", 2, 3, 8, ""), "is not a box"),
         (("", "", "", "", "missing.png"), r"line 2 of .*list\.csv: the mask .*missing\.png is not a file"),
+        (("", "", "", "", "one.png;missing.png"), r"line 2 of .*list\.csv: the mask .*missing\.png is not a file"),
     ],
 )
 def test_a_bad_box_in_a_manifest_names_its_line(tmp_path, cells, words):

@@ -69,7 +69,7 @@ def external(study):
 
 def test_an_image_of_the_study_is_left_out(external):
     assert external.name == "clinic"
-    assert external.record["left_out"] == {COPY: "near-duplicate of malignant/phantom-003.png of the study"}
+    assert external.record["left_out"] == {COPY: "copy of malignant/phantom-003.png of the study"}
     assert external.record["images"] == 10
     assert external.record["per_class"] == {"benign": 5, "malignant": 5}
     assert COPY not in set(external.models.outcomes["image"])
@@ -112,7 +112,7 @@ def test_what_is_finished_is_not_run_again(study, external, clinic, mirst):
     assert code == 0, errors
     assert "done" not in errors
     assert [path.read_bytes() for path in tables] == before
-    assert f"10 images. 1 image is left out: {COPY} (near-duplicate of" in text
+    assert f"10 images. 1 image is left out: {COPY} (copy of" in text
     assert "external - internal" in text
 
 
@@ -183,7 +183,7 @@ def test_a_set_that_cannot_be_used_gets_a_sentence(study, phantoms, clinic, tmp_
     assert "has no class benign, which the study has; it has boesartig, gutartig, zyste" in rejected(
         study, SourceSpec(path=clinic)
     )
-    assert "images left out: 24 (near-duplicates of images of the study)" in rejected(study, SourceSpec(path=phantoms))
+    assert "images left out: 24 (copies of images of the study)" in rejected(study, SourceSpec(path=phantoms))
     for name in ("../up", ".hidden", "a/b"):
         assert "cannot be that of a folder" in rejected(study, SourceSpec(path=clinic, labels=LABELS, source=name))
     other = shutil.copytree(clinic, tmp_path / "clinic")

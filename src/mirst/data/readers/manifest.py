@@ -16,7 +16,7 @@ from mirst.untrusted.tables import Row
 SPLIT = ("split", "fold")
 """Columns of a given split, of which an image has one at most."""
 EDGES, MASK = ("x0", "y0", "x1", "y1"), "mask"
-"""Columns of the box of the lesion, in pixels of the image, and of the path of its mask."""
+"""Columns of the box of the lesion, in pixels of the image, and of the paths of its masks, separated by `;`."""
 KNOWN = ("path", *SPLIT, *EDGES, MASK)
 """Columns that are no attributes."""
 
@@ -83,10 +83,12 @@ def _box(row: Row, place: str) -> Box | None:
 def _masks(row: Row, folder: Path, place: str) -> tuple[Path, ...]:
     if row.get(MASK, "") in MISSING:
         return ()
-    mask = folder / row[MASK]
-    if not mask.is_file():
-        raise MirstError(f"{place}: the mask {mask} is not a file; correct its path, relative to the CSV")
-    return (mask,)
+    names = [row[MASK]] if (folder / row[MASK]).is_file() else row[MASK].split(";")
+    masks = tuple(folder / name.strip() for name in names)
+    for mask in masks:
+        if not mask.is_file():
+            raise MirstError(f"{place}: the mask {mask} is not a file; correct its path, relative to the CSV")
+    return masks
 
 
 def contents(path: Path) -> list[Path]:
