@@ -59,13 +59,18 @@ class Difference(Interval):
 
 
 def interval(
-    rows: pd.DataFrame, classes: Sequence[str], positive: str, metric: str = "f1", *, of_model: Sequence[str] = ()
+    rows: pd.DataFrame,
+    classes: Sequence[str],
+    positive: str | None,
+    metric: str = "f1",
+    *,
+    of_model: Sequence[str] = (),
 ) -> Interval:
     """The metric of the pooled rows of one or several models, as `classification_metrics` defines it.
 
     Args:
         rows: outcome rows with `group, label, prediction, score`, and `worst_score` for `auc_attacked`.
-        metric: a name in `EVERY_METRIC`.
+        metric: a name that `metric_named` knows.
         of_model: the columns whose values together identify the model, if the rows come from several models. A metric
             of scores, such as AUC, compares only scores of one model.
 
@@ -104,7 +109,7 @@ def paired_difference(
     first: pd.DataFrame,
     second: pd.DataFrame,
     classes: Sequence[str],
-    positive: str,
+    positive: str | None,
     metric: str = "f1",
     *,
     pair_by: Sequence[str] = ("source", "image"),
@@ -153,7 +158,7 @@ def unpaired_difference(
     first: pd.DataFrame,
     second: pd.DataFrame,
     classes: Sequence[str],
-    positive: str,
+    positive: str | None,
     metric: str = "f1",
     *,
     of_model: Sequence[str] = (),
@@ -317,12 +322,11 @@ def _parts(
     rows: pd.DataFrame,
     group: "pd.Series[str]",
     classes: Sequence[str],
-    positive: str,
+    positive: str | None,
     metric: Metric,
     of_model: Sequence[str],
 ) -> list[Part]:
     model = rows.groupby(list(of_model)).ngroup().to_numpy() if of_model else None
-    label, prediction, score = (rows[name].to_numpy() for name in ("label", "prediction", "score"))
     number = pd.factorize(group, use_na_sentinel=False)[0]
-    given = MetricInput.of(label, prediction, score, classes, positive, model, rows.get("worst_score"))
+    given = MetricInput.of_rows(rows, classes, positive, model)
     return [part_of(metric, ratio, number) for ratio in metric.ratios(given)]

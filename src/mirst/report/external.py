@@ -8,7 +8,7 @@ import pandas as pd
 
 from mirst.data.readers.skipped_files import listed
 from mirst.evaluation import CLEAN, certified_rows
-from mirst.metrics import METRICS
+from mirst.metrics import class_metrics, metric_named
 from mirst.nn import read_card
 from mirst.report.context import ReportContext, attack_name, of_defense, pixels
 from mirst.report.exports import Table
@@ -16,8 +16,6 @@ from mirst.study import External, Results, read_externals
 from mirst.study.named_configs import NamedDefense
 from mirst.study.summary import pooled_change, pooled_interval
 from mirst.thresholds import youden_threshold
-
-COMPARED = ("f1", "sensitivity", "specificity", "auc")
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,14 @@ class Validation:
 
 
 def external_validations(context: ReportContext) -> list[Validation]:
-    """The validations of a study, by the name of the data set."""
-    return [_validation(context.results, one) for one in read_externals(context.results)]
+    """The validations of a study on other data sets, by their name."""
+    return [_validation(context.results, one) for one in read_externals(context.results) if not one.is_held_out]
+
+
+def held_out_test(context: ReportContext) -> Validation:
+    """The test of a study on the images that `folds.held_out` keeps."""
+    (one,) = (one for one in read_externals(context.results) if one.is_held_out)
+    return _validation(context.results, one)
 
 
 def external_changes(results: Results, external: External) -> Table:
@@ -56,8 +60,9 @@ def external_changes(results: Results, external: External) -> Table:
     """
     inside, outside = _conditions(results, external.models), _conditions(external.models, results)
     combined = {} if external.ensembles is None else _conditions(external.ensembles, results)
+    inner, outer = ("test folds", "held-out") if external.is_held_out else ("internal", "external")
     numbers, shown = [], []
-    for metric in COMPARED:
+    for metric in class_metrics(results.positive):
         for attack in (name for name in inside if name in outside):
             for entry in (entry for entry in results.spec.defenses if results.is_whole(entry)):
                 own, other = (of_defense(rows[attack], entry) for rows in (inside, outside))
@@ -73,11 +78,11 @@ def external_changes(results: Results, external: External) -> Table:
                 shown.append(
                     key
                     | {
-                        "metric": METRICS[metric].title,
-                        "internal": str(found["internal"]),
-                        "external": str(found["external"]),
-                        "external - internal": str(found["change"]),
-                        "ensemble of the folds, external": str(found.get("ensemble", "-")),
+                        "metric": metric_named(metric).title,
+                        inner: str(found["internal"]),
+                        outer: str(found["external"]),
+                        f"{outer} - {inner}": str(found["change"]),
+                        f"ensemble of the folds, {outer}": str(found.get("ensemble", "-")),
                     }
                 )
     return Table(pd.DataFrame(shown), pd.DataFrame(numbers))

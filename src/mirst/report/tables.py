@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mirst.evaluation import CLEAN
-from mirst.metrics import AUC_ATTACKED, METRICS, metric_named
+from mirst.metrics import AUC_ATTACKED, metric_named, study_metrics
 from mirst.report.baselines import baseline_title, baseline_titles
 from mirst.report.context import PROTOCOL, ReportContext, pixels, suite_at, title
 from mirst.report.exports import markdown
@@ -50,9 +50,9 @@ def metric_table(context: ReportContext, metric: str) -> pd.DataFrame:
 
 
 def measured_metrics(context: ReportContext) -> list[str]:
-    """`METRICS`, and `auc_attacked` if a suite measured it."""
+    """Those of `study_metrics`, and `auc_attacked` if a suite measured it."""
     attacked = AUC_ATTACKED.name in set(context.summary["metric"])
-    return [*METRICS, *([AUC_ATTACKED.name] if attacked else [])]
+    return [*study_metrics(context.results.positive), *([AUC_ATTACKED.name] if attacked else [])]
 
 
 def over_folds(mean: float, std: float, defined: int, folds: int) -> str:

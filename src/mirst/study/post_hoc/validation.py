@@ -189,23 +189,41 @@ def validate_study(
     study = finished_study(folder)
     prepared = prepare(read_spec(study).with_data(options.get("data")))
     open_folder(study, prepared)
-    trials = finished_trials(study, all_trials(prepared.spec))
-    found = read_external(prepared, source, read_card(study.trial(trials[0].name).model))
-    target = study.external(found.name)
-    _open(target, source, found)
-    works: list[Validation] = [OwnAttacks(found.name)]
-    if suite is not None:
-        works.append(Suite(found.name, suite, tuple(eps)))
-    if study.certificates.exists():
-        works.append(Certificates.as_in(study, found.name))
+    first = finished_trials(study, all_trials(prepared.spec))[0]
+    found = read_external(prepared, source, read_card(study.trial(first.name).model))
+    suites = [] if suite is None else [Suite(found.name, suite, tuple(eps))]
     engine = options.get("engine") or Local()
     with engine.connected(prepared.spec):
-        for work in works:
-            _validate(work, study, trials, found.prepared, engine, options)
+        return validate_on(study, found, engine, options, suites)
+
+
+def validate_on(
+    study: StudyFolder,
+    found: ExternalSet,
+    engine: Engine,
+    options: Options,
+    more: Sequence[Validation] = (),
+) -> Path:
+    """Write the rows of every model of the study, and of the ensembles of its folds, on an external set.
+
+    Args:
+        engine: connected.
+        more: what to measure beside the study's own attacks and certificates.
+
+    Raises:
+        MirstError: a folder of the same name with the validation on other images.
+    """
+    target, trials = study.external(found.name), finished_trials(study, all_trials(found.prepared.spec))
+    _open(target, found)
+    works: list[Validation] = [OwnAttacks(found.name), *more]
+    if study.certificates.exists():
+        works.append(Certificates.as_in(study, found.name))
+    for work in works:
+        _validate(work, study, trials, found.prepared, engine, options)
     return target.path
 
 
-def _open(target: ExternalFolder, source: SourceSpec, found: ExternalSet) -> None:
+def _open(target: ExternalFolder, found: ExternalSet) -> None:
     """Make the folder that of the validation on this set; one that holds it already is fine.
 
     Raises:
@@ -220,8 +238,8 @@ def _open(target: ExternalFolder, source: SourceSpec, found: ExternalSet) -> Non
             )
         return
     record = {
-        "data": str(source.path),
-        "labels": source.labels,
+        "data": found.data,
+        "labels": found.labels,
         "fingerprint": fingerprint,
         "images": len(records),
         "groups": len({record.group for record in records}),
