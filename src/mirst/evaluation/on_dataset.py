@@ -30,6 +30,7 @@ from mirst.evaluation.outcomes import evaluate
 from mirst.evaluation.progress import OnProgress, no_progress
 from mirst.evaluation.suite_run import Robustness, robustness
 from mirst.evaluation.suites import SuiteName, has_drop_max
+from mirst.evaluation.worst_score import require_positive
 from mirst.files import cache_folder
 from mirst.metrics import AUC_ATTACKED, MetricInput, named_class_scores, row_metrics
 from mirst.nn import ModelCard, is_factory, load_factory, load_model
@@ -126,6 +127,8 @@ def evaluate_on(
     Raises:
         MirstError: data that cannot be read, or that lack a class of the model, or a model that cannot be evaluated.
     """
+    if auc:
+        require_positive(card.positive)
     records, loaded = _loaded(model, card, data)
     rows = evaluate(
         model,
@@ -228,6 +231,8 @@ def robustness_on(
     Raises:
         MirstError: as `evaluate_on` and `robustness`.
     """
+    if auc:
+        require_positive(card.positive)
     records, loaded = _loaded(model, card, data)
     found = robustness(
         model,

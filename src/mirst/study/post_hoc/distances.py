@@ -55,8 +55,8 @@ def measure_distances(folder: Path, **options: Unpack[Options]) -> Path:
     """Write `distances.csv` into the results folder: a row per trial and test image, as `named_distances`.
 
     The folder of each trial gets the images of the positive class, or else of all classes, with the smallest eps, in
-    `distances.npz`: `rows` (of the trial's `distances.csv`), `clean` and `perturbation`, each `(N, C, H, W)`. Trials that
-    an earlier call has finished are not run again.
+    `distances.npz`: `rows` (of the trial's `distances.csv`), `clean` and `perturbation`, each `(N, C, H, W)`. Trials
+    that an earlier call has finished are not run again.
 
     Args:
         folder: results folder of a finished study.
