@@ -98,7 +98,9 @@ SECTIONS = (
         is_shown=lambda results: bool(subgroup_names(results)),
     ),
     Section(
-        "corruptions", "Natural corruptions", lambda context: {"corruptions": corruption_grid(context.results, "f1")}
+        "corruptions",
+        "Natural corruptions",
+        lambda context: {"corruptions": corruption_grid(context.results, "f1", context.results.files)},
     ),
     Section("boxes", "Misplaced boxes", _boxes),
     Section("residuals", "Residual maps"),

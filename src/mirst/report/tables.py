@@ -10,6 +10,7 @@ from mirst.report.context import PROTOCOL, ReportContext, pixels, suite_at, titl
 from mirst.report.exports import markdown
 from mirst.report.study_notes import notes
 from mirst.study import Results
+from mirst.study.layout import StudyFolder
 from mirst.study.results import read_csv
 
 
@@ -67,12 +68,15 @@ def over_folds(mean: float, std: float, defined: int, folds: int) -> str:
     return f"{mean:.3f}{spread}" + (f" ({defined} of {folds} folds)" if defined < folds else "")
 
 
-def corruption_grid(results: Results, metric: str) -> pd.DataFrame | None:
+def corruption_grid(results: Results, metric: str, folder: StudyFolder) -> pd.DataFrame | None:
     """The metric averaged over the folds and seeds in which it is defined, a column per defense.
 
     Each row is a corruption and severity. `None` if the study was not run under corruptions.
+
+    Args:
+        folder: of the study, or of its validation on another data set.
     """
-    path = results.files.corruptions
+    path = folder.corruptions
     if not path.exists():
         return None
     rows = read_csv(path)

@@ -75,6 +75,8 @@ def read_record(folder: ExternalFolder) -> dict[str, Any]:
 
 def _read(results: Results, folder: ExternalFolder) -> External:
     models = _with_rows(results, {name: folder.table(name) for name in TABLES})
+    if folder.baselines.exists():
+        models = replace(models, baselines=read_csv(folder.baselines))
     require_every_trial(folder.outcomes, results.spec, models.outcomes, results.failed)
     for path in (folder.table(name) for name in TABLES):
         if path.exists():

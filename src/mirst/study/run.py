@@ -121,7 +121,7 @@ def run_study(
             if spec.certify:
                 certify_prepared(study, prepared, engine, on_certificates)
             if held_out is not None:
-                validate_on(study, held_out, engine, {"on_progress": on_held_out})
+                validate_on(study, prepared, held_out, engine, {"on_progress": on_held_out})
             remove_partial_tables(study, all_trials(spec))
 
 

@@ -215,7 +215,8 @@ def test_a_damaged_validation_gets_a_sentence(study, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--suite", "boxes"], "--suite is boxes; choose standard or adaptive"),
+        (["--suite", "boxes"], "--suite is boxes; choose standard, adaptive or corruptions"),
+        (["--suite", "corruptions", "--eps", "1/255"], "--eps is for --suite standard or adaptive"),
         (["--eps", "1/255"], "--eps is for --suite standard or adaptive"),
         (["--labels", "benign"], "--labels: "),
         (["--source", ""], "--source: "),
