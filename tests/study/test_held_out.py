@@ -12,11 +12,13 @@ from sklearn.metrics import roc_auc_score
 from mirst.data import write_phantoms
 from mirst.errors import MirstError
 from mirst.evaluation import class_intervals, evaluate_on, interval
+from mirst.files import write_csv
 from mirst.nn import load_model
 from mirst.report import write_report
 from mirst.study import Local, load_spec, read_externals, read_results, run_study
 from mirst.study.external_set import read_held_out
 from mirst.study.prepared import prepare
+from mirst.study.summary import summarise
 from tests.helpers import refused
 
 pytestmark = pytest.mark.usefixtures("unpainted")
@@ -157,3 +159,18 @@ def test_a_class_without_held_out_images_gets_a_sentence(manifest):
     few = tuple(record for record in prepared.held_out if record.label != "grade 3")
     with pytest.raises(MirstError, match="no image of class grade 3 in the split test is external to the study"):
         read_held_out(replace(prepared, held_out=few))
+
+
+def test_a_folder_of_an_older_version_has_no_auc_per_class(study, tmp_path):
+    """It has a positive class and no scores of the classes."""
+    copy = shutil.copytree(study, tmp_path / "study")
+    shutil.rmtree(copy / "external")
+    (copy / "study.yaml").write_text((copy / "study.yaml").read_text().replace("positive: null", "positive: grade 3"))
+    (copy / "run.json").write_text((copy / "run.json").read_text().replace('"positive": null', '"positive": "grade 3"'))
+    rows = pd.read_csv(copy / "outcomes.csv")
+    rows.drop(columns=[f"score:{name}" for name in CLASSES]).to_csv(copy / "outcomes.csv", index=False)
+    results = read_results(copy)
+    write_csv(copy / "summary.csv", summarise(results.outcomes, results.classes, results.positive))
+    assert "AUC of grade 3 against the others" in write_report(copy).read_text()
+    table = pd.read_csv(copy / "tables" / "classes.csv")
+    assert set(table["metric"]) == {"precision", "sensitivity", "specificity", "f1"}
