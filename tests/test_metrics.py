@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, recall_score, roc_auc_score
 
 from mirst.errors import MirstError
-from mirst.metrics import METRICS, auc, balanced_accuracy, classification_metrics, metric_named, quadratic_kappa
+from mirst.metrics import (
+    METRICS,
+    MetricInput,
+    auc,
+    balanced_accuracy,
+    classification_metrics,
+    metric_named,
+    quadratic_kappa,
+    study_metrics,
+)
 from mirst.thresholds import sensitivity_threshold, specificity_threshold, youden_threshold
 
 CLASSES = ("benign", "malignant")
@@ -287,3 +296,35 @@ def test_a_prediction_that_is_no_grade_is_the_farthest_one():
     assert quadratic_kappa(label, [math.nan, "1", None, "3"], GRADES) == quadratic_kappa(
         label, ["3", "1", "0", "3"], GRADES
     )
+
+
+def three_classes(rng):
+    label = rng.integers(3, size=60)
+    probability = rng.dirichlet(np.ones(3), 60)
+    probability[np.arange(60), label] += 0.2
+    probability /= probability.sum(1, keepdims=True)
+    names = np.array(["a", "b", "c"])
+    return names[label], names[probability.argmax(1)], probability
+
+
+def test_without_a_positive_class_metrics_are_means_over_the_classes():
+    label, prediction, probability = three_classes(np.random.default_rng(0))
+    scores = np.log(probability / (1 - probability))
+    given = MetricInput.of(label, prediction, scores[:, 0], ("a", "b", "c"), None, class_scores=scores)
+    values = {name: metric.value(given) for name, metric in study_metrics(None).items()}
+    assert values == pytest.approx(
+        {
+            "f1": f1_score(label, prediction, average="macro"),
+            "recall": recall_score(label, prediction, average="macro"),
+            "auc_macro": roc_auc_score(label, probability, multi_class="ovr", average="macro"),
+            "accuracy": accuracy_score(label, prediction),
+        }
+    )
+
+
+def test_auc_of_the_classes_is_undefined_if_a_score_is_missing():
+    label, prediction, scores = three_classes(np.random.default_rng(1))
+    scores[7, 1] = math.nan
+    for own in (scores, None):
+        given = MetricInput.of(label, prediction, scores[:, 0], ("a", "b", "c"), None, class_scores=own)
+        assert math.isnan(metric_named("auc_macro").value(given))

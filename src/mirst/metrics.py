@@ -2,84 +2,28 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from mirst.errors import MirstError, suggestion
+from mirst.metric_ratios import (
+    ANY_WRONG,
+    CLASS_SCORE,
+    MetricInput,
+    Ratio,
+    jaccard,
+    named_class_scores,
+    per_class,
+    ranked,
+    ranked_of_classes,
+    ranked_under_attack,
+    share,
+)
 
-Rows = NDArray[Any]
-"""`(N,)`, one entry per image."""
-Mask = NDArray[np.bool_]
-"""`(N,)`, which images."""
-ANY_WRONG = "(any wrong class)"
-"""A prediction that may be any wrong class. It counts against every class, so that metrics are lower bounds."""
-
-
-class Ratio(NamedTuple):
-    """One sum over the images divided by another.
-
-    >>> yes, no = True, False
-    >>> Ratio(np.array([1.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0]), (np.array([yes, yes, no]),)).value
-    0.5
-    """
-
-    part: NDArray[np.float64]
-    whole: NDArray[np.float64]
-    sides: tuple[Mask, ...]
-    """The images without which the ratio is undefined, such as the positives: each side needs one."""
-    pairs: bool = False
-    """Whether it counts pairs of images, one of each side, and not images."""
-
-    @property
-    def value(self) -> float:
-        """In [0, 1]; NaN where the ratio is undefined."""
-        if not all(side.any() for side in self.sides):
-            return float("nan")
-        return float(self.part.sum() / self.whole.sum())
-
-
-@dataclass(frozen=True)
-class MetricInput:
-    """What a metric is computed from, each array `(N,)`.
-
-    >>> MetricInput.of(["a", "b"], ["a", "a"], [0.5, -0.5], classes=("a", "b"), positive="b").label.shape
-    (2,)
-    """
-
-    label: Rows
-    prediction: Rows
-    """Class names. A prediction that is no class, NaN for example, is wrong."""
-    score: Rows
-    """Log-odds of `positive`. A NaN score ranks on the wrong side of every image of the other side."""
-    model: Rows
-    """Which model gave the score; only scores of one model are compared."""
-    classes: Sequence[str]
-    positive: str
-    worst_score: Rows | None = None
-    """The worst score under attack, as `mirst.evaluation.worst_score` defines it; `None` if it was not measured."""
-
-    @classmethod
-    def of(
-        cls,
-        label: ArrayLike,
-        prediction: ArrayLike,
-        score: ArrayLike,
-        classes: Sequence[str],
-        positive: str,
-        model: ArrayLike | None = None,
-        worst_score: ArrayLike | None = None,
-    ) -> "MetricInput":
-        """From anything like an array; without `model` all scores are of one model.
-
-        `worst_score` counts as not measured if it is NaN for any image.
-        """
-        label = np.asarray(label)
-        model = np.zeros(len(label)) if model is None else np.asarray(model)
-        worst = None if worst_score is None else np.asarray(worst_score, dtype=float)
-        worst = None if worst is None or np.isnan(worst).any() else worst
-        return cls(label, np.asarray(prediction), np.asarray(score), model, classes, positive, worst)
+__all__ = ["ANY_WRONG", "CLASS_SCORE", "MetricInput", "Ratio", "named_class_scores"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +59,10 @@ def classification_metrics(
     prediction: ArrayLike,
     score: ArrayLike,
     classes: Sequence[str],
-    positive: str,
+    positive: str | None,
     worst_score: ArrayLike | None = None,
 ) -> dict[str, float]:
-    """Every metric of `METRICS` by name, each in [0, 1], and `AUC_ATTACKED` where `worst_score` was measured.
+    """The metrics of `study_metrics` by name, each in [0, 1], and `AUC_ATTACKED` where `worst_score` was measured.
 
     With two classes they are those of `positive`. With more, F1, sensitivity and specificity are
     macro averages over the classes. AUC is that of `score`, the log-odds of `positive`, against
@@ -131,19 +75,52 @@ def classification_metrics(
     Args:
         label, prediction: `(N,)` class names.
         score: `(N,)`.
+        positive: `None` with more than two classes of which none is special.
         worst_score: `(N,)`, the worst score under attack; `None`, or NaN for any image, if it was not measured.
 
     >>> values = classification_metrics(["a", "b", "b"], ["a", "b", "a"], [-1.0, 2.0, 1.0], ("a", "b"), "b")
     >>> values["sensitivity"], values["specificity"], values["auc"]
     (0.5, 1.0, 1.0)
     """
-    given = MetricInput.of(label, prediction, score, classes, positive, worst_score=worst_score)
-    metrics = METRICS.values() if given.worst_score is None else EVERY_METRIC.values()
-    return {metric.name: metric.value(given) for metric in metrics}
+    return _values(MetricInput.of(label, prediction, score, classes, positive, worst_score=worst_score))
+
+
+def row_metrics(rows: pd.DataFrame, classes: Sequence[str], positive: str | None) -> dict[str, float]:
+    """`classification_metrics` of outcome rows of one model under one attack, as `MetricInput.of_rows` reads them.
+
+    >>> row_metrics(pd.DataFrame({"label": ["b"], "prediction": ["b"], "score": [0.5]}), ("a", "b"), "b")["f1"]
+    1.0
+    """
+    return _values(MetricInput.of_rows(rows, classes, positive))
+
+
+def _values(given: MetricInput) -> dict[str, float]:
+    metrics = study_metrics(given.positive)
+    if given.positive is not None and given.worst_score is not None:
+        metrics = metrics | {AUC_ATTACKED.name: AUC_ATTACKED}
+    return {metric.name: metric.value(given) for metric in metrics.values()}
+
+
+def study_metrics(positive: str | None) -> dict[str, "Metric"]:
+    """The metrics by name, in the order of every table: `METRICS`, or those that need no positive class.
+
+    >>> list(study_metrics(None))
+    ['f1', 'recall', 'auc_macro', 'accuracy']
+    """
+    return WITHOUT_POSITIVE if positive is None else METRICS
+
+
+def class_metrics(positive: str | None) -> list[str]:
+    """The names of `study_metrics`, without accuracy, which hides rare classes.
+
+    >>> class_metrics("malignant")
+    ['f1', 'sensitivity', 'specificity', 'auc']
+    """
+    return [name for name in study_metrics(positive) if name != "accuracy"]
 
 
 def metric_named(name: str) -> Metric:
-    """The entry of `EVERY_METRIC`, or `PRECISION`.
+    """The entry of `EVERY_METRIC` or `WITHOUT_POSITIVE`, or `PRECISION`.
 
     Raises:
         MirstError: there is none of that name.
@@ -151,69 +128,10 @@ def metric_named(name: str) -> Metric:
     >>> metric_named("auc").title
     'AUC'
     """
-    known = EVERY_METRIC | {PRECISION.name: PRECISION}
+    known = EVERY_METRIC | WITHOUT_POSITIVE | {PRECISION.name: PRECISION}
     if name not in known:
         raise MirstError(f"unknown metric {name}{suggestion(name, list(known))}")
     return known[name]
-
-
-def per_class(ratio: Callable[[Mask, Mask], Ratio]) -> Callable[[MetricInput], list[Ratio]]:
-    """The ratio of the positive class, or with more than two classes one per class.
-
-    Args:
-        ratio: from which images are of the class, and which are predicted to be.
-    """
-
-    def ratios(given: MetricInput) -> list[Ratio]:
-        label, prediction = given.label, given.prediction
-        if len(given.classes) == 2:
-            truth = label == given.positive
-            return [ratio(truth, truth == (label == prediction))]  # a prediction that is no class is wrong
-        unknown = prediction == ANY_WRONG
-        return [ratio(label == name, (prediction == name) | (unknown & (label != name))) for name in given.classes]
-
-    return ratios
-
-
-def _jaccard(truth: Mask, predicted: Mask) -> Ratio:
-    return _share(predicted & truth, truth | predicted)._replace(sides=(truth,))
-
-
-def _share(part: Mask, whole: Mask) -> Ratio:
-    return Ratio((part & whole).astype(float), whole.astype(float), (whole,))
-
-
-def _ranked(given: MetricInput) -> list[Ratio]:
-    return _ranked_by(given.score, given)
-
-
-def _ranked_under_attack(given: MetricInput) -> list[Ratio]:
-    if given.worst_score is None:
-        nothing = np.zeros(len(given.label))
-        return [Ratio(nothing, nothing, (nothing > 0,), pairs=True)]
-    return _ranked_by(given.worst_score, given)
-
-
-def _ranked_by(score: Rows, given: MetricInput) -> list[Ratio]:
-    """For each image, how many images of the other side it is compared with, and how many it is ranked correctly to."""
-    is_positive, model = given.label == given.positive, given.model
-    rank = _codes(is_positive, score.astype(float))
-    right, pairs = np.zeros(len(rank)), np.zeros(len(rank))
-    for number in np.unique(model):
-        for side in (is_positive, ~is_positive):
-            own, others = (model == number) & side, (model == number) & ~side
-            ordered = np.sort(rank[others])
-            below = (np.searchsorted(ordered, rank[own], "left") + np.searchsorted(ordered, rank[own], "right")) / 2
-            right[own] = below if side is is_positive else others.sum() - below
-            pairs[own] = others.sum()
-    compared = pairs > 0
-    return [Ratio(right, pairs, (compared & is_positive, compared & ~is_positive), pairs=True)]
-
-
-def _codes(is_positive: Mask, score: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The order of the scores as integers, NaN below all others for a positive image and above them for a negative."""
-    values, code = np.unique(score, return_inverse=True)
-    return np.where(np.isnan(score), np.where(is_positive, -1, len(values)), code)
 
 
 _TABLE = (
@@ -222,7 +140,7 @@ _TABLE = (
         title="F1 score",
         hub="f1",
         computed_from="predictions",
-        ratios=per_class(_jaccard),
+        ratios=per_class(jaccard),
         from_ratio=lambda jaccard: 2 * jaccard / (1 + jaccard),
         headline=True,
         drawn=True,
@@ -232,7 +150,7 @@ _TABLE = (
         title="Sensitivity",
         hub="recall",
         computed_from="predictions",
-        ratios=per_class(lambda truth, predicted: _share(predicted, truth)),
+        ratios=per_class(lambda truth, predicted: share(predicted, truth)),
         headline=True,
     ),
     Metric(
@@ -240,26 +158,43 @@ _TABLE = (
         title="Specificity",
         hub="specificity",
         computed_from="predictions",
-        ratios=per_class(lambda truth, predicted: _share(~predicted, ~truth)),
+        ratios=per_class(lambda truth, predicted: share(~predicted, ~truth)),
     ),
-    Metric(name="auc", title="AUC", hub="roc_auc", computed_from="scores", ratios=_ranked),
+    Metric(name="auc", title="AUC", hub="roc_auc", computed_from="scores", ratios=ranked),
     Metric(
         name="accuracy",
         title="Accuracy",
         hub="accuracy",
         computed_from="predictions",
-        ratios=lambda given: [_share(given.label == given.prediction, np.ones(len(given.label), dtype=bool))],
+        ratios=lambda given: [share(given.label == given.prediction, np.ones(len(given.label), dtype=bool))],
         drawn=True,
     ),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
 """By name, in the order of every table. A new metric is one entry here."""
+RECALL = Metric(
+    name="recall",
+    title="Recall",
+    hub="recall",
+    computed_from="predictions",
+    ratios=METRICS["sensitivity"].ratios,
+    headline=True,
+)
+"""Sensitivity where no class is the positive one: the mean over the classes."""
+AUC_MACRO = Metric(
+    name="auc_macro", title="AUC, one against the rest", hub="roc_auc", computed_from="scores", ratios=ranked_of_classes
+)
+"""The mean over the classes of the AUC of each against all others."""
+WITHOUT_POSITIVE: dict[str, Metric] = {
+    metric.name: metric for metric in (METRICS["f1"], RECALL, AUC_MACRO, METRICS["accuracy"])
+}
+"""The metrics of more than two classes of which none is the positive one: macro averages, and accuracy."""
 AUC_ATTACKED = Metric(
     name="auc_attacked",
     title="AUC under attack",
     hub="roc_auc_attacked",
     computed_from="scores",
-    ratios=_ranked_under_attack,
+    ratios=ranked_under_attack,
 )
 """The AUC of the worst scores, for rows of an evaluation with `auc=True`. Tables without such rows do not have it."""
 PRECISION = Metric(
@@ -267,7 +202,7 @@ PRECISION = Metric(
     title="Precision",
     hub="precision",
     computed_from="predictions",
-    ratios=per_class(lambda truth, predicted: _share(truth, predicted)),
+    ratios=per_class(lambda truth, predicted: share(truth, predicted)),
 )
 """For tables of more than two classes; undefined for a class that is never predicted."""
 EVERY_METRIC = METRICS | {AUC_ATTACKED.name: AUC_ATTACKED}

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from mirst.attacks import FGSM, PGD
 from mirst.errors import MirstError
 from mirst.evaluation import ModelWarning, decide, distances, evaluate, evaluate_corruptions, robustness
-from mirst.evaluation.judge import WORST, AtThreshold, differ, judge, shifted
+from mirst.evaluation.judge import WORST, AtThreshold, class_scores, differ, judge, shifted
 from mirst.evaluation.worst_case import worst_case
 from mirst.metrics import classification_metrics
 from mirst.nn.logits import logits_of, misclassified
@@ -269,3 +269,31 @@ def test_corruptions_need_a_logit_for_each_class(batch):
             evaluate_corruptions(small_cnn().eval(), [batch], classes, "a")
     with pytest.raises(MirstError, match="positive is z"):
         evaluate_corruptions(small_cnn().eval(), [batch], ("a", "b"), "z")
+
+
+def test_scores_of_the_classes_are_the_log_odds_of_their_probabilities():
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    probability = logits.softmax(1)
+    found = class_scores(logits, torch.tensor([0, 1, 2, 0, 1]))
+    np.testing.assert_allclose(found, (probability / (1 - probability)).log())
+    score, _ = judge(logits, torch.zeros(5, dtype=torch.long), 2, 0.0)
+    assert torch.equal(score, found[:, 2])
+
+
+def test_an_image_without_finite_logits_has_the_worst_score_of_every_class():
+    logits = torch.tensor([[0.0, math.nan, 1.0], [0.0, 1.0, 2.0]])
+    found = class_scores(logits, torch.tensor([2, 2]))
+    assert found[0].tolist() == [WORST, WORST, -WORST]
+    assert found[1].isfinite().all()
+
+
+def test_rows_of_more_than_two_classes_have_a_score_of_each():
+    for classes, expected in ((2, []), (3, ["score:0", "score:1", "score:2"])):
+        batch = torch.rand(4, 1, 4, 4), torch.tensor([0, 1, 1, 0])
+        model = nn.Sequential(nn.Flatten(), nn.Linear(16, classes)).eval()
+        rows = evaluate(model, [batch], {"fgsm": FGSM()}, check=False)
+        stages, _ = worst_case(model, [batch], {"weak": {"fgsm": FGSM()}})
+        for table in (rows, stages):
+            assert [name for name in table if name.startswith("score:")] == expected
+        if expected:
+            np.testing.assert_array_equal(rows["score"], rows["score:1"])

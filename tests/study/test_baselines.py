@@ -17,7 +17,7 @@ from mirst.report.differences import intervals
 from mirst.report.tables import metric_table
 from mirst.report.verdict import best_under_attack, verdict
 from mirst.study import Local, attack_study, load_spec, read_results, run_study
-from mirst.study.baselines import BASELINES, baseline_rows
+from mirst.study.baselines import BASELINES, baseline_rows, write_baselines_on
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import prepare
 from mirst.study.trial import all_trials
@@ -247,3 +247,13 @@ def test_without_certificates_or_a_box_nothing_is_compared(results):
     proof = results.outcomes.query("attack == 'pgd'").assign(method="interval", certified=False)
     for other in (results, replace(results, certificates=proof, baselines=None)):
         assert certified_gains(other) is None
+
+
+def test_on_another_data_set_they_are_those_of_every_fold(prepared, tmp_path):
+    """The images of the study take the place of the other ones, so that each fold tests its own test images too."""
+    write_baselines_on(StudyFolder(tmp_path), prepared, prepared)
+    keys = ["defense", "fold", "image", "attack", "eps"]
+    found = pd.read_csv(tmp_path / "baselines.csv").set_index(keys).sort_index()
+    own = baseline_rows(prepared, prepared.images.features, [5 / 255]).set_index(keys)
+    assert len(found) == 2 * len(own) > 0
+    np.testing.assert_allclose(found.loc[own.index, "score"], own["score"], atol=1e-9)

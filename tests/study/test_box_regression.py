@@ -12,9 +12,10 @@ from mirst.nn import BoxFusion, box_code, box_features, load_model, save_model
 from mirst.study import load_spec
 from mirst.study.box_regression import box_regression, fit_box
 from mirst.study.identity import same_trials
+from mirst.study.initial_model import initial_model
 from mirst.study.layout import StudyFolder
 from mirst.study.named_configs import defense_entry
-from mirst.study.prepared import initial_model, prepare, training_shares
+from mirst.study.prepared import prepare, training_shares
 from mirst.study.spec import ModelSpec
 from mirst.study.train_model import model_card, train_model
 from tests.helpers import boxed_phantoms, small_cnn

@@ -9,8 +9,9 @@ from mirst.defenses import CE, IBP, DefenseWrapper
 from mirst.nn import save_backbone
 from mirst.nn.interval_initialisation import initialise_for_intervals
 from mirst.study import load_spec
+from mirst.study.initial_model import initial_model
 from mirst.study.named_configs import defense_entry
-from mirst.study.prepared import initial_model, prepare
+from mirst.study.prepared import prepare
 from mirst.study.train_model import train_model
 
 

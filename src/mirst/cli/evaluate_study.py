@@ -53,7 +53,7 @@ def _print_study(results: "Results", suite: SuiteOption) -> None:
     from mirst.report import box_grid, corruption_grid, f1_over_eps
 
     if suite is SuiteOption.corruptions:
-        grid = corruption_grid(results, "f1")
+        grid = corruption_grid(results, "f1", results.files)
         assert grid is not None
         typer.echo("F1, mean over folds and seeds:\n" + grid.to_string(float_format=rounded))
     elif suite is SuiteOption.boxes:

@@ -61,10 +61,9 @@ def predict(
     if STDOUT in (csv_file, json_file):
         return
     if csv_file is None and json_file is None:
+        of = "" if card.positive is None else f" of {card.positive}"
         for one in predictions:
-            typer.echo(
-                f"{plain(one.name)}: {one.predicted_class} (probability of {card.positive} {one.probability:.3f})"
-            )
+            typer.echo(f"{plain(one.name)}: {one.predicted_class} (probability{of} {one.probability:.3f})")
         return
     counts = ", ".join(f"{sum(one.predicted_class == name for one in predictions)} {name}" for name in card.classes)
     typer.echo(f"{len(predictions)} images: {counts}")

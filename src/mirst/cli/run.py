@@ -57,5 +57,13 @@ def run_and_report(
             listener.step(step)
 
     with display:
-        run_study(spec, out, engine=engine, on_plan=on_plan, on_step=on_step, on_certificates=display.certificates)
+        run_study(
+            spec,
+            out,
+            engine=engine,
+            on_plan=on_plan,
+            on_step=on_step,
+            on_certificates=display.certificates,
+            on_held_out=display.held_out,
+        )
     display.result(out, write_report(out, trusted=spec.model.name))

@@ -1,18 +1,14 @@
 """`mirst validate`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast, get_args
 
 import typer
 
 from mirst.cli.options import EngineOption, GpusOption, JobsOption, RayAddressOption
 from mirst.cli.run import engine_of
 from mirst.cli.stop import stops_in_order
-from mirst.cli.suite_option import SuiteOption
 from mirst.errors import MirstError
-
-if TYPE_CHECKING:
-    from mirst.evaluation import SuiteName
 
 
 @stops_in_order("run the same command again to continue with the remaining models")
@@ -27,8 +23,12 @@ def validate(
         str | None, typer.Option("--source", help="Name of the data set. Default: the one that it has.")
     ] = None,
     suite: Annotated[
-        SuiteOption | None,
-        typer.Option("--suite", help="Also attack the models with strong attacks: standard or adaptive."),
+        str | None,
+        typer.Option(
+            "--suite",
+            metavar="[standard|adaptive|corruptions]",
+            help="Also attack the models with strong attacks (standard or adaptive), or corrupt the images.",
+        ),
     ] = None,
     eps: Annotated[
         str | None, typer.Option("--eps", help="Values of eps for --suite, for example 1/255,5/255. Default: 5/255.")
@@ -49,21 +49,20 @@ def validate(
 
     from mirst.display import EvaluationDisplay
     from mirst.report import external_changes, left_out_sentence, write_report
-    from mirst.study import load_source, locked, parse_eps, read_externals, read_results, validate_study
+    from mirst.study import ExternalSuite, load_source, locked, parse_eps, read_externals, read_results, validate_study
 
-    if suite not in (None, SuiteOption.standard, SuiteOption.adaptive):
-        raise MirstError(f"--suite is {suite}; choose standard or adaptive")
-    if eps is not None and suite is None:
+    if suite not in (None, *get_args(ExternalSuite)):
+        raise MirstError(f"--suite is {suite}; choose standard, adaptive or corruptions")
+    if eps is not None and suite not in ("standard", "adaptive"):
         raise MirstError("--eps is for --suite standard or adaptive; the study's own attacks have their own eps")
     other, radii = load_source(data, labels, source), parse_eps(eps or "5/255")
-    strong = cast("SuiteName | None", suite and suite.value)
     where = engine_of(engine, jobs, ray_address, gpus_per_trial)
     study = read_results(results)
     with locked(results), EvaluationDisplay(Console(stderr=True)) as display:
         folder = validate_study(
             results,
             other,
-            suite=strong,
+            suite=cast("ExternalSuite | None", suite),
             eps=radii,
             data=study_data,
             engine=where,

@@ -18,7 +18,7 @@ from mirst.data.levels import AuditRule
 from mirst.data.phantom import make_phantom, write_phantoms
 from mirst.data.prepared_folder import write_prepared
 from mirst.data.readers import READERS, read_dataset, read_datasets, select_classes
-from mirst.data.record import ImageFile, Record, positive_class
+from mirst.data.record import ImageFile, Record, positive_class, scored_index
 from mirst.data.value_range import ValueRange
 
 __all__ = [
@@ -71,6 +71,7 @@ __all__ = [
     "read_for_audit",
     "relabel",
     "resolve_conflicts",
+    "scored_index",
     "select_classes",
     "split_validation",
     "warn_of_folds",

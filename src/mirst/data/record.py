@@ -92,16 +92,32 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def positive_class(classes: Sequence[str], named: str | None = None) -> str:
+def positive_class(classes: Sequence[str], named: str | None = None) -> str | None:
     """The class that sensitivity counts: the one `named`, else "malignant" in any letter case.
+
+    More than two classes need none: `None` where none is named and none is called malignant.
 
     Raises:
         MirstError: it is not among `classes`.
+
+    >>> positive_class(("RBC", "WBC", "Platelets")) is None
+    True
     """
     positive = named or next((name for name in classes if name.lower() == "malignant"), "malignant")
     if positive not in classes:
         known = ", ".join(classes)
         if named:
             raise MirstError(f"data.positive: {named} is not a class; the classes are {known}")
+        if len(classes) > 2:
+            return None
         raise MirstError(f"no class is called malignant; give the positive class with data.positive ({known})")
     return positive
+
+
+def scored_index(classes: Sequence[str], positive: str | None) -> int:
+    """The index of the class whose log-odds are the score of outcome rows: the positive one, the first without one.
+
+    >>> scored_index(("benign", "malignant"), "malignant"), scored_index(("0", "1", "2"), None)
+    (1, 0)
+    """
+    return 0 if positive is None else classes.index(positive)

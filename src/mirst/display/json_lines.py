@@ -49,6 +49,9 @@ class JsonLines:
     def certificates(self, trial: str, progress: Progress) -> None:
         self._write("certificates", trial=trial, **progress._asdict())
 
+    def held_out(self, trial: str, progress: Progress) -> None:
+        self._write("held_out", trial=trial, **progress._asdict())
+
     def result(self, results: Path, report: Path) -> None:
         self._write("result", results=str(results), report=str(report))
 

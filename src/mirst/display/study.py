@@ -58,7 +58,13 @@ class StudyDisplay(Lines):
 
     def certificates(self, trial: str, progress: Progress) -> None:
         """Update the bar of a trial's certificates."""
-        key = f"{trial}: certificates"
+        self._analysis(f"{trial}: certificates", progress)
+
+    def held_out(self, trial: str, progress: Progress) -> None:
+        """Update the bar of a trial's test on the images that are held out."""
+        self._analysis(f"{trial}: held-out images", progress)
+
+    def _analysis(self, key: str, progress: Progress) -> None:
         note = f"{progress.what}, eps {progress.eps * 255:.3g}/255" if progress.eps else progress.what
         if key not in self.tasks:
             self.tasks[key] = self.bars.add_task(key, total=progress.images or 0, note=note)

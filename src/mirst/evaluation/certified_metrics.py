@@ -7,7 +7,7 @@ import pandas as pd
 
 from mirst.evaluation.certificates import ATTACK
 from mirst.evaluation.intervals import interval
-from mirst.metrics import ANY_WRONG, METRICS
+from mirst.metrics import ANY_WRONG, AUC_MACRO, study_metrics
 
 IMAGE = ("source", "image")
 """The columns that name the image of a row."""
@@ -15,7 +15,7 @@ SLACK = 1e-9
 """By how much the eps of two tables may differ by rounding."""
 
 
-def certified_rows(certificates: pd.DataFrame, classes: Sequence[str], positive: str) -> pd.DataFrame:
+def certified_rows(certificates: pd.DataFrame, classes: Sequence[str], positive: str | None) -> pd.DataFrame:
     """The rows with the worst prediction and score that the bounds allow, as the attack `certified (METHOD)`.
 
     An image that is not certified counts as misclassified, with more than two classes as every wrong class at once.
@@ -56,6 +56,7 @@ def with_attacks(
     Args:
         certificates: as from `named_certificates`.
         rows: outcome rows, with `worst_score` or without.
+        positive: the class whose log-odds the scores are.
         keys: the columns that pair a row with the certificates of its image.
     """
     on, parts = list(keys), []
@@ -82,7 +83,7 @@ def with_attacks(
 
 
 def two_sided(
-    certificates: pd.DataFrame, classes: Sequence[str], positive: str, of_model: Sequence[str] = ()
+    certificates: pd.DataFrame, classes: Sequence[str], positive: str | None, of_model: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Every metric from both sides, with 95 % intervals by group: certified <= true <= attacked.
 
@@ -96,11 +97,12 @@ def two_sided(
         A row per eps and metric: `eps, method, metric, images, certified, certified_low, certified_high, attacked,
         attacked_low, attacked_high`.
     """
+    measured = [name for name in study_metrics(positive) if name != AUC_MACRO.name]  # bounds are of one class's score
     lines = []
     for eps in sorted(certificates["eps"].unique()):
         own = certificates[certificates["eps"] == eps]
         proof, attack = certified_rows(own, classes, positive), attacked_rows(own)
-        for name in METRICS:
+        for name in measured:
             line = {"eps": eps, "method": own["method"].iloc[0], "metric": name, "images": len(own)}
             for side, rows in (("certified", proof), ("attacked", attack)):
                 found = interval(rows, classes, positive, name, of_model=of_model)

@@ -16,11 +16,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mirst.batches import Loader, checked_batches
+from mirst.data import scored_index
 from mirst.errors import MirstError
 from mirst.evaluation.model_checks import require_classes
 from mirst.evaluation.outcomes import evaluate
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
-from mirst.metrics import classification_metrics
+from mirst.metrics import named_class_scores, row_metrics
 from mirst.nn.box_fusion import split_box
 from mirst.random_draws import uniform_per_image
 
@@ -56,7 +57,7 @@ def evaluate_corruptions(
     model: nn.Module,
     data: Loader,
     classes: Sequence[str],
-    positive: str,
+    positive: str | None,
     *,
     threshold: float = 0.0,
     seed: int = 0,
@@ -79,7 +80,7 @@ def evaluate_corruptions(
     images = sum(len(x) for x, _ in batches)
     if not batches:
         raise MirstError("there are no images to evaluate on")
-    if positive not in classes:
+    if positive is not None and positive not in classes:
         raise MirstError(f"positive is {positive}; give one of the classes {', '.join(classes)}")
     require_classes(model, batches[0][0][:2], len(classes))
     names = np.array(classes)
@@ -93,15 +94,14 @@ def evaluate_corruptions(
             model,
             corrupted,
             {},
-            positive=classes.index(positive),
+            positive=scored_index(classes, positive),
             threshold=threshold,
             seed=seed,
             check=check and name == "none",
         )
         on_progress(Progress(title, 0.0, images, images))
-        metrics = classification_metrics(
-            names[outcomes["label"]], names[outcomes["prediction"]], outcomes["score"], classes, positive
-        )
+        named = outcomes.assign(label=names[outcomes["label"]], prediction=names[outcomes["prediction"]])
+        metrics = row_metrics(named_class_scores(named, classes), classes, positive)
         rows.append({"corruption": name, "severity": severity, **metrics})
     return pd.DataFrame(rows)
 

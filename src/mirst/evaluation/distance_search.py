@@ -20,7 +20,7 @@ from mirst.evaluation.judge import WORST, at_threshold, judge, shifted
 from mirst.evaluation.model_checks import NO_FINITE_LOGITS, warn_of_flaws
 from mirst.evaluation.outcomes import checked_distance
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
-from mirst.metrics import METRICS, MetricInput
+from mirst.metrics import MetricInput, study_metrics
 from mirst.nn.device import device_of
 from mirst.nn.logits import logits_of, misclassified
 from mirst.random_draws import seeded
@@ -112,7 +112,7 @@ def named_distances(rows: pd.DataFrame, records: Sequence[Record], classes: Sequ
     return named
 
 
-def curve(rows: pd.DataFrame, eps: Sequence[float], classes: Sequence[str], positive: str) -> pd.DataFrame:
+def curve(rows: pd.DataFrame, eps: Sequence[float], classes: Sequence[str], positive: str | None) -> pd.DataFrame:
     """`eps` and every metric of predictions, from named rows under attacks of each radius.
 
     An image counts as misclassified from its smallest eps on.
@@ -125,7 +125,7 @@ def curve(rows: pd.DataFrame, eps: Sequence[float], classes: Sequence[str], posi
     >>> curve(rows.assign(broken_prediction=["b", None]), [0, 0.02], ("a", "b"), "b")["accuracy"].tolist()
     [1.0, 0.5]
     """
-    over_eps = [metric for metric in METRICS.values() if metric.computed_from == "predictions"]
+    over_eps = [metric for metric in study_metrics(positive).values() if metric.computed_from == "predictions"]
     lines = []
     for radius in eps:
         predictions = rows["prediction"].where(~(rows["eps"] <= radius), rows["broken_prediction"])

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mirst.errors import MirstError
+from mirst.metrics import CLASS_SCORE
 from mirst.nn.logits import logits_of
 
 BATCH_SIZE = 64
@@ -70,6 +71,30 @@ def judge(logits: Tensor, y: Tensor, positive: int, threshold: float) -> tuple[T
     wrong = torch.where(is_positive, int(positive == 0), positive)
     worst = torch.full_like(score, WORST).masked_fill(is_positive, -WORST)
     return torch.where(finite, score, worst), torch.where(finite, prediction, wrong)
+
+
+def class_scores(logits: Tensor, y: Tensor) -> Tensor:
+    """Log-odds of every class against all others in float64, `(N, K)`; `WORST` on the wrong side as by `judge`.
+
+    Args:
+        logits: `(N, K)`.
+        y: `(N,)` integers in 0 to K - 1.
+
+    >>> class_scores(torch.tensor([[0.0, 1.0]]), torch.tensor([0])).tolist()
+    [[-1.0, 1.0]]
+    """
+    finite = torch.isfinite(logits).all(1)
+    known = torch.where(finite[:, None], logits, 0.0)
+    scores = torch.stack([_score(known, k) for k in range(logits.shape[1])], 1)
+    worst = torch.full_like(scores, WORST).scatter(1, y[:, None], -WORST)
+    return torch.where(finite[:, None], scores, worst)
+
+
+def class_columns(logits: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """`class_scores` as columns of outcome rows, by class index; none with two classes, whose rows have the score."""
+    if logits.shape[1] == 2:
+        return {}
+    return {f"{CLASS_SCORE}{k}": column for k, column in enumerate(class_scores(logits, y).T)}
 
 
 def _score(logits: Tensor, positive: int) -> Tensor:

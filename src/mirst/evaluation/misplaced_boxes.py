@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mirst.data import ImageSet, Placements, data_loader
+from mirst.data import ImageSet, Placements, data_loader, scored_index
 from mirst.errors import MirstError
 from mirst.evaluation.judge import BATCH_SIZE, judge
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
-from mirst.metrics import METRICS, classification_metrics
+from mirst.metrics import classification_metrics, study_metrics
 from mirst.nn.device import device_of
 from mirst.nn.logits import logits_of
 
@@ -30,7 +30,7 @@ def evaluate_boxes(
     model: nn.Module,
     images: ImageSet,
     classes: Sequence[str],
-    positive: str,
+    positive: str | None,
     *,
     threshold: float = 0.0,
     on_progress: OnProgress = no_progress,
@@ -53,7 +53,7 @@ def evaluate_boxes(
     Raises:
         MirstError: whole images, or a model whose output is not `(N, K)` logits.
     """
-    index = list(classes).index(positive)
+    index = scored_index(classes, positive)
 
     def classify(placed: ImageSet) -> list[Outcome]:
         return [_outcome(model, placed, index, threshold)]
@@ -87,7 +87,7 @@ def placement_tables(
     classify: Callable[[ImageSet], Sequence[Outcome]],
     images: ImageSet,
     classes: Sequence[str],
-    positive: str,
+    positive: str | None,
     on_progress: OnProgress = no_progress,
 ) -> list[pd.DataFrame]:
     """The table of `evaluate_boxes` for each of several classifiers.
@@ -103,7 +103,7 @@ def placement_tables(
         raise MirstError(
             "the model takes whole images, so there is no box to misplace; train it with data.view: lesion"
         )
-    index, names, total = list(classes).index(positive), np.array(classes), len(REACHES) * 3 ** len(PLACEMENT)
+    index, names, total = scored_index(classes, positive), np.array(classes), len(REACHES) * 3 ** len(PLACEMENT)
 
     def row(reach: float, placement: str, placed: Sequence[float], outcome: Outcome) -> dict[str, Any]:
         metrics = classification_metrics(
@@ -123,7 +123,7 @@ def placement_tables(
             if all(step == 1 for step in placed):  # the last placement of this reach
                 own.append(row(reach, WORST, (), worst_outcome))
     on_progress(Progress("misplaced boxes", 0.0, total * len(images), total * len(images)))
-    return [pd.DataFrame(own, columns=["reach", "placement", *PLACEMENT, *METRICS]) for own in rows]
+    return [pd.DataFrame(own, columns=["reach", "placement", *PLACEMENT, *study_metrics(positive)]) for own in rows]
 
 
 def _misplaced(images: ImageSet, by: Sequence[float]) -> ImageSet:

@@ -30,8 +30,9 @@ from mirst.evaluation.outcomes import evaluate
 from mirst.evaluation.progress import OnProgress, no_progress
 from mirst.evaluation.suite_run import Robustness, robustness
 from mirst.evaluation.suites import SuiteName, has_drop_max
+from mirst.evaluation.worst_score import require_positive
 from mirst.files import cache_folder
-from mirst.metrics import AUC_ATTACKED, MetricInput, classification_metrics
+from mirst.metrics import AUC_ATTACKED, MetricInput, named_class_scores, row_metrics
 from mirst.nn import ModelCard, is_factory, load_factory, load_model
 from mirst.nn.device import default_device
 
@@ -53,8 +54,9 @@ def named_rows(rows: pd.DataFrame, records: Sequence[Record], classes: Sequence[
         source=[records[i].source for i in at],
         group=[records[i].group for i in at],
     )
+    named = named_class_scores(named, classes)
     front = ["source", "image", "group", "label", "attack", "eps", "prediction", "score", "linf"]
-    return named[[*front, *(column for column in rows if column not in front)]]
+    return named[[*front, *(column for column in named if column not in front)]]
 
 
 def open_model(
@@ -125,6 +127,8 @@ def evaluate_on(
     Raises:
         MirstError: data that cannot be read, or that lack a class of the model, or a model that cannot be evaluated.
     """
+    if auc:
+        require_positive(card.positive)
     records, loaded = _loaded(model, card, data)
     rows = evaluate(
         model,
@@ -227,6 +231,8 @@ def robustness_on(
     Raises:
         MirstError: as `evaluate_on` and `robustness`.
     """
+    if auc:
+        require_positive(card.positive)
     records, loaded = _loaded(model, card, data)
     found = robustness(
         model,
@@ -247,10 +253,7 @@ def robustness_on(
 def metrics_of(rows: pd.DataFrame, card: ModelCard) -> pd.DataFrame:
     """One row of metrics per attack and eps of named outcome rows, `auc_attacked` among them if they have it."""
     metrics = [
-        {"attack": attack, "eps": eps}
-        | classification_metrics(
-            part["label"], part["prediction"], part["score"], card.classes, card.positive, part.get("worst_score")
-        )
+        {"attack": attack, "eps": eps} | row_metrics(part, card.classes, card.positive)
         for (attack, eps), part in rows.groupby(["attack", "eps"], sort=False)
     ]
     return pd.DataFrame(metrics)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mirst.attacks import Attack
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
-from mirst.evaluation.judge import judge
+from mirst.evaluation.judge import class_columns, judge
 from mirst.evaluation.model_checks import NO_FINITE_LOGITS, warn_of_flaws
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.evaluation.worst_score import pushed, pushes_score, worse
@@ -45,7 +45,7 @@ def evaluate(
             and left as found.
         data: batches as `mirst.batches.unpacked` takes them, a `DataLoader` for one.
         attacks: by the name that the rows use.
-        positive: index of the positive class.
+        positive: index of the positive class, whose log-odds are the score.
         threshold: operating point on the score, for two classes; other models take the largest logit.
         seed: of the attacks' random draws, and of those that the model takes from torch's own generators.
         check: emit a `ModelWarning` for each flaw that `mirst.evaluation.model_checks` detects in the model.
@@ -56,8 +56,8 @@ def evaluate(
     Returns:
         One row per image and attack, clean first: `image` (its position in `data`), `label` and
         `prediction` (class indices), `attack`, `eps` (0 for clean), `score` (log-odds of the
-        positive class), `linf` (distance from the clean image, in units of the pixel range), and `worst_score` with
-        `auc`.
+        positive class), `linf` (distance from the clean image, in units of the pixel range), with more than two classes
+        `score:0` to `score:K-1` (log-odds of each class against all others), and `worst_score` with `auc`.
 
     Raises:
         MirstError: a bad batch, attacks without names, labels that the model has no logit for, outputs that are no
@@ -94,6 +94,7 @@ def evaluate(
                     any_finite |= bool(logits.isfinite().all(1).any())
                 score, prediction = judge(logits, y, positive, threshold)
                 columns = {"label": y, "prediction": prediction, "score": score, "linf": linf.double()}
+                columns |= class_columns(logits, y)
                 if auc:
                     clean = score if clean is None else clean
                     worst = worse(clean, score, y == positive)
@@ -113,8 +114,8 @@ def evaluate(
     order = {name: i for i, (name, _) in enumerate(passes)}
     table = pd.concat(rows, ignore_index=True)
     table = table.sort_values(["attack", "image"], key=lambda c: c.map(order) if c.name == "attack" else c)
-    kept = ["image", "label", "attack", "eps", "prediction", "score", "linf", *(["worst_score"] if auc else [])]
-    return table[kept].reset_index(drop=True)
+    front = ["image", "label", "attack", "eps", "prediction", "score", "linf"]
+    return table[[*front, *(column for column in table if column not in front)]].reset_index(drop=True)
 
 
 def pushed_score(

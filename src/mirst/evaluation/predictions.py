@@ -53,7 +53,7 @@ class Prediction:
     probabilities: tuple[float, ...]
     """Of the classes, in the order of the model card."""
     probability: float
-    """Of the positive class."""
+    """Of the positive class, or of the predicted class if there is none."""
     few_levels: int | None = None
     """Number of gray levels, if it is so small that some may have been lost."""
     pictures: int = 1
@@ -127,19 +127,21 @@ def predict(
         if unsure := [str(file.path) for file, row in zip(part, logits, strict=True) if not row.isfinite().all()]:
             raise MirstError(f"the model returns logits that are not finite for {', '.join(unsure)}; leave them out")
         score, predicted = decide(logits, card.positive_index, card.threshold)
-        columns = predicted.tolist(), logits.softmax(1).tolist(), score.sigmoid().tolist()
+        shares = logits.softmax(1)
+        probability = shares.amax(1) if card.positive is None else score.sigmoid()
+        columns = predicted.tolist(), shares.tolist(), probability.tolist()
         predictions += [
             Prediction(
                 file.path,
                 file.item,
                 card.classes[number],
                 tuple(probabilities),
-                probability,
+                one,
                 few_levels(decode(file)),
                 picture_count(file),
                 range_remark(file, card),
             )
-            for file, number, probabilities, probability in zip(part, *columns, strict=True)
+            for file, number, probabilities, one in zip(part, *columns, strict=True)
         ]
     return card, predictions
 

@@ -12,7 +12,7 @@ from mirst.attacks import Attack
 from mirst.attacks.losses import margin
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
-from mirst.evaluation.judge import at_threshold, judge, shifted
+from mirst.evaluation.judge import at_threshold, class_columns, judge, shifted
 from mirst.evaluation.model_checks import NO_FINITE_LOGITS
 from mirst.evaluation.outcomes import CLEAN, checked_distance, pushed_score, require_attacks
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
@@ -75,7 +75,7 @@ def worst_case(
     """
     _require_stages(stages)
     with seeded(seed, device_of(model)):
-        images = _Images(model, list(checked_batches(data)), positive, threshold)
+        images = _Images(model, list(checked_batches(data)), positive, threshold, auc)
         tables, costs = [], []
         for stage, attacks in stages.items():
             for name, attack in attacks.items():
@@ -88,8 +88,9 @@ def worst_case(
                     costs[-1] += [images.push(name, attack, left, seed, on_progress), time.perf_counter() - begin]
             eps = max(attack.eps for attack in attacks.values())
             tables.append(images.table().assign(attack=stage, eps=eps))
-    columns, cost_columns = ([*COLUMNS, WORST_SCORE], COSTS + SCORE_COSTS) if auc else (COLUMNS, COSTS)
-    return pd.concat(tables, ignore_index=True)[columns], pd.DataFrame(costs, columns=cost_columns)
+    rows = pd.concat(tables, ignore_index=True)
+    more = [column for column in rows if column not in COLUMNS]
+    return rows[[*COLUMNS, *more]], pd.DataFrame(costs, columns=COSTS + (SCORE_COSTS if auc else []))
 
 
 def _require_stages(stages: object) -> None:
@@ -108,10 +109,12 @@ def _require_stages(stages: object) -> None:
 class _Images:
     """The worst predictions so far. The images still classified correctly are attacked in full batches."""
 
-    def __init__(self, model: nn.Module, batches: list[tuple[Tensor, Tensor]], positive: int, threshold: float) -> None:
+    def __init__(
+        self, model: nn.Module, batches: list[tuple[Tensor, Tensor]], positive: int, threshold: float, auc: bool
+    ) -> None:
         if not batches:
             raise MirstError("there are no images to evaluate on")
-        self.model, self.positive, self.threshold = model, positive, threshold
+        self.model, self.positive, self.threshold, self.auc = model, positive, threshold, auc
         self.size = max(len(x) for x, _ in batches)
         if len(shapes := {tuple(x.shape[1:]) for x, _ in batches}) > 1:
             raise MirstError(
@@ -180,7 +183,9 @@ class _Images:
     def table(self) -> pd.DataFrame:
         score, prediction = judge(self.logits, self.y, self.positive, self.threshold)
         columns = {"label": self.y, "prediction": prediction, "score": score, "linf": self.linf.double()}
-        columns[WORST_SCORE] = self.worst_score
+        columns |= class_columns(self.logits, self.y)
+        if self.auc:
+            columns[WORST_SCORE] = self.worst_score
         table = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
         return table.assign(image=range(len(table)), broken_by=self.misclassified_by.copy())
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks import FAB, Attack, Square, Transfer
+from mirst.errors import MirstError
 from mirst.evaluation.budget import unwrapped
 
 
@@ -34,6 +35,15 @@ class PositiveAgainstRest(nn.Module):
         logits: Tensor = self.model(x)
         rest = [k for k in range(logits.shape[1]) if k != self.positive]
         return torch.stack([logits[:, rest].logsumexp(1), logits[:, self.positive]], 1)
+
+
+def require_positive(positive: str | None) -> None:
+    """Raise `MirstError` without a positive class, whose score the AUC under attack ranks."""
+    if positive is None:
+        raise MirstError(
+            "the AUC under attack is that of a positive class, and none of the classes is; leave out --auc, or train "
+            "with data.positive"
+        )
 
 
 def pushes_score(attack: Attack) -> bool:

@@ -65,7 +65,8 @@ class ModelCard:
     """Side of the input image."""
     classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MAX_CLASSES)]
     """In the order of the logits."""
-    positive: str
+    positive: str | None
+    """`None` with more than two classes of which none is special."""
     threshold: Finite
     """Operating point on the log-odds of `positive`, for two classes; 0 is the larger logit."""
     defense: Annotated[str, Field(max_length=2000)]
@@ -106,8 +107,8 @@ class ModelCard:
 
     @property
     def positive_index(self) -> int:
-        """The place of `positive` among the logits."""
-        return self.classes.index(self.positive)
+        """The place among the logits of the class whose log-odds are the score: `positive`, or else the first."""
+        return 0 if self.positive is None else self.classes.index(self.positive)
 
 
 def view_in_words(view: str, margin: float) -> str:
@@ -208,7 +209,8 @@ def _require_sound(card: ModelCard) -> None:
         raise ValueError(f"its channels are {card.channels}")
     if card.value_range is not None and not card.value_range[0] <= card.value_range[1]:
         raise ValueError("its value range ends below its start")
-    if len(set(card.classes)) < len(card.classes) or card.positive not in card.classes:
+    known = card.positive in card.classes or (card.positive is None and len(card.classes) > 2)
+    if len(set(card.classes)) < len(card.classes) or not known:
         raise ValueError("its classes are not distinct, or the positive one is not among them")
     if (card.box == "fused") != (card.bound is not None):
         raise ValueError(f"its box is {card.box}, but its bound is {card.bound}")

@@ -7,10 +7,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import expit
 
+from mirst.metrics import CLASS_SCORE
 from mirst.report.context import ReportContext, of_defense, scored
 from mirst.report.figures import as_png, data_uri, without_frame
 
 BINS = 10
+CORRECT = "correctly classified"
 COLOURS = ("#2b6cb0", "#c05621")
 
 
@@ -49,18 +51,34 @@ class Calibration:
 def calibrations(context: ReportContext) -> list[Calibration]:
     """For every defense that did not diverge, without the rows that have no finite score."""
     results, found = context.results, []
+    calibrated = CORRECT if results.positive is None else results.positive
     for entry in results.spec.defenses:
         rows = {name: scored(of_defense(own, entry)) for name, own in context.clean_and_strongest.items()}
+        if results.positive is None:
+            rows = {name: predicted_class(own) for name, own in rows.items()}
         if all(len(own) for own in rows.values()):
-            under = {name: reliability(own, results.positive) for name, own in rows.items()}
+            under = {name: reliability(own, calibrated) for name, own in rows.items()}
             errors = ", ".join(f"{name} {one.ece:.3f}" for name, one in under.items())
             alt = (
-                f"{entry.title}: share of {results.positive} images by predicted probability. "
+                f"{entry.title}: share of {calibrated} images by predicted probability. "
                 f"Expected calibration error: {errors}."
             )
-            picture = data_uri(as_png(_figure(under, results.positive)))
+            picture = data_uri(as_png(_figure(under, calibrated)))
             found.append(Calibration(entry.title, picture, alt, under))
     return found
+
+
+def predicted_class(rows: pd.DataFrame) -> pd.DataFrame:
+    """`score`, the log-odds of the predicted class, and `label`, whether it is the true one, for `reliability`.
+
+    >>> rows = pd.DataFrame({"label": ["a"], "prediction": ["b"], "score:a": [-1.0], "score:b": [1.0]})
+    >>> predicted_class(rows).values.tolist()
+    [[1.0, 'misclassified']]
+    """
+    columns = [CLASS_SCORE + name for name in rows["prediction"].unique()]
+    own = np.array(columns) == CLASS_SCORE + rows[["prediction"]].to_numpy()
+    right = np.where(rows["label"] == rows["prediction"], CORRECT, "misclassified")
+    return pd.DataFrame({"score": rows[columns].where(own).max(axis=1), "label": right})
 
 
 def reliability(rows: pd.DataFrame, positive: str) -> Reliability:
@@ -99,7 +117,8 @@ def _figure(under: dict[str, Reliability], positive: str) -> Figure:
     axes.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     axes.set_ylabel(f"share of {positive} images", parse_math=False)  # a class may be called $x$
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    counts.set_xlabel(f"predicted probability of {positive}", parse_math=False)
+    of = "the predicted class" if positive == CORRECT else positive
+    counts.set_xlabel(f"predicted probability of {of}", parse_math=False)
     counts.set_ylabel("images")
     for panel in (axes, counts):
         without_frame(panel)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mirst.evaluation import certified_rows, curve, two_sided
-from mirst.metrics import METRICS
+from mirst.metrics import metric_named
 from mirst.report.baselines import baselines_at
 from mirst.report.certified_gains import certified_gains, gains_text
 from mirst.report.certified_gaps import between, between_text, gap_quantiles, gap_text
@@ -189,7 +189,7 @@ def two_sided_text(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "eps": [pixels(eps) for eps in table["eps"]],
-            "metric": [METRICS[name].title for name in table["metric"]],
+            "metric": [metric_named(name).title for name in table["metric"]],
             "certified": side("certified"),
             "attacked": side("attacked"),
         }
@@ -245,7 +245,7 @@ def _figure(curves: Mapping[str, pd.DataFrame]) -> Figure:
     for axes in panels.flat[len(curves) :]:
         axes.set_visible(False)
     figure.supxlabel("eps, in gray levels of 255", fontsize=10)
-    figure.supylabel(METRICS["f1"].title, fontsize=10)
+    figure.supylabel(metric_named("f1").title, fontsize=10)
     figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return figure
 

@@ -6,29 +6,31 @@ import numpy as np
 import pandas as pd
 
 from mirst.evaluation import Interval
-from mirst.metrics import metric_named, quadratic_kappa
+from mirst.metrics import AUC_MACRO, MetricInput, metric_named, quadratic_kappa
 from mirst.report.context import ReportContext, of_defense
 from mirst.report.exports import Table
 from mirst.study.summary import pooled_class_intervals, pooled_interval
 
 PER_CLASS = ("precision", "sensitivity", "specificity", "f1")
+AUC = AUC_MACRO.name
 MACRO, WEIGHTED, KAPPA = "macro average", "weighted average", "quadratic kappa"
 PLACE = ["defense", "attack", "class", "images"]
 
 
 def class_tables(context: ReportContext) -> Table:
-    """Precision, sensitivity, specificity and F1 of each class, with no attack and under the strongest attacks.
+    """Metrics of each class against all others, with no attack and under the strongest attacks.
 
-    They are pooled over folds and seeds, with 95 % intervals over groups. Below the classes are the mean over them, the
-    mean weighted by their images, with for ordered classes (`data.ordinal`) the quadratic kappa of
-    all images, which has no interval.
+    Precision, sensitivity, specificity, F1 and AUC are pooled over folds and seeds, with 95 % intervals over groups.
+    Below the classes are the mean over them, the mean weighted by their images, with for ordered classes
+    (`data.ordinal`) the quadratic kappa of all images, which has no interval. Rows of older versions have no scores of
+    the classes, and so no AUC.
     """
     rows = list(_rows(context))
     numbers = pd.DataFrame(
         [(*place, metric, one.value, one.low, one.high) for place, found in rows for metric, one in found.items()],
         columns=[*PLACE, "metric", "value", "low", "high"],
     )
-    titles = {name: metric_named(name).title for name in PER_CLASS} | {KAPPA: KAPPA}
+    titles = {name: metric_named(name).title for name in PER_CLASS} | {AUC: "AUC", KAPPA: KAPPA}
     shown = pd.DataFrame(
         [
             dict(zip(PLACE, place, strict=True)) | {titles[name]: _text(one) for name, one in found.items()}
@@ -50,13 +52,15 @@ def _rows(context: ReportContext) -> Iterator[tuple[Place, dict[str, Interval]]]
     classes, positive = context.results.classes, context.results.positive
     for title, attack, rows in _conditions(context):
         images = rows.drop_duplicates(["source", "image"])["label"].value_counts()
-        found = {metric: pooled_class_intervals(rows, classes, metric) for metric in PER_CLASS}
+        scored = MetricInput.of_rows(rows, classes, positive).class_scores is not None
+        metrics = [*PER_CLASS, *([AUC] if scored else [])]
+        found = {metric: pooled_class_intervals(rows, classes, metric) for metric in metrics}
         for number, name in enumerate(classes):
             yield (
                 (title, attack, name, int(images.get(name, 0))),
                 {metric: own[number] for metric, (own, _) in found.items()},
             )
-        macro = {metric: pooled_interval(rows, classes, positive, metric) for metric in PER_CLASS}
+        macro = {metric: pooled_interval(rows, classes, positive, metric) for metric in metrics}
         yield (title, attack, MACRO, int(images.sum())), macro
         weighted = {metric: mean for metric, (_, mean) in found.items()}
         if context.results.spec.data.ordinal:

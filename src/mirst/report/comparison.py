@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from mirst.metrics import METRICS
+from mirst.metrics import metric_named
 from mirst.report.context import attack_name
 from mirst.report.differences import NOT_SIGNIFICANT
 
@@ -41,7 +41,7 @@ def comparison(whole: Mapping[str, pd.DataFrame], judged: pd.DataFrame) -> dict[
         line = lines[defense] = {}
         for metric, table in whole.items():
             for attack, one in table[defense].items():
-                line[f"{METRICS[metric].title}, {attack_name(attack)}"] = _cell(str(one), one.value)
+                line[f"{metric_named(metric).title}, {attack_name(attack)}"] = _cell(str(one), one.value)
         for attack in f1.index:
             line[f"difference of F1 from {first}, {attack_name(attack)}"] = _difference(against.get((defense, attack)))
     return lines

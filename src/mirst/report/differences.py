@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mirst.evaluation import Interval, holm
-from mirst.metrics import METRICS
+from mirst.metrics import metric_named
 from mirst.report.baselines import baseline_titles
 from mirst.report.context import ReportContext, attack_name, of_defense
 from mirst.report.exports import markdown
@@ -117,7 +117,7 @@ def shown_differences(table: pd.DataFrame) -> pd.DataFrame:
 def shown_intervals(whole: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Intervals by metric for readers: a row per metric and attack, a column per defense."""
     parts = [
-        table.map(str).assign(metric=METRICS[metric].title, attack=[attack_name(attack) for attack in table.index])
+        table.map(str).assign(metric=metric_named(metric).title, attack=[attack_name(attack) for attack in table.index])
         for metric, table in whole.items()
     ]
     shown = pd.concat(parts)

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mirst.evaluation import LARGEST, classification_metrics, curve
-from mirst.metrics import METRICS
+from mirst.evaluation import LARGEST, curve
+from mirst.metrics import METRICS, row_metrics
 from mirst.report.context import of_defense
 from mirst.report.figures import as_png, data_uri, without_frame
 from mirst.study import Results
@@ -90,9 +90,7 @@ def _figure(results: Results, curves: dict[str, pd.DataFrame]) -> Figure:
             own = of_defense(rows, entry)
             for eps in own["eps"].unique():
                 at = own[own["eps"] == eps]
-                reached = classification_metrics(
-                    at["label"], at["prediction"], at["score"], results.classes, results.positive
-                )
+                reached = row_metrics(at, results.classes, results.positive)
                 for axes, metric in zip(panels, DRAWN, strict=True):
                     axes.plot(eps * 255, reached[metric.name], "x", color=f"C{number}", markersize=6)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(curves), frameon=False)

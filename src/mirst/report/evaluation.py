@@ -7,6 +7,7 @@ import pandas as pd
 
 from mirst.evaluation import metrics_of
 from mirst.files import write_csv, write_text
+from mirst.metrics import named_class_scores
 from mirst.nn import ModelCard
 from mirst.report.context import pixels
 from mirst.report.exports import markdown
@@ -33,14 +34,19 @@ def write_evaluation(out: str | Path, rows: pd.DataFrame, card: ModelCard) -> Pa
     """
     classes = np.array(card.classes)
     named = rows.assign(label=classes[rows["label"]], prediction=classes[rows["prediction"]])
+    named = named_class_scores(named, card.classes)
     metrics = metrics_of(named, card)
     counts = named.groupby(["attack", "eps"], sort=False).size()
     metrics.insert(2, "images", counts.to_numpy())
     shown = metrics.assign(eps=metrics["eps"].map(pixels))
     numbers = shown.columns[3:]
     shown[numbers] = shown[numbers].map("{:.3f}".format)
-    binary = len(card.classes) == 2
-    what = f"Positive class: {card.positive}" if binary else f"AUC: {card.positive} against the other classes"
+    if len(card.classes) == 2:
+        what = f"Positive class: {card.positive}"
+    elif card.positive is None:
+        what = "Macro averages over the classes"
+    else:
+        what = f"AUC: {card.positive} against the other classes"
     notes = [f"{what}. Trained with the defense: {card.defense}.", *LIMITS]
     folder = Path(out)
     write_csv(folder / "outcomes.csv", named)

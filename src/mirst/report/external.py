@@ -8,16 +8,16 @@ import pandas as pd
 
 from mirst.data.readers.skipped_files import listed
 from mirst.evaluation import CLEAN, certified_rows
-from mirst.metrics import METRICS
+from mirst.metrics import class_metrics, metric_named
 from mirst.nn import read_card
+from mirst.report.baselines import baseline_titles, baselines_at
 from mirst.report.context import ReportContext, attack_name, of_defense, pixels
 from mirst.report.exports import Table
+from mirst.report.tables import corruption_grid
 from mirst.study import External, Results, read_externals
 from mirst.study.named_configs import NamedDefense
 from mirst.study.summary import pooled_change, pooled_interval
 from mirst.thresholds import youden_threshold
-
-COMPARED = ("f1", "sensitivity", "specificity", "auc")
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,19 @@ class Validation:
     """Sensitivity and specificity at the operating points of the models, and at points chosen on the external set."""
     refitting: str
     """The rule of the latter."""
+    corruptions: pd.DataFrame | None = None
+    """F1 under each corruption, as `corruption_grid`, if it was measured."""
 
 
 def external_validations(context: ReportContext) -> list[Validation]:
-    """The validations of a study, by the name of the data set."""
-    return [_validation(context.results, one) for one in read_externals(context.results)]
+    """The validations of a study on other data sets, by their name."""
+    return [_validation(context.results, one) for one in read_externals(context.results) if not one.is_held_out]
+
+
+def held_out_test(context: ReportContext) -> Validation:
+    """The test of a study on the images that `folds.held_out` keeps."""
+    (one,) = (one for one in read_externals(context.results) if one.is_held_out)
+    return _validation(context.results, one)
 
 
 def external_changes(results: Results, external: External) -> Table:
@@ -52,35 +60,59 @@ def external_changes(results: Results, external: External) -> Table:
 
     The change is external minus internal. Internal rows are pooled over the folds and seeds, external rows over the
     models of all folds and seeds. Certified figures are lower bounds. Only attacks and eps of both sides are compared.
-    Defenses of which a trial failed are left out.
+    Defenses of which a trial failed are left out. The baselines of a study of
+    lesions come last.
     """
     inside, outside = _conditions(results, external.models), _conditions(external.models, results)
     combined = {} if external.ensembles is None else _conditions(external.ensembles, results)
+    inner, outer = ("test folds", "held-out") if external.is_held_out else ("internal", "external")
     numbers, shown = [], []
-    for metric in COMPARED:
+    for metric in class_metrics(results.positive):
         for attack in (name for name in inside if name in outside):
-            for entry in (entry for entry in results.spec.defenses if results.is_whole(entry)):
-                own, other = (of_defense(rows[attack], entry) for rows in (inside, outside))
-                together = of_defense(combined[attack], entry) if attack in combined else other[:0]
+            own, other = inside[attack], outside[attack]
+            columns = _of_defenses(results, own, other, combined.get(attack, other[:0]))
+            columns |= _of_baselines(results, external.models, own["eps"].max())
+            for title, (own, other, together) in columns.items():
                 known = results.classes, results.positive, metric
                 found = {
                     "internal": pooled_interval(own, *known),
                     "external": pooled_interval(other, *known),
                     "change": pooled_change(own, other, *known),
                 } | ({} if together.empty else {"ensemble": pooled_interval(together, *known)})
-                key = {"metric": metric, "attack": attack, "defense": entry.title}
+                key = {"metric": metric, "attack": attack, "defense": title}
                 numbers += [key | {"figure": name, **_ends(one)} for name, one in found.items()]
                 shown.append(
                     key
                     | {
-                        "metric": METRICS[metric].title,
-                        "internal": str(found["internal"]),
-                        "external": str(found["external"]),
-                        "external - internal": str(found["change"]),
-                        "ensemble of the folds, external": str(found.get("ensemble", "-")),
+                        "metric": metric_named(metric).title,
+                        inner: str(found["internal"]),
+                        outer: str(found["external"]),
+                        f"{outer} - {inner}": str(found["change"]),
+                        f"ensemble of the folds, {outer}": str(found.get("ensemble", "-")),
                     }
                 )
     return Table(pd.DataFrame(shown), pd.DataFrame(numbers))
+
+
+Column = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+"""Internal rows, external rows, and those of the ensembles, which may be none."""
+
+
+def _of_defenses(
+    results: Results, inside: pd.DataFrame, outside: pd.DataFrame, combined: pd.DataFrame
+) -> dict[str, Column]:
+    return {
+        entry.title: (of_defense(inside, entry), of_defense(outside, entry), of_defense(combined, entry))
+        for entry in results.spec.defenses
+        if results.is_whole(entry)
+    }
+
+
+def _of_baselines(results: Results, models: Results, eps: float) -> dict[str, Column]:
+    """Of a study of lesions, in their worst case within eps."""
+    own, other = (baselines_at(one, eps) for one in (results, models))
+    sides = {name: (own[own["defense"] == name], other[other["defense"] == name]) for name in baseline_titles(models)}
+    return {name: (*pair, other[:0]) for name, pair in sides.items() if all(map(len, pair))}
 
 
 def _conditions(results: Results, beside: Results) -> dict[str, pd.DataFrame]:
@@ -105,6 +137,7 @@ def _validation(results: Results, external: External) -> Validation:
         external_changes(results, external),
         _points(results, external),
         _rule(results),
+        corruption_grid(results, "f1", external.folder),
     )
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mirst.box_code import without_box
-from mirst.metrics import METRICS
+from mirst.metrics import metric_named
 from mirst.report.context import ReportContext, attack_name
 from mirst.report.tables import attack_titles
 
@@ -40,7 +40,7 @@ def bar_chart(context: ReportContext, metric: str) -> bytes:
         axes.bar(at, rows["mean"], width, yerr=rows["std"], label=heading, capsize=2, color=colour)
     _label_columns(axes, defenses)
     axes.set_ylim(0, 1)
-    axes.set_ylabel(METRICS[metric].title)
+    axes.set_ylabel(metric_named(metric).title)
     without_frame(axes)
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
     return as_png(figure)
@@ -62,7 +62,7 @@ def interval_chart(whole: pd.DataFrame) -> Figure:
         axes.errorbar(at, values, (values - lows, highs - values), fmt="o", capsize=3, label=name, color=colour)
     _label_columns(axes, list(whole.columns))
     axes.set_ylim(0, 1)
-    axes.set_ylabel(METRICS["f1"].title)
+    axes.set_ylabel(metric_named("f1").title)
     without_frame(axes)
     figure.legend(loc="outside upper center", ncols=len(whole), frameon=False)
     return figure

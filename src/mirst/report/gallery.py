@@ -1,4 +1,4 @@
-"""Images of the positive class whose prediction an attack flips, the smallest eps first."""
+"""Images of the positive class, or else of all classes, whose prediction an attack flips, the smallest eps first."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ KEYS = ["fold", "seed", "source", "image"]
 class Flipped:
     """An image whose prediction the attack flips. Probabilities are those of the positive class.
 
-    >>> Flipped("a.png", fold=0, eps="1.50/255", clean=0.9, attacked=0.2).eps
+    >>> Flipped("a.png", fold=0, eps="1.50/255", clean=0.9, attacked=0.2, label="b", predicted="a").eps
     '1.50/255'
     """
 
@@ -37,13 +37,16 @@ class Flipped:
     clean: float
     attacked: float
     """Under the worst of the study's own attacks, at their eps."""
+    label: str
+    predicted: str
+    """At the smallest eps."""
 
 
 @dataclass(frozen=True)
 class Picture:
     """The pictures of an image at its smallest eps, as data URIs.
 
-    >>> image = Flipped("a.png", fold=0, eps="1.50/255", clean=0.9, attacked=0.2)
+    >>> image = Flipped("a.png", fold=0, eps="1.50/255", clean=0.9, attacked=0.2, label="b", predicted="a")
     >>> Picture(image, clean="data:", attacked="data:", perturbation="data:").flipped.image
     'a.png'
     """
@@ -64,7 +67,7 @@ class Gallery:
 
     title: str
     images: int
-    """Number of images of the positive class."""
+    """Number of images of the positive class, or else of all classes."""
     correct: int
     """How many of them are classified correctly without an attack."""
     within: int
@@ -99,8 +102,9 @@ def study_eps(results: Results) -> float:
 def _gallery(context: ReportContext, entry: NamedDefense, rows: pd.DataFrame) -> Gallery:
     results = context.results
     worst = of_defense(context.under_attack[PROTOCOL], entry)[[*KEYS, "score"]]
-    rows = rows[rows["label"] == results.positive].merge(worst, on=KEYS, suffixes=("", "_attacked"))
-    correct = rows[rows["prediction"] == results.positive]
+    rows = rows if results.positive is None else rows[rows["label"] == results.positive]
+    rows = rows.merge(worst, on=KEYS, suffixes=("", "_attacked"))
+    correct = rows[rows["prediction"] == rows["label"]]
     first = correct[correct["eps"].notna()].sort_values("eps", kind="stable")
     flipped = [
         Flipped(
@@ -109,6 +113,8 @@ def _gallery(context: ReportContext, entry: NamedDefense, rows: pd.DataFrame) ->
             eps=_levels(row["eps"]),
             clean=float(expit(row["score"])),
             attacked=float(expit(row["score_attacked"])),
+            label=row["label"],
+            predicted=row["broken_prediction"],
         )
         for row in first.to_dict("records")
     ]

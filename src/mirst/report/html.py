@@ -8,7 +8,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from mirst.files import write_text
-from mirst.metrics import METRICS, metric_named
+from mirst.metrics import metric_named, study_metrics
 from mirst.report.certificates import certified_numbers, two_sided_text
 from mirst.report.comparison import comparison
 from mirst.report.context import ReportContext
@@ -47,7 +47,8 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         MirstError: the folder holds no finished study.
     """
     context = ReportContext(read_results(folder))
-    results, headline = context.results, [name for name, metric in METRICS.items() if metric.headline]
+    results = context.results
+    headline = [name for name, metric in study_metrics(results.positive).items() if metric.headline]
     judged = differences(context)
     whole = {name: intervals(context, name) for name in headline}
     with_baselines = {name: own.join(baseline_intervals(context, name)) for name, own in whole.items()}
@@ -70,7 +71,8 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         tables["classes"] = sections["classes"]
     if "subgroups" in sections:
         tables["subgroups"] = sections["subgroups"].table
-    for one in sections.get("external", ()):
+    held_out = [sections["held_out"]] if "held_out" in sections else []
+    for one in (*sections.get("external", ()), *held_out):
         tables[f"external-{one.name}"] = one.changes
         tables |= {f"operating-points-{one.name}": one.points} if len(one.points.numbers) else {}
     write_tables(results.folder / "tables", tables)
@@ -89,7 +91,7 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         differences=judged,
         not_significant=NOT_SIGNIFICANT,
         interval_chart=data_uri(as_png(interval_chart(with_baselines["f1"]))),
-        charts={METRICS[name].title: data_uri(bar_chart(context, name)) for name in headline},
+        charts={metric_named(name).title: data_uri(bar_chart(context, name)) for name in headline},
         residuals={title: data_uri(as_png(figure)) for title, figure in residuals.items() if figure is not None},
         examples={title: own for title, own in examples.items() if own},
         study=study,

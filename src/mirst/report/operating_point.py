@@ -65,7 +65,7 @@ def operating_points(context: ReportContext) -> list[OperatingPoint]:
         rows = {name: scored(of_defense(own, entry)) for name, own in context.clean_and_strongest.items()}
         if not thresholds or any(set(own["label"]) != set(results.classes) for own in rows.values()):
             continue  # a curve needs images of both classes
-        found.append(_point(entry.title, thresholds, rows, results.positive))
+        found.append(_point(entry.title, thresholds, rows, results.scored))
     return found
 
 

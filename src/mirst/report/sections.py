@@ -10,7 +10,7 @@ from mirst.report.classes import class_tables
 from mirst.report.confusion import confusions
 from mirst.report.context import ReportContext
 from mirst.report.eps_curve import eps_curve
-from mirst.report.external import external_validations
+from mirst.report.external import external_validations, held_out_test
 from mirst.report.gallery import galleries
 from mirst.report.operating_point import operating_points
 from mirst.report.study_notes import decision_rule
@@ -18,6 +18,7 @@ from mirst.report.subgroups import subgroup_names, subgroups
 from mirst.report.tables import box_grid, corruption_grid
 from mirst.report.training import training_curves, training_time
 from mirst.study import Results
+from mirst.study.external_results import is_held_out
 
 Variables = Mapping[str, Any]
 
@@ -73,7 +74,13 @@ SECTIONS = (
         "external",
         "External validation",
         lambda context: {"external": external_validations(context)},
-        is_shown=lambda results: bool(results.files.external_sets()),
+        is_shown=lambda results: any(not is_held_out(results.spec, one) for one in results.files.external_sets()),
+    ),
+    Section(
+        "held_out",
+        "Held-out test set",
+        lambda context: {"held_out": held_out_test(context)},
+        is_shown=lambda results: any(is_held_out(results.spec, one) for one in results.files.external_sets()),
     ),
     Section("training", "Training", lambda context: {"training": training_curves(context.results)}),
     Section("gallery", "Flipped images", lambda context: {"galleries": galleries(context)}),
@@ -91,7 +98,9 @@ SECTIONS = (
         is_shown=lambda results: bool(subgroup_names(results)),
     ),
     Section(
-        "corruptions", "Natural corruptions", lambda context: {"corruptions": corruption_grid(context.results, "f1")}
+        "corruptions",
+        "Natural corruptions",
+        lambda context: {"corruptions": corruption_grid(context.results, "f1", context.results.files)},
     ),
     Section("boxes", "Misplaced boxes", _boxes),
     Section("residuals", "Residual maps"),

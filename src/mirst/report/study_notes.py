@@ -8,7 +8,7 @@ import pandas as pd
 
 from mirst.data import SPLIT_LEAK
 from mirst.evaluation import CLEAN, weak_budget
-from mirst.metrics import METRICS, classification_metrics
+from mirst.metrics import classification_metrics, metric_named
 from mirst.nn.checkpoint import view_in_words
 from mirst.report.context import every_row, pixels, title
 from mirst.study import Results
@@ -24,7 +24,8 @@ def notes(results: Results) -> list[str]:
     what = (
         f"positive class: {results.positive}"
         if binary
-        else f"macro averages over the classes; AUC of {results.positive} against the others"
+        else "macro averages over the classes"
+        + (f"; AUC of {results.positive} against the others" if results.positive is not None else "")
     )
     return [
         *_masking(results),
@@ -113,7 +114,7 @@ def weights_of(results: Results) -> str:
 def _trivial(results: Results) -> list[str]:
     return [
         f"A model that predicts {results.positive} for every image has F1 "
-        f"{constant_f1(results.outcomes, results.positive, results.classes, results.positive):.3f} and "
+        f"{constant_f1(results.outcomes, results.scored, results.classes, results.positive):.3f} and "
         "sensitivity 1.000, clean and under any attack: see also specificity and AUC."
     ]
 
@@ -123,7 +124,7 @@ def _baselines(results: Results) -> list[str]:
         return []
     sentence = "The columns marked (baseline) are no networks, and their numbers under attack are exact"
     if len(results.classes) > 2:
-        return [f"{sentence}: constant predicts {results.positive} for every image."]
+        return [f"{sentence}: constant predicts {results.scored} for every image."]
     return [
         f"{sentence}, the worst case of every image within eps: constant predicts {results.positive} for every image; "
         "the others are logistic regressions on the aspect and relative area of the lesion's box (box), which no "
@@ -138,7 +139,7 @@ def _undefined(results: Results) -> list[str]:
     clean = results.summary[results.summary["attack"] == CLEAN].drop_duplicates("metric")
     names: dict[int, list[str]] = {}
     for metric, folds in clean[clean["folds"] < count][["metric", "folds"]].itertuples(index=False):
-        names.setdefault(folds, []).append(METRICS[metric].title)
+        names.setdefault(folds, []).append(metric_named(metric).title)
     return [
         f"UNDEFINED: {', '.join(metrics)}: defined in {folds} of {count} folds; the other folds have no test images of "
         "a class that the metric needs."
@@ -189,7 +190,7 @@ def _diverged(results: Results) -> list[str]:
     ]
 
 
-def constant_predictions(rows: pd.DataFrame, classes: Sequence[str], positive: str) -> list[str]:
+def constant_predictions(rows: pd.DataFrame, classes: Sequence[str], positive: str | None) -> list[str]:
     """A sentence for each model and class that the model predicts for all images, clean or under an attack.
 
     Args:
@@ -217,7 +218,7 @@ def _title_of_trial(row: "pd.Series[Any]") -> str:
     return f"{title(row['defense'], row['drop_max'])} on fold {row['fold']} with seed {row['seed']}"
 
 
-def constant_f1(rows: pd.DataFrame, predicted: str, classes: Sequence[str], positive: str) -> float:
+def constant_f1(rows: pd.DataFrame, predicted: str, classes: Sequence[str], positive: str | None) -> float:
     """F1 of a model that predicts one class for all images of the rows, clean and under any attack."""
     label = rows.drop_duplicates(["source", "image"])["label"]
     return classification_metrics(label, [predicted] * len(label), [0.0] * len(label), classes, positive)["f1"]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from mirst.data import MOST_VALUES
 from mirst.data.record import natural
 from mirst.evaluation import Interval
-from mirst.metrics import METRICS
+from mirst.metrics import class_metrics, metric_named
 from mirst.report.calibration import COLOURS
 from mirst.report.context import ReportContext, of_defense
 from mirst.report.differences import intervals
@@ -20,7 +20,6 @@ from mirst.report.verdict import best_under_attack
 from mirst.study import Results
 from mirst.study.summary import pooled_interval
 
-MEASURED = ("f1", "sensitivity", "specificity", "auc")
 FEWEST = 10
 """Groups of a class, such as patients: with fewer, an interval covers up to two thirds of the range of a metric."""
 TOO_FEW = "too few to say"
@@ -78,10 +77,11 @@ def subgroups(context: ReportContext) -> Subgroups:
     """
     best = best_under_attack(intervals(context))
     numbers = pd.DataFrame(_rows(context), columns=[*PLACE, "metric", "value", "low", "high"])
-    shown = _shown(numbers)
+    measured = class_metrics(context.results.positive)
+    shown = _shown(numbers, measured)
     own = numbers[numbers["defense"] == best]
     charts = {
-        str(name): [_chart(str(name), metric, rows, own[own["attribute"] == ALL]) for metric in MEASURED]
+        str(name): [_chart(str(name), metric, rows, own[own["attribute"] == ALL]) for metric in measured]
         for name, rows in own.groupby("attribute", sort=False)
         if name != ALL
     }
@@ -110,7 +110,7 @@ def _rows(context: ReportContext) -> Iterator[tuple[object, ...]]:
             for entry in results.spec.defenses:
                 if results.is_whole(entry):
                     own = of_defense(rows, entry)
-                    for metric in MEASURED:
+                    for metric in class_metrics(results.positive):
                         one = _interval(own, metric, results)
                         place = (name, value, images, groups, entry.title, attack, metric)
                         yield *place, one.value, one.low, one.high
@@ -126,15 +126,14 @@ def _interval(rows: pd.DataFrame, metric: str, results: Results) -> Interval:
 
 def _needed(metric: str, results: Results) -> tuple[str, ...]:
     """The classes without enough groups of which the metric says little."""
-    positive = (results.positive,)
     if len(results.classes) == 2 and metric == "sensitivity":
-        return positive
+        return (results.scored,)
     if len(results.classes) == 2 and metric == "specificity":
-        return tuple(name for name in results.classes if name not in positive)
+        return tuple(name for name in results.classes if name != results.scored)
     return results.classes
 
 
-def _shown(numbers: pd.DataFrame) -> pd.DataFrame:
+def _shown(numbers: pd.DataFrame, measured: list[str]) -> pd.DataFrame:
     """A row per subgroup, defense and attack, a column per metric."""
     cells = [
         TOO_FEW if np.isnan(value) else str(Interval(value, low, high))
@@ -143,12 +142,12 @@ def _shown(numbers: pd.DataFrame) -> pd.DataFrame:
     wide = numbers.assign(cell=cells).pivot_table(
         index=PLACE, columns="metric", values="cell", aggfunc="first", sort=False
     )
-    return wide[list(MEASURED)].rename(columns={name: METRICS[name].title for name in MEASURED}).reset_index()
+    return wide[measured].rename(columns={name: metric_named(name).title for name in measured}).reset_index()
 
 
 def _chart(name: str, metric: str, rows: pd.DataFrame, every: pd.DataFrame) -> Chart:
     """Of the rows of the attribute `name`, beside those of all images."""
-    title, rows, every = METRICS[metric].title, rows[rows["metric"] == metric], every[every["metric"] == metric]
+    title, rows, every = metric_named(metric).title, rows[rows["metric"] == metric], every[every["metric"] == metric]
     readings = "; ".join(
         f"{value}, {attack}: {TOO_FEW if np.isnan(mean) else f'{mean:.3f}'}"
         for value, attack, mean in zip(rows["subgroup"], rows["attack"], rows["value"], strict=True)

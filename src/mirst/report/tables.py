@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 
 from mirst.evaluation import CLEAN
-from mirst.metrics import AUC_ATTACKED, METRICS, metric_named
+from mirst.metrics import AUC_ATTACKED, metric_named, study_metrics
 from mirst.report.baselines import baseline_title, baseline_titles
 from mirst.report.context import PROTOCOL, ReportContext, pixels, suite_at, title
 from mirst.report.exports import markdown
 from mirst.report.study_notes import notes
 from mirst.study import Results
+from mirst.study.layout import StudyFolder
 from mirst.study.results import read_csv
 
 
@@ -50,9 +51,9 @@ def metric_table(context: ReportContext, metric: str) -> pd.DataFrame:
 
 
 def measured_metrics(context: ReportContext) -> list[str]:
-    """`METRICS`, and `auc_attacked` if a suite measured it."""
+    """Those of `study_metrics`, and `auc_attacked` if a suite measured it."""
     attacked = AUC_ATTACKED.name in set(context.summary["metric"])
-    return [*METRICS, *([AUC_ATTACKED.name] if attacked else [])]
+    return [*study_metrics(context.results.positive), *([AUC_ATTACKED.name] if attacked else [])]
 
 
 def over_folds(mean: float, std: float, defined: int, folds: int) -> str:
@@ -67,12 +68,15 @@ def over_folds(mean: float, std: float, defined: int, folds: int) -> str:
     return f"{mean:.3f}{spread}" + (f" ({defined} of {folds} folds)" if defined < folds else "")
 
 
-def corruption_grid(results: Results, metric: str) -> pd.DataFrame | None:
+def corruption_grid(results: Results, metric: str, folder: StudyFolder) -> pd.DataFrame | None:
     """The metric averaged over the folds and seeds in which it is defined, a column per defense.
 
     Each row is a corruption and severity. `None` if the study was not run under corruptions.
+
+    Args:
+        folder: of the study, or of its validation on another data set.
     """
-    path = results.files.corruptions
+    path = folder.corruptions
     if not path.exists():
         return None
     rows = read_csv(path)

@@ -9,7 +9,7 @@ import pandas as pd
 from mirst.attacks import Attack
 from mirst.errors import MirstError
 from mirst.evaluation import Difference, holm
-from mirst.metrics import METRICS
+from mirst.metrics import metric_named, study_metrics
 from mirst.report.baselines import for_every_seed
 from mirst.report.context import PROTOCOL, ReportContext, attack_name, of_defense, pixels, suite_eps
 from mirst.report.differences import LEVEL, NOT_SIGNIFICANT, intervals
@@ -72,14 +72,14 @@ def side_by_side(one: Results, other: Results) -> pd.DataFrame:
     contexts = ReportContext(one, beside=other), ReportContext(other, beside=one)
     rows: list[tuple[str, ...]] = []
     found: list[Difference | str] = []
-    for metric in (name for name, entry in METRICS.items() if entry.headline):
+    for metric in (name for name, entry in study_metrics(one.positive).items() if entry.headline):
         left, right = (intervals(context, metric) for context in contexts)
         for entry, counterpart in shared:
             if entry.title not in left or entry.title not in right:
                 continue  # it diverged in one of them
             for attack in left.index:
                 values = (str(table.loc[attack, entry.title]) for table in (left, right))
-                rows.append((entry.title, attack_name(attack), METRICS[metric].title, *values))
+                rows.append((entry.title, attack_name(attack), metric_named(metric).title, *values))
                 attacked = [
                     of_defense(context.under_attack[attack], side)
                     for context, side in zip(contexts, (entry, counterpart), strict=True)

@@ -68,7 +68,7 @@ def _numbers(context: ReportContext, whole: Intervals) -> str:
     if len(results.classes) == 2:
         parts.append(
             f"predicting {results.positive} for every image would give F1 "
-            f"{constant_f1(results.outcomes, results.positive, results.classes, results.positive):.3f} under any attack"
+            f"{constant_f1(results.outcomes, results.scored, results.classes, results.positive):.3f} under any attack"
         )
     return "; ".join(parts) + "."
 
@@ -99,8 +99,9 @@ def _reading(gain: Difference) -> str:
 
 
 def _values(whole: Intervals, defense: str, attack: str) -> str:
-    f1, sensitivity = (str(whole[metric].at[attack, defense]) for metric in ("f1", "sensitivity"))
-    return f"F1 {f1} and sensitivity {sensitivity}"
+    rate = "recall" if "recall" in whole else "sensitivity"
+    f1, other = (str(whole[metric].at[attack, defense]) for metric in ("f1", rate))
+    return f"F1 {f1} and {rate} {other}"
 
 
 def _reliability(results: Results) -> str:

@@ -14,6 +14,7 @@ from mirst.study.post_hoc.corruptions import corrupt_study
 from mirst.study.post_hoc.distances import measure_distances
 from mirst.study.post_hoc.suites import attack_study
 from mirst.study.post_hoc.validation import validate_study
+from mirst.study.post_hoc.validation_works import ExternalSuite
 from mirst.study.pretraining import Method, pretrain
 from mirst.study.results import Results, read_results
 from mirst.study.run import Plan, Step, run_study
@@ -27,6 +28,7 @@ __all__ = [
     "Engine",
     "Estimate",
     "External",
+    "ExternalSuite",
     "Local",
     "Method",
     "Plan",

@@ -1,14 +1,14 @@
 """The baselines of a lesion study: what the lesion's box and a thumbnail give without a network."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mirst.data import Fold, ImageSet
+from mirst.data import CarriedImages, Fold, ImageSet
 from mirst.evaluation import named_rows
 from mirst.evaluation.baselines import LinearBaseline, fit_baseline
 from mirst.evaluation.misplaced_boxes import Outcome, placement_tables
@@ -61,6 +61,29 @@ def write_baselines(study: StudyFolder, prepared: Prepared) -> None:
     if prepared.images.features is None:
         return
     write_csv(study.baselines, baseline_rows(prepared, prepared.images.features, _eps(study, prepared)))
+
+
+def write_baselines_on(target: StudyFolder, prepared: Prepared, external: Prepared) -> None:
+    """Write `baselines.csv` of a validation if the study is one of lesions: the baselines of every fold on its images.
+
+    Args:
+        target: of the validation.
+        external: the study with the images of the validation.
+    """
+    own, other = prepared.images, external.images
+    if own.features is None or other.features is None:
+        return
+    count = len(prepared.records)
+    tested = np.arange(count, count + len(external.records))
+    features = np.concatenate([own.features, other.features])
+    joint = replace(
+        prepared,
+        records=[*prepared.records, *external.records],
+        images=CarriedImages(np.concatenate([own.pixels, other.pixels]), features),
+        labels=np.concatenate([prepared.labels, external.labels]),
+        folds=[replace(fold, test=tested) for fold in prepared.folds],
+    )
+    write_csv(target.baselines, baseline_rows(joint, features, _eps(target, prepared)))
 
 
 def _eps(study: StudyFolder, prepared: Prepared) -> list[float]:

@@ -21,8 +21,9 @@ from mirst.evaluation import certify
 from mirst.nn.device import default_device
 from mirst.study.engines.base import Send, Work
 from mirst.study.engines.memory import forget_peak_memory, peak_memory
+from mirst.study.initial_model import initial_model
 from mirst.study.layout import StudyFolder
-from mirst.study.prepared import EVALUATION_BATCH, Prepared, initial_model, training_shares
+from mirst.study.prepared import EVALUATION_BATCH, Prepared, training_shares
 from mirst.study.trial import Trial
 from mirst.study.trial_outcomes import outcome_rows
 from mirst.training import Training, TrainingRun

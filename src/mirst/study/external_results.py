@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from mirst.errors import MirstError
+from mirst.study.external_set import HELD_OUT
 from mirst.study.layout import SUITES, ExternalFolder
 from mirst.study.results import Results, read_csv, stages_of, with_certificates
 from mirst.study.row_checks import require_every_trial, require_rows, require_trials_of
+from mirst.study.spec import StudySpec
 
 KEYS = ("data", "labels", "fingerprint", "images", "groups", "per_class", "left_out", "notes")
 OUTCOMES, CERTIFICATES = "outcomes", "certificates"
@@ -35,6 +37,16 @@ class External:
     @property
     def name(self) -> str:
         return self.folder.path.name
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether it is the test set that `folds.held_out` keeps, and not another data set."""
+        return is_held_out(self.models.spec, self.folder)
+
+
+def is_held_out(spec: StudySpec, folder: ExternalFolder) -> bool:
+    """Whether the folder is of the test set that `folds.held_out` of the study keeps."""
+    return folder.path.name == HELD_OUT and spec.folds.held_out is not None
 
 
 def read_externals(results: Results) -> list[External]:
@@ -63,6 +75,8 @@ def read_record(folder: ExternalFolder) -> dict[str, Any]:
 
 def _read(results: Results, folder: ExternalFolder) -> External:
     models = _with_rows(results, {name: folder.table(name) for name in TABLES})
+    if folder.baselines.exists():
+        models = replace(models, baselines=read_csv(folder.baselines))
     require_every_trial(folder.outcomes, results.spec, models.outcomes, results.failed)
     for path in (folder.table(name) for name in TABLES):
         if path.exists():

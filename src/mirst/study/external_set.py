@@ -16,7 +16,10 @@ from mirst.study.prepared import Prepared, images_in_view
 from mirst.study.pretraining_origin import pretrained_on, read_origin
 from mirst.study.spec import SourceSpec
 
+HELD_OUT = "held-out"
+"""The name of the set that `folds.held_out` keeps."""
 PRETRAINED = "the backbone of the study was pretrained on it"
+SAME_PATIENT = "of the same patient or case as an image of the folds"
 SAME_GROUP = "of the same patient or case as an image that is left out"
 
 
@@ -32,6 +35,10 @@ class ExternalSet:
     """Why images are left out, by name."""
     notes: tuple[str, ...]
     """Sentences on what was read."""
+    data: str
+    """Where it is, or which split it is."""
+    labels: dict[str, str | None] | None = None
+    """New names of its classes."""
 
 
 def read_external(study: Prepared, source: SourceSpec, card: ModelCard) -> ExternalSet:
@@ -50,8 +57,30 @@ def read_external(study: Prepared, source: SourceSpec, card: ModelCard) -> Exter
     """
     notes: list[str] = []
     found = _read(study, source, notes.append)
-    name = _name(found)
     records = [_with_own_group(replace(record, value_range=card.value_range)) for record in found]
+    external = _external(study, _name(found), records, notes, str(source.path))
+    kept = external.prepared.records
+    if unfit := [f"{record.name} {remark}" for record in kept if (remark := range_remark(record.file, card))]:
+        more = f"; {len(unfit) - 1} more images do not fit either." if unfit[1:] else "."
+        notes.append(f"WARNING: {unfit[0]}{more}")
+    return replace(external, notes=tuple(notes), labels=source.labels)
+
+
+def read_held_out(study: Prepared) -> ExternalSet:
+    """The images that `folds.held_out` keeps as a test set.
+
+    An image is left out if it or another image of its patient or case is a copy of an image of the folds, or
+    if the folds have images of its patient or case.
+
+    Raises:
+        MirstError: no image of a class is left.
+    """
+    records = [replace(record, value_range=study.audit.found.value_range) for record in study.held_out]
+    return _external(study, HELD_OUT, records, [], f"the split {study.spec.folds.held_out}")
+
+
+def _external(study: Prepared, name: str, records: list[Record], notes: list[str], data: str) -> ExternalSet:
+    """The set of those records that no model of the study has seen."""
     if study.spec.data.view == "lesion":
         records = with_boxes(records, study.spec.data.without_box, notes.append)
     joint = audit_records([*study.records, *records], rule=replace(study.spec.data.audit, join="copies"))
@@ -63,14 +92,10 @@ def read_external(study: Prepared, source: SourceSpec, card: ModelCard) -> Exter
         if not any(record.label == label for record in kept):
             why = ", ".join(f"{count} ({reason})" for reason, count in Counter(map(_kind, left_out.values())).items())
             raise MirstError(
-                f"no image of class {label} in {source.path} is external to the study; images left out: {why}. Give "
-                "another data set"
+                f"no image of class {label} in {data} is external to the study; images left out: {why or 'none'}. Give "
+                "other images"
             )
-    if unfit := [f"{record.name} {remark}" for record in kept if (remark := range_remark(record.file, card))]:
-        notes.append(
-            f"WARNING: {unfit[0]}" + (f"; {len(unfit) - 1} more images do not fit either." if unfit[1:] else ".")
-        )
-    return ExternalSet(name, _as_test_part(study, kept), left_out, tuple(notes))
+    return ExternalSet(name, _as_test_part(study, kept), left_out, tuple(notes), data)
 
 
 def _read(study: Prepared, source: SourceSpec, on_remark: Callable[[str], object]) -> list[Record]:
@@ -111,7 +136,7 @@ def _with_own_group(record: Record) -> Record:
 
 
 def _kind(reason: str) -> str:
-    return reason if reason in (PRETRAINED, SAME_GROUP) else "copies of images of the study"
+    return reason if reason in (PRETRAINED, SAME_PATIENT, SAME_GROUP) else "copies of images of the study"
 
 
 def _left_out(study: Prepared, joint: Audit) -> dict[str, str]:
@@ -129,6 +154,7 @@ def _left_out(study: Prepared, joint: Audit) -> dict[str, str]:
     seen = set(joint.groups[:own]) | {
         group for record, group in zip(records, groups, strict=True) if record.name in known
     }
+    named = {record.group for record in joint.records[:own]} - {None}
     found = {}
     for number, (record, group) in enumerate(zip(records, groups, strict=True), start=own):
         if number in reasons:
@@ -136,7 +162,7 @@ def _left_out(study: Prepared, joint: Audit) -> dict[str, str]:
         elif record.name in known:
             found[record.name] = PRETRAINED
         elif group in seen:
-            found[record.name] = SAME_GROUP
+            found[record.name] = SAME_PATIENT if record.group in named else SAME_GROUP
     return found
 
 

@@ -10,7 +10,8 @@ from mirst.data import data_loader
 from mirst.metrics import classification_metrics
 from mirst.nn import replace_head
 from mirst.nn.device import default_device
-from mirst.study.prepared import EVALUATION_BATCH, Prepared, initial_model, prepare
+from mirst.study.initial_model import initial_model
+from mirst.study.prepared import EVALUATION_BATCH, Prepared, prepare
 from mirst.study.spec import StudySpec
 
 
@@ -53,7 +54,7 @@ def _score(features: NDArray[np.float32], prepared: Prepared, number: int) -> di
     classifier = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=5000))
     classifier.fit(features[fold.train], names[prepared.labels[fold.train]])
     test = features[fold.test]
-    score = classifier.predict_proba(test)[:, list(classifier.classes_).index(prepared.positive)]
+    score = classifier.predict_proba(test)[:, list(classifier.classes_).index(prepared.scored)]
     metrics = classification_metrics(
         names[prepared.labels[fold.test]], classifier.predict(test), score, prepared.classes, prepared.positive
     )

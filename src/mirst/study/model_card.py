@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mirst.evaluation import metrics_of, weak_budget
 from mirst.files import write_text
-from mirst.metrics import EVERY_METRIC, METRICS, Metric
+from mirst.metrics import AUC_ATTACKED, Metric, study_metrics
 from mirst.nn import read_card
 from mirst.study.named_configs import NamedDefense
 from mirst.study.prepared import Prepared, training_shares
@@ -46,9 +46,8 @@ def write_card(
     sources = sorted({record.source for record in prepared.records})
     evaluation: list[dict[Any, Any]] = [] if rows is None else metrics_of(rows, card).to_dict("records")
     clean = None if rows is None else rows[rows["attack"] == "none"]
-    metrics = [
-        metric for name, metric in EVERY_METRIC.items() if name in METRICS or any(name in under for under in evaluation)
-    ]
+    metrics = list(study_metrics(card.positive).values())
+    metrics += [AUC_ATTACKED] if any(AUC_ATTACKED.name in under for under in evaluation) else []
     front = _front(name, entry, sources, metrics)
     if evaluation:
         front["model-index"] = [

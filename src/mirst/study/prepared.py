@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from mirst.data import (
     Audit,
@@ -30,21 +29,21 @@ from mirst.data import (
     positive_class,
     prepare_images,
     prepare_lesions,
-    read_dataset,
-    read_datasets,
     relabel,
     resolve_conflicts,
+    scored_index,
     split_validation,
     warn_of_split,
     with_boxes,
 )
-from mirst.data.readers import remark_other_classes
-from mirst.defenses import Defense
-from mirst.defenses.base import initialise
+from mirst.data.given_folds import part_of
+from mirst.data.record import TRAIN, VAL
 from mirst.errors import MirstError
-from mirst.nn import BoxFusion, LoadedBackbone, build_model, find_weights, load_backbone, reference_mode
+from mirst.nn import LoadedBackbone, find_weights, reference_mode
+from mirst.study.initial_model import try_model
 from mirst.study.pretraining_origin import origin_remarks, read_origin
-from mirst.study.spec import SourceSpec, StudySpec
+from mirst.study.reading import held_apart, read_records
+from mirst.study.spec import StudySpec
 
 Shares = tuple[NDArray[np.int64], NDArray[np.int64]]
 EVALUATION_BATCH = 64
@@ -62,12 +61,15 @@ class Prepared:
     images: PreparedImages | CarriedImages
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
-    positive: str
+    positive: str | None
+    """`None` with more than two classes of which none is special."""
     folds: list[Fold]
     weights: LoadedBackbone | None
     """What every training starts from, unless from random weights."""
     extra: int = 0
     """How many of the last records are from `data.extra`."""
+    held_out: tuple[Record, ...] = ()
+    """Images of no fold, which `read_held_out` takes as a test set."""
     weights_file: str | None = None
     """Where those weights are on this machine, if not where the study says."""
     shares: dict[bytes, Shares] = field(default_factory=dict)
@@ -76,7 +78,13 @@ class Prepared:
 
     @property
     def positive_index(self) -> int:
-        return self.classes.index(self.positive)
+        """Of the class whose log-odds are the score: the positive one, or the first if there is none."""
+        return scored_index(self.classes, self.positive)
+
+    @property
+    def scored(self) -> str:
+        """The class at `positive_index`."""
+        return self.classes[self.positive_index]
 
     @property
     def box_features(self) -> NDArray[np.float64] | None:
@@ -126,11 +134,14 @@ def prepare(spec: StudySpec) -> Prepared:
             folds and validation, or a model that cannot be built or cannot take the images.
     """
     notes: list[str] = []
-    records, extra_sources = _read(spec, notes.append)
+    records, extra_sources = read_records(spec, notes.append)
     classes = tuple(spec.data.classes or sorted({record.label for record in records}))
     positive = positive_class(classes, spec.data.positive)
-    weights = _try_model(spec, classes, positive)
+    weights = try_model(spec, classes, scored_index(classes, positive))
     records = relabel(records, spec.data.relabel, classes)
+    records, held_out = held_apart(records, spec.folds, extra_sources)
+    if held_out:
+        notes.append(f"{len(held_out)} images of the split {spec.folds.held_out} are held out of all folds.")
     if spec.data.view == "lesion":
         records = with_boxes(records, spec.data.without_box, notes.append)
     if weights is not None:
@@ -162,6 +173,7 @@ def prepare(spec: StudySpec) -> Prepared:
         folds=[_with_extra(fold, records, len(own)) for fold in _folds(spec, own)],
         weights=weights,
         extra=len(records) - len(own),
+        held_out=tuple(held_out),
     )
     for fold in prepared.folds:
         training_shares(prepared, fold.train)
@@ -171,6 +183,11 @@ def prepare(spec: StudySpec) -> Prepared:
 def _folds(spec: StudySpec, records: Sequence[Record]) -> list[Fold]:
     folds = spec.folds
     if folds.kind == "given":
+        if folds.held_out is not None and {part_of(record) for record in records} <= {TRAIN, VAL}:
+            raise MirstError(
+                f"folds.kind is given, but without the held-out split {folds.held_out} there are no folds; set "
+                "folds.kind=group for folds of the other images, or leave out folds.held_out"
+            )
         return folds_of_split(records, folds.count)
     return make_folds(records, folds.count, folds.kind, folds.seed, val_fraction=spec.training.val_fraction)
 
@@ -180,42 +197,6 @@ def _with_extra(fold: Fold, records: Sequence[Record], own: int) -> Fold:
     tested = {records[i].group for i in fold.test}
     extra = [i for i in range(own, len(records)) if records[i].group not in tested]
     return replace(fold, train=np.append(fold.train, np.array(extra, dtype=np.int64)))
-
-
-def _read(spec: StudySpec, on_remark: Callable[[str], object]) -> tuple[list[Record], set[str]]:
-    """The records of the study, those of `data.extra` last, and the names of the extra sources."""
-    data = spec.data
-    if data.path is None and not data.sources:
-        raise MirstError("data.path is not set; set it to the image folder in the YAML, or with --data PATH")
-    if data.path is not None:
-        own = read_dataset(data.path, data.classes, on_remark=on_remark)
-    else:
-        own = read_datasets([_read_source(one, on_remark) for one in data.sources], data.classes)
-    classes = data.classes or sorted({record.label for record in own})
-    extra = [_read_extra(one, classes, on_remark) for one in data.extra]
-    if not extra:
-        return own, set()
-    both = read_datasets([own, *extra], classes)
-    sources = {record.source for records in extra for record in records}
-    return sorted(both, key=lambda record: record.source in sources), sources
-
-
-def _read_source(one: SourceSpec, on_remark: Callable[[str], object], fewest: int = 2) -> list[Record]:
-    return read_dataset(one.path, labels=one.labels, source=one.source, on_remark=on_remark, fewest=fewest)
-
-
-def _read_extra(one: SourceSpec, classes: Sequence[str], on_remark: Callable[[str], object]) -> list[Record]:
-    """All records; those of other classes are left out when they are merged with the others."""
-    records = _read_source(one, on_remark, fewest=1)
-    found = {record.label for record in records}
-    if found.isdisjoint(classes):
-        raise MirstError(
-            f"data.extra: {one.path} has no image of the classes {', '.join(classes)}; rename its classes "
-            f"({', '.join(sorted(found))}) with labels"
-        )
-    if other := remark_other_classes(records, classes, "the study"):
-        on_remark(f"{one.path}: {other}.")
-    return records
 
 
 def images_in_view(spec: StudySpec, files: Sequence[ImageFile], boxes: Sequence[Box | None]) -> PreparedImages:
@@ -231,63 +212,6 @@ def lesions_in_view(spec: StudySpec, images: PreparedImages | CarriedImages) -> 
     if images.features is None:
         return None
     return Lesions(spec.data.size, spec.data.margin, images.features, as_channel=spec.model.box == "fused")
-
-
-def _try_model(spec: StudySpec, names: Sequence[str], positive: str) -> LoadedBackbone | None:
-    """Say before the first trial that the model does not work; what it starts from."""
-    weights, classes = None, len(names)
-    x = torch.zeros(2, input_channels(spec), spec.data.size, spec.data.size)
-    for drop_max in sorted({entry.drop_max for entry in spec.defenses}):
-        model, weights = initial_model(spec, classes, drop_max, spec.seeds[0], positive=names.index(positive))
-        try:
-            with torch.no_grad():
-                shape = tuple(model.eval()(x).shape)
-        except RuntimeError as error:
-            raise MirstError(f"model {spec.model.name} cannot take images of {spec.data.size} px ({error})") from error
-        if shape != (2, classes):
-            raise MirstError(
-                f"model {spec.model.name} gives {shape} for 2 images of {classes} classes; it needs (2, {classes})"
-            )
-    return weights
-
-
-def input_channels(spec: StudySpec) -> int:
-    """Channels of what the model takes: those of the images, and the box code of a fused one."""
-    return spec.data.channels + (spec.model.box == "fused")
-
-
-def initial_model(
-    spec: StudySpec,
-    classes: int,
-    drop_max: bool,
-    seed: int,
-    weights_file: str | None = None,
-    *,
-    positive: int | None = None,
-    defense: Defense | None = None,
-) -> tuple[nn.Module, LoadedBackbone | None]:
-    """The model that training starts from: random by `seed`, its backbone from a file where one is named.
-
-    Args:
-        positive: index of the positive class, for `model.box: fused`; `None` gives the pixel network alone.
-        defense: the training objective, which may draw random weights of its own.
-
-    Raises:
-        MirstError: a model or weights that `build_model` or `load_backbone` refuses, or a fused box with other than two
-            classes.
-    """
-    if spec.model.bound is not None and positive is not None and classes != 2:
-        raise MirstError(f"model.box: fused needs two classes, but there are {classes}; name two with data.classes")
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        model = build_model(spec.model.name, spec.data.channels, classes, drop_max)
-        if defense is not None and spec.model.weights == "random":
-            initialise(defense, model)
-    if spec.model.bound is not None and positive is not None:
-        model = BoxFusion(model, positive, spec.model.bound)
-    if spec.model.weights == "random":
-        return model, None
-    return model, load_backbone(model, weights_file or spec.model.weights, spec.model.name)
 
 
 def training_shares(prepared: Prepared, indices: NDArray[np.int64]) -> Shares:

@@ -15,7 +15,8 @@ from mirst.errors import MirstError
 from mirst.files import require_target
 from mirst.nn import replace_head, save_backbone
 from mirst.nn.device import default_device
-from mirst.study.prepared import conditions, images_in_view, initial_model, lesions_in_view
+from mirst.study.initial_model import initial_model
+from mirst.study.prepared import conditions, images_in_view, lesions_in_view
 from mirst.study.pretraining_origin import PretrainingOrigin
 from mirst.study.spec import StudySpec
 from mirst.training import Epoch, FitResult, SimCLR, fit

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from mirst.data import scored_index
 from mirst.errors import MirstError
 from mirst.evaluation import require_certificates_hold, with_attacks
 from mirst.study.attributes import read_attributes
@@ -104,8 +105,15 @@ class Results:
         return tuple(self.run["data"]["classes"])
 
     @property
-    def positive(self) -> str:
-        return str(self.run["data"]["positive"])
+    def positive(self) -> str | None:
+        """`None` for more than two classes of which none is special."""
+        found: str | None = self.run["data"]["positive"]
+        return found
+
+    @property
+    def scored(self) -> str:
+        """The class whose log-odds are the score of the rows."""
+        return self.classes[scored_index(self.classes, self.positive)]
 
 
 def read_results(folder: str | Path) -> Results:
@@ -178,7 +186,7 @@ def with_certificates(results: Results, path: Path, **key: int) -> Results:
         attacked.append(nearest.assign(prediction=nearest["broken_prediction"], score=nearest["broken_score"]))
     certificates, rows = read_csv(path).assign(**key), pd.concat(attacked, ignore_index=True)
     keys = [*TRIAL, "source", "image"]
-    beside = with_attacks(certificates, rows, results.positive, keys)
+    beside = with_attacks(certificates, rows, results.scored, keys)
     require_certificates_hold(beside)
     largest = rows.merge(certificates.drop_duplicates(keys)[[*keys, "largest_eps"]], on=keys)
     proven = (largest["largest_eps"] > 0) & (largest["eps"] <= largest["largest_eps"])

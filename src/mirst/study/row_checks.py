@@ -6,7 +6,9 @@ from pathlib import Path
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from mirst.data import positive_class
 from mirst.errors import MirstError
+from mirst.metrics import CLASS_SCORE
 from mirst.study.spec import StudySpec
 from mirst.study.summary import TRIAL
 from mirst.study.trial import all_trials
@@ -30,7 +32,11 @@ def require_rows(path: Path, spec: StudySpec, rows: pd.DataFrame, classes: Seque
     """
     for column in _FILLED:
         _refuse(path, rows[column].isna(), f"has no {column}")
-    for column in (*_NUMBERS, *(["worst_score"] if "worst_score" in rows else [])):
+    scores = [CLASS_SCORE + name for name in classes] if len(classes) > 2 else []
+    missing = [column for column in scores if column not in rows or rows[column].isna().all()]
+    if missing and positive_class(classes, spec.data.positive) is None:
+        raise MirstError(f"{path} lacks the column {missing[0]}; {AGAIN}")
+    for column in (*_NUMBERS, *(name for name in ("worst_score", *scores) if name in rows)):
         if not is_numeric_dtype(rows[column]):
             odd = pd.to_numeric(rows[column], errors="coerce").isna() & rows[column].notna()
             _refuse(path, odd, f"has a {column} that is not a number")

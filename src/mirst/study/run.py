@@ -12,11 +12,14 @@ from mirst.nn import LoadedBackbone
 from mirst.study.collect import collect, remove_partial_tables
 from mirst.study.engines.base import Engine, Events, Kill
 from mirst.study.engines.local import Local
+from mirst.study.external_set import read_held_out
 from mirst.study.identity import holds_study, open_folder, require_no_ensembles
+from mirst.study.initial_model import initial_model
 from mirst.study.layout import StudyFolder
 from mirst.study.lock import locked, require_free
 from mirst.study.post_hoc.certificates import certify_prepared
-from mirst.study.prepared import Prepared, initial_model, prepare
+from mirst.study.post_hoc.validation import validate_on
+from mirst.study.prepared import Prepared, prepare
 from mirst.study.reuse import reuse_trials
 from mirst.study.spec import StudySpec
 from mirst.study.train_trial import TrainTrial
@@ -77,16 +80,20 @@ def run_study(
     on_plan: Callable[[Plan], None] | None = None,
     on_step: OnStep | None = None,
     on_certificates: Callable[[str, Progress], None] | None = None,
+    on_held_out: Callable[[str, Progress], None] | None = None,
 ) -> None:
     """Run every trial of `spec` that `out` does not hold yet, then gather the rows in `out`.
 
     A run that was killed resumes and ends with the same numbers. A trial whose training diverges, or whose worker is
     killed twice, ends without rows, and the results list it as failed. The next run tries a killed trial again.
-    With `spec.certify` every model is certified afterwards, as by `certify_study`.
+    With `spec.certify` every model is certified afterwards, as by `certify_study`. With `spec.folds.held_out` every
+    model, and the ensemble of the models of the folds, is then tested on the images that are held out of all folds, as
+    by `validate_study`, into `external/held-out`.
 
     Args:
         engine: where the trials run; it changes no number. By default, processes on this machine.
         on_certificates: gets the name of a trial and the progress of its certificates.
+        on_held_out: gets the name of a trial and the progress of its test on the images that are held out.
 
     Raises:
         MirstError: data that cannot be read or split, a setting that does not fit them, an `out` that contains another
@@ -102,6 +109,7 @@ def run_study(
         prepared = prepare(spec)
         holds_study(study, prepared)
         _require_bounds(prepared)
+        held_out = None if spec.folds.held_out is None else read_held_out(prepared)
         with locked(out):
             open_folder(study, prepared)
             reused = reuse_trials(study, prepared)
@@ -112,6 +120,8 @@ def run_study(
             collect(study, all_trials(spec), prepared)
             if spec.certify:
                 certify_prepared(study, prepared, engine, on_certificates)
+            if held_out is not None:
+                validate_on(study, prepared, held_out, engine, {"on_progress": on_held_out})
             remove_partial_tables(study, all_trials(spec))
 
 

@@ -157,6 +157,8 @@ class FoldSpec(_Section):
     kind: Literal["group", "random", "given"] = "group"
     """Whole groups; image by image as in the paper, which leaks copies; or the split of the data set."""
     seed: int = Field(0, ge=0, lt=2**31)
+    held_out: str | None = Field(None, min_length=1)
+    """Split of the data set, such as test, whose images are in no fold; every model is tested on them in the end."""
 
     @property
     def in_words(self) -> str:
@@ -288,8 +290,10 @@ class StudySpec(_Section):
         values["training"]["extensions"] = [plain(one, one.extension, ("name",)) for one in self.training.extensions]
         values["defenses"] = [plain(entry, entry.defense, ("name", "label", "drop_max")) for entry in self.defenses]
         values["attacks"] = [plain(entry, entry.attack, ("name", "label")) for entry in self.attacks]
+        if self.folds.held_out is None:
+            del values["folds"]["held_out"]
         if not self.certify:
-            del values["certify"]  # so that the files of studies without certificates stay as they were
+            del values["certify"]  # so that the files of other studies stay as they were
         return values
 
 

@@ -11,8 +11,9 @@ from mirst.data import data_loader
 from mirst.nn import BoxFusion, ModelCard
 from mirst.nn.device import default_device
 from mirst.study.box_regression import box_regression
+from mirst.study.initial_model import initial_model
 from mirst.study.named_configs import NamedDefense
-from mirst.study.prepared import EVALUATION_BATCH, Prepared, initial_model, training_shares
+from mirst.study.prepared import EVALUATION_BATCH, Prepared, training_shares
 from mirst.training import Epoch, FitResult, fit
 
 

@@ -14,7 +14,7 @@ MAX_NODES = 20_000
 MAX_DEPTH = 30
 MAX_LENGTH = 10_000
 """Characters of a single value."""
-NAMES = frozenset({"classes", "positive", "labels", "relabel"})
+NAMES = frozenset({"classes", "positive", "labels", "relabel", "held_out"})
 """Keys whose values, except null, are names of classes or images: `yes` and `1.0` are read as texts."""
 READ_AS_VALUES = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp"))
 MAX_QUOTED = 300

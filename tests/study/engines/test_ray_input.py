@@ -12,8 +12,9 @@ from mirst.study import Ray, StudySpec, load_spec
 from mirst.study.engines.base import Job
 from mirst.study.engines.ray import shipment_of
 from mirst.study.engines.ray_worker import require_same, with_weights
+from mirst.study.initial_model import initial_model
 from mirst.study.layout import StudyFolder
-from mirst.study.prepared import initial_model, prepare
+from mirst.study.prepared import prepare
 from mirst.study.spec import ModelSpec
 from mirst.study.train_trial import TrainTrial
 

@@ -157,8 +157,14 @@ def test_a_suite_and_the_certificates_of_the_study_are_repeated_on_the_other_ima
     run_study(spec, tmp_path / "study", engine=Local(1))
     source = SourceSpec(path=clinic, labels=LABELS)
     validate_study(tmp_path / "study", source, suite="standard", eps=(0.3,), engine=Local(1))
+    validate_study(tmp_path / "study", source, suite="corruptions", engine=Local(1))
     results = read_results(tmp_path / "study")
     (external,) = read_externals(results)
+    corrupted = pd.read_csv(external.folder.corruptions).query("corruption == 'none'").set_index("fold")["accuracy"]
+    clean = external.models.outcomes.query("attack == 'none'")
+    right = (clean["label"] == clean["prediction"]).groupby(clean["fold"]).mean()
+    pd.testing.assert_series_equal(corrupted, right, check_names=False)
+    assert "under each corruption" in write_report(tmp_path / "study").read_text().split('id="training"')[0]
     for found, models in ((external.models, 2), (external.ensembles, 1)):
         strong, proven = found.suites["standard"], found.certificates
         assert len(strong) == len(proven) == 10 * models
@@ -215,7 +221,8 @@ def test_a_damaged_validation_gets_a_sentence(study, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--suite", "boxes"], "--suite is boxes; choose standard or adaptive"),
+        (["--suite", "boxes"], "--suite is boxes; choose standard, adaptive or corruptions"),
+        (["--suite", "corruptions", "--eps", "1/255"], "--eps is for --suite standard or adaptive"),
         (["--eps", "1/255"], "--eps is for --suite standard or adaptive"),
         (["--labels", "benign"], "--labels: "),
         (["--source", ""], "--source: "),

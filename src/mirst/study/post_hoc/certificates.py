@@ -12,7 +12,7 @@ import pandas as pd
 from mirst.evaluation import Progress, certified_rows, certify, metrics_of, named_certificates
 from mirst.evaluation.progress import OnProgress
 from mirst.files import atomic, write_text
-from mirst.metrics import METRICS
+from mirst.metrics import study_metrics
 from mirst.nn import CertifiedMetrics, ModelCard, save_model
 from mirst.study.engines.base import Engine
 from mirst.study.layout import SUITES, StudyFolder, TrialFolder
@@ -137,7 +137,7 @@ def _figures(named: pd.DataFrame, card: ModelCard) -> tuple[CertifiedMetrics, ..
             eps=float(one["eps"]),
             method=str(named["method"].iloc[0]),
             images=int((named["eps"] == one["eps"]).sum()),
-            metrics={name: float(one[name]) for name in METRICS if np.isfinite(one[name])},
+            metrics={name: float(one[name]) for name in study_metrics(card.positive) if np.isfinite(one[name])},
         )
         for one in measured
     )

@@ -13,7 +13,7 @@ from mirst.study.layout import StudyFolder
 from mirst.study.post_hoc.base import Analysis, Options, TrainedModel, analyse
 
 PICTURES = 12
-"""Images of the positive class that are kept of each trial: those with the smallest eps."""
+"""Images of the positive class, or else of all classes, that are kept of each trial: those with the smallest eps."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class DistanceSearch(Analysis):
 
 
 def _save_images(trained: TrainedModel, found: Distances) -> None:
-    is_positive = found.rows["label"] == trained.prepared.positive_index
-    nearest = found.rows[is_positive & (found.rows["eps"] > 0)].sort_values("eps", kind="stable").index[:PICTURES]
+    is_shown = True if trained.prepared.positive is None else found.rows["label"] == trained.prepared.positive_index
+    nearest = found.rows[is_shown & (found.rows["eps"] > 0)].sort_values("eps", kind="stable").index[:PICTURES]
     clean, _ = trained.images[list(nearest)]
     perturbation = found.images[list(nearest)] - clean
     with atomic(trained.folder.distance_images) as target, target.open("wb") as file:
@@ -54,9 +54,9 @@ def _save_images(trained: TrainedModel, found: Distances) -> None:
 def measure_distances(folder: Path, **options: Unpack[Options]) -> Path:
     """Write `distances.csv` into the results folder: a row per trial and test image, as `named_distances`.
 
-    The folder of each trial gets the images of the positive class with the smallest eps, in `distances.npz`:
-    `rows` (of the trial's `distances.csv`), `clean` and `perturbation`, each `(N, C, H, W)`. Trials that
-    an earlier call has finished are not run again.
+    The folder of each trial gets the images of the positive class, or else of all classes, with the smallest eps, in
+    `distances.npz`: `rows` (of the trial's `distances.csv`), `clean` and `perturbation`, each `(N, C, H, W)`. Trials
+    that an earlier call has finished are not run again.
 
     Args:
         folder: results folder of a finished study.

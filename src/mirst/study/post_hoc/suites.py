@@ -11,6 +11,7 @@ from torch import nn
 
 from mirst.evaluation import Check, SuiteName, named_rows, robustness
 from mirst.evaluation.progress import OnProgress
+from mirst.evaluation.worst_score import require_positive
 from mirst.files import write_csv, write_text
 from mirst.nn import load_model
 from mirst.nn.device import default_device
@@ -19,6 +20,7 @@ from mirst.study.post_hoc.base import Analysis, Options, TrainedModel, analyse
 from mirst.study.post_hoc.card import card_inputs, extend_card
 from mirst.study.post_hoc.settled_checks import settled_by_certificates
 from mirst.study.prepared import Prepared
+from mirst.study.results import finished_study, read_run
 from mirst.study.trial import Trial, all_trials
 
 AUC = "auc"
@@ -107,8 +109,10 @@ def attack_study(
         The path of `SUITE.csv`.
 
     Raises:
-        MirstError: no finished study, other images, or an eps out of range.
+        MirstError: no finished study, other images, an eps out of range, or `auc` without a positive class.
     """
+    if auc:
+        require_positive(read_run(finished_study(folder))["data"]["positive"])
     return analyse(SuiteRun(suite, tuple(eps), auc), folder, **options).table(suite)
 
 
