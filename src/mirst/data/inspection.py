@@ -11,7 +11,8 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from mirst.data.cache import content_key
-from mirst.data.images import Pixels, decode, intensity, picture_count, shared_range
+from mirst.data.colour import is_colour
+from mirst.data.images import Pixels, as_stored, intensity, picture_count, shared_range
 from mirst.data.record import ImageFile
 from mirst.data.similarity import Pair, describe_all, find_pairs
 from mirst.data.value_range import Intensity, ValueRange
@@ -20,7 +21,7 @@ from mirst.files import cache_folder, write_text
 
 FINDINGS = "inspection.json"
 """Of a prepared folder."""
-VERSION = 4
+VERSION = 5
 """Version of the inspection. A new one invalidates all cached findings."""
 WORKING_SIDE = 320
 """Images are reduced to this longest side before they are compared."""
@@ -57,6 +58,8 @@ class Inspection:
     """Images of two gray levels, like masks; missing in folders prepared by earlier versions."""
     pictures: dict[int, int] = field(default_factory=dict)
     """Files of several pages or frames, of which the first is read, and their number; missing in such folders too."""
+    colour: list[int] = field(default_factory=list)
+    """Images in colour (`is_colour`); of a prepared folder, all if its pixels have three channels, else none."""
 
 
 _JSON = TypeAdapter(Inspection)
@@ -81,7 +84,8 @@ def inspect_images(files: Sequence[ImageFile]) -> Inspection:
     if prepared:
         found = _read(prepared[0].with_name(FINDINGS))
         _require_same_range(prepared[0].parent, found, files)
-        return _restricted(found, [int(file.item or 0) for file in files])
+        chosen = [int(file.item or 0) for file in files]
+        return _restricted(replace(found, colour=chosen if as_stored(files[0]).mode == "RGB" else []), chosen)
     try:
         path = cache_folder() / "inspected" / f"{content_key(files, VERSION)}.json"
     except MirstError:
@@ -136,6 +140,7 @@ def _restricted(found: Inspection, chosen: Sequence[int]) -> Inspection:
         value_range=found.value_range,
         few_levels={at[i]: count for i, count in found.few_levels.items() if i in at},
         pictures={at[i]: count for i, count in found.pictures.items() if i in at},
+        colour=[at[i] for i in found.colour if i in at],
     )
 
 
@@ -166,13 +171,16 @@ def _inspect_readable(files: Sequence[tuple[int, ImageFile]]) -> Inspection:
     pictures: dict[int, Image.Image] = {}
     unreadable: dict[int, str] = {}
     prints: defaultdict[str, list[int]] = defaultdict(list)
-    blank, tiny, two_level, few = [], [], [], {}
+    blank, tiny, two_level, colour, few = [], [], [], [], {}
     for number, file in files:
         try:
-            image = decode(file)
+            stored = as_stored(file)
         except MirstError as error:
             unreadable[number] = str(error)
             continue
+        if is_colour(stored):
+            colour.append(number)
+        image = stored.convert("L")
         prints[hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()].append(number)
         if min(image.size) < SMALLEST_SIDE:
             tiny.append(number)
@@ -195,6 +203,7 @@ def _inspect_readable(files: Sequence[tuple[int, ImageFile]]) -> Inspection:
         value_range=None,
         few_levels=few,
         two_level=two_level,
+        colour=colour,
     )
 
 

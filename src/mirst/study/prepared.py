@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from mirst.data import (
     PreparedImages,
     Record,
     audit_records,
+    channels_remark,
     folds_of_split,
     given_validation,
     make_folds,
@@ -34,6 +36,7 @@ from mirst.data import (
     read_datasets,
     relabel,
     resolve_conflicts,
+    resolved_channels,
     split_validation,
     warn_of_split,
     with_boxes,
@@ -56,6 +59,7 @@ class Prepared:
     """What all trials of a study share."""
 
     spec: StudySpec
+    """With `data.channels` decided."""
     audit: Audit
     """Of all images, those among them that the study leaves out."""
     records: list[Record]
@@ -129,15 +133,19 @@ def prepare(spec: StudySpec) -> Prepared:
     records, extra_sources = _read(spec, notes.append)
     classes = tuple(spec.data.classes or sorted({record.label for record in records}))
     positive = positive_class(classes, spec.data.positive)
-    weights = _try_model(spec, classes, positive)
     records = relabel(records, spec.data.relabel, classes)
     if spec.data.view == "lesion":
         records = with_boxes(records, spec.data.without_box, notes.append)
+    audited = audit_records(records)
+    colour = audited.found.colour
+    notes += channels_remark(spec.data.channels, colour, len(records))
+    spec = spec.with_channels(resolved_channels(spec.data.channels, colour, len(records)))
+    weights = _try_model(spec, classes, positive)
     if weights is not None:
         origin = read_origin(find_weights(spec.model.weights, spec.model.name))
         studied = [record for record in records if record.source not in extra_sources]  # others are not tested on
         notes += [] if origin is None else origin_remarks(origin, studied)
-    audited = audit_records(records, notes)
+    audited = replace(audited, notes=tuple(notes))
     if spec.folds.kind == "given":
         audited = warn_of_split(audited)
     records = resolve_conflicts(audited, spec.data.conflicts)
@@ -222,8 +230,8 @@ def images_in_view(spec: StudySpec, files: Sequence[ImageFile], boxes: Sequence[
     """The images as the models of the study see them; for crops around lesions, with their surroundings."""
     data = spec.data
     if data.view == "whole":
-        return prepare_images(files, data.size, data.channels)
-    return prepare_lesions(files, boxes, data.size, data.margin, data.channels)
+        return prepare_images(files, data.size, channels_of(spec))
+    return prepare_lesions(files, boxes, data.size, data.margin, channels_of(spec))
 
 
 def lesions_in_view(spec: StudySpec, images: PreparedImages | CarriedImages) -> Lesions | None:
@@ -253,7 +261,13 @@ def _try_model(spec: StudySpec, names: Sequence[str], positive: str) -> LoadedBa
 
 def input_channels(spec: StudySpec) -> int:
     """Channels of what the model takes: those of the images, and the box code of a fused one."""
-    return spec.data.channels + (spec.model.box == "fused")
+    return channels_of(spec) + (spec.model.box == "fused")
+
+
+def channels_of(spec: StudySpec) -> Literal[1, 3]:
+    """Of the images of a study whose `data.channels` is decided."""
+    assert spec.data.channels != "auto"
+    return spec.data.channels
 
 
 def initial_model(
@@ -280,7 +294,7 @@ def initial_model(
         raise MirstError(f"model.box: fused needs two classes, but there are {classes}; name two with data.classes")
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        model = build_model(spec.model.name, spec.data.channels, classes, drop_max)
+        model = build_model(spec.model.name, channels_of(spec), classes, drop_max)
         if defense is not None and spec.model.weights == "random":
             initialise(defense, model)
     if spec.model.bound is not None and positive is not None:
