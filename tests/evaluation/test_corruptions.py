@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -194,3 +196,16 @@ def test_unknown_names_and_severities_get_a_sentence(images):
         run(images, "rain", 1)
     with pytest.raises(MirstError, match="severity is 6"):
         run(images, "jpeg", 6)
+
+
+def test_the_documentation_defines_every_corruption_with_its_strengths_and_every_set():
+    text = (Path(__file__).parents[2] / "docs" / "corruptions.md").read_text(encoding="utf-8")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    defined = {
+        row[0]: [float(number) for number in row[2].removeprefix("s = ").split()]
+        for row in cells
+        if len(row) == 3 and row[0] in CORRUPTIONS
+    }
+    assert defined == {name: [abs(strength) for strength in strengths] for name, (_, strengths) in CORRUPTIONS.items()}
+    listed = {row[0].split(" (")[0]: tuple(row[1].split(", ")) for row in cells if len(row) == 2}
+    assert {name: listed[name] for name in SETS} == SETS

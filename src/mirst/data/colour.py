@@ -9,7 +9,7 @@ from PIL import Image
 Channels = Literal[1, 3, "auto"]
 """Gray, colour, or colour if the images have any."""
 GRAY_MODES = ("1", "L", "LA", "I", "I;16", "F")
-SIDE = 64
+SIDE = 32
 """Images are reduced to this longest side first, which averages the colour noise of JPEG and sensors out."""
 DIFFERENCE = 16
 """Gray levels between the strongest and the weakest channel of a pixel above which it is coloured."""

@@ -103,5 +103,5 @@ def positive_class(classes: Sequence[str], named: str | None = None) -> str:
         known = ", ".join(classes)
         if named:
             raise MirstError(f"data.positive: {named} is not a class; the classes are {known}")
-        raise MirstError(f"no class is called malignant; give the positive class with data.positive ({known})")
+        raise MirstError(f"data.positive is not set; set it to the class that sensitivity counts, one of {known}")
     return positive
