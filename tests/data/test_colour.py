@@ -1,5 +1,7 @@
 """Whether images are in colour is decided once for a data set, and holds from the files to the trained model."""
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,7 +9,9 @@ from PIL import Image
 from mirst.data import images_in_colour, prepare_images, read_dataset, resolved_channels, write_prepared
 from mirst.data.colour import channels_remark, is_colour
 from mirst.errors import MirstError
-from mirst.nn import build_model, save_backbone
+from mirst.evaluation import DataWarning
+from mirst.evaluation.images_for_model import images_for_model
+from mirst.nn import ModelCard, build_model, save_backbone
 from mirst.study import load_spec
 from mirst.study.identity import holds_study, open_folder
 from mirst.study.layout import StudyFolder
@@ -18,19 +22,19 @@ def noise(seed, side=80):
     return np.random.default_rng(seed).integers(0, 256, (side, side), np.uint8)
 
 
-def tinted(seed):
+def tinted(seed, side=80):
     """A gray texture in the colours of a stained slide."""
-    gray = noise(seed).astype(float)[..., None] / 255
+    gray = noise(seed, side).astype(float)[..., None] / 255
     return Image.fromarray((255 * (1 - gray * [0.3, 0.7, 0.2])).astype(np.uint8))
 
 
 @pytest.fixture
 def slides(tmp_path):
-    """A class folder of 24 images in colour, of 3 classes."""
-    for number in range(24):
+    """A class folder of 12 images in colour, of 3 classes."""
+    for number in range(12):
         path = tmp_path / "slides" / "abc"[number % 3] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        tinted(number).save(path)
+        tinted(number, 48).save(path)
     return tmp_path / "slides"
 
 
@@ -83,7 +87,7 @@ def test_most_images_decide_and_a_sentence_says_so():
 def test_a_study_of_slides_sees_colour_and_keeps_the_decision(slides, tmp_path):
     prepared = prepare(spec_of(slides))
     assert prepared.spec.data.channels == 3
-    assert prepared.images.pixels.shape == (24, 3, 32, 32)
+    assert prepared.images.pixels.shape == (12, 3, 32, 32)
     assert prepared.classes == ("a", "b", "c")
     assert "All images are in colour, and the models see 3 channels." in prepared.audit.remarks()
     study = StudyFolder(tmp_path / "results")
@@ -92,11 +96,31 @@ def test_a_study_of_slides_sees_colour_and_keeps_the_decision(slides, tmp_path):
     assert holds_study(study, prepare(spec_of(slides)))
     assert holds_study(study, prepare(spec_of(slides, "data.modality=histology")))  # it changes no number
     gray = prepare(spec_of(slides, "data.channels=1"))
-    assert gray.images.pixels.shape == (24, 1, 32, 32)
+    assert gray.images.pixels.shape == (12, 1, 32, 32)
     assert gray.fingerprint != prepared.fingerprint
     with pytest.raises(MirstError, match="the settings of data differ"):
         holds_study(study, gray)
     assert any("but the models see them in gray" in sentence for sentence in gray.audit.remarks())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gray_model_of_slides_gets_a_warning(slides, channels):
+    card = ModelCard(
+        model="cnn_small",
+        drop_max=False,
+        channels=channels,
+        size=32,
+        classes=("a", "b", "c"),
+        positive="a",
+        threshold=0.0,
+        defense="CE()",
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        _, images = images_for_model(build_model("cnn_small", channels, 3).eval(), card, slides)
+    assert images[[0]][0].shape == (1, channels, 32, 32)
+    told = ["12 of 12 images are in colour, but the model sees them in gray"] if channels == 1 else []
+    assert [str(one.message) for one in caught] == told
 
 
 def test_gray_images_have_one_channel_and_no_remark(phantoms):
@@ -110,7 +134,7 @@ def test_gray_images_have_one_channel_and_no_remark(phantoms):
 @pytest.mark.parametrize("channels", ["auto", 1, 3])
 def test_a_prepared_folder_is_seen_as_it_was_prepared(slides, tmp_path, channels):
     records = read_dataset(slides)
-    assert images_in_colour([record.file for record in records]) == list(range(24))
+    assert images_in_colour([record.file for record in records]) == list(range(12))
     there = write_prepared(records, tmp_path / "away", 32, channels)
     prepared = prepare(spec_of(there))
     assert prepared.spec.data.channels == (1 if channels == 1 else 3)
