@@ -506,7 +506,7 @@ def test_audit_exits_with_1_when_labels_conflict(mirst, phantoms, tmp_path):
 @pytest.mark.parametrize("channels", [0, 2, 4])
 def test_prepare_refuses_images_that_are_neither_gray_nor_colour(mirst, phantoms, tmp_path, channels):
     told = refused(mirst("data", "prepare", phantoms, "--out", tmp_path / "out", "--channels", channels))
-    assert told == f"mirst: --channels is {channels}; choose 1 (gray) or 3 (colour)\n"
+    assert told == f"mirst: --channels is {channels}; choose 1 (gray), 3 (colour) or auto\n"
     assert not (tmp_path / "out").exists()
 
 

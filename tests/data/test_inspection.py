@@ -24,7 +24,7 @@ def test_the_second_look_decodes_nothing(files, tmp_path, monkeypatch):
     first = inspect_images(files)
     assert len(first.exact) == len([pair for pair in first.pairs if pair.fine == 1]) == 1
     assert len(remembered(tmp_path)) == 1
-    monkeypatch.setattr(mirst.data.inspection, "decode", None)
+    monkeypatch.setattr(mirst.data.inspection, "as_stored", None)
     assert inspect_images(files) == first
 
 

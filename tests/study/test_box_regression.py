@@ -56,7 +56,7 @@ def test_boxes_of_one_class_get_a_sentence():
 def fused_spec(small_yaml, tmp_path_factory):
     lesions = boxed_phantoms(tmp_path_factory.mktemp("lesions"), 12)
     overrides = [f"data.path={lesions}", "data.view=lesion", "model.box=fused", "data.positive=benign"]
-    return load_spec(small_yaml, [*overrides, "training.augment=false", "training.epochs=2"])
+    return load_spec(small_yaml, [*overrides, "data.channels=1", "training.augment=false", "training.epochs=2"])
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,10 @@ class Wrapped(DefenseWrapper):
 def spec(small_yaml, phantoms):
     return load_spec(
         small_yaml,
-        [f"data.path={phantoms}", "model.name=cnn_small", "training.augment=false", "training.epochs=3"],
+        [
+            *(f"data.path={phantoms}", "data.channels=1", "model.name=cnn_small"),
+            *("training.augment=false", "training.epochs=3"),
+        ],
     )
 
 

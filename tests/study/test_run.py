@@ -33,7 +33,7 @@ def test_results_folder(finished, small_spec, phantoms):
     assert results.outcomes["image"].str.match(r"(benign|malignant)/phantom-\d+\.png").all()
     header, *_ = (finished / "summary.csv").read_text().splitlines()
     assert header == "defense,drop_max,attack,eps,metric,mean,std,folds,seeds"
-    assert results.spec == small_spec
+    assert results.spec == small_spec.with_channels(1)
     run = json.loads((finished / "run.json").read_text())
     assert run["data"]["images"] == 24
     assert run["seeds"] == [0, 1]

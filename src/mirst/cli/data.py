@@ -64,14 +64,17 @@ def prepare_data(
     size: Annotated[
         int, typer.Option("--size", min=16, max=2048, help="Side of the letterboxed images in pixels.")
     ] = 224,
-    channels: Annotated[int, typer.Option("--channels", help="1 for gray, 3 for colour.")] = 1,
+    channels: Annotated[
+        str, typer.Option("--channels", help="1 for gray, 3 for colour; auto: colour if the images have any.")
+    ] = "auto",
 ) -> None:
     """Letterbox all images into one folder that you can copy to another machine and pass to --data.
 
     The lesion view needs the original images.
     """
-    from mirst.data import read_for_audit, write_prepared
+    from mirst.data import Channels, read_for_audit, write_prepared
 
-    if channels not in (1, 3):
-        raise MirstError(f"--channels is {channels}; choose 1 (gray) or 3 (colour)")
-    typer.echo(f"Prepared: {write_prepared(read_for_audit(paths), out, size, 3 if channels == 3 else 1)}")
+    known: dict[str, Channels] = {"1": 1, "3": 3, "auto": "auto"}
+    if channels not in known:
+        raise MirstError(f"--channels is {channels}; choose 1 (gray), 3 (colour) or auto")
+    typer.echo(f"Prepared: {write_prepared(read_for_audit(paths), out, size, known[channels])}")

@@ -73,6 +73,13 @@ def evaluate(
             help="For paper, standard and adaptive: attack misclassified images too, and report the AUC under attack.",
         ),
     ] = False,
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            "--modality",
+            help="For corruptions: whose corruptions, for example xray. Default: data.modality of the study.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the outcome rows and the curve over eps.")
     ] = None,
@@ -84,6 +91,7 @@ def evaluate(
     trust: TrustOption = None,
 ) -> None:
     """Test a model on a data set, or all models of a study on their test folds, under attacks or corruptions."""
+    from mirst.evaluation import corruption_set
     from mirst.nn import reference_mode
     from mirst.study import load_spec, parse_eps
 
@@ -101,6 +109,10 @@ def evaluate(
         raise MirstError(f"--auc is for --suite paper, standard or adaptive, not {suite}; leave it out")
     if attack and suite is not SuiteOption.paper:
         raise MirstError(f"--attack and --suite {suite} cannot be combined; leave one out")
+    if modality is not None:
+        if suite is not SuiteOption.corruptions:
+            raise MirstError("--modality is for --suite corruptions; leave it out")
+        corruption_set(modality, "auto")  # or a wrong name would be told after the data is read
     radii = parse_eps(eps or "5/255") if strong else []
     require_effect(override or [], [model, *([source] if source else [])])
     if Path(model).is_dir():
@@ -108,7 +120,9 @@ def evaluate(
             raise MirstError(
                 f"{model} is the results folder of a study; leave out --source, --stand-in, --draws, --attack and --out"
             )
-        evaluate_study(Path(model), data, suite, radii, auc, engine_of(engine, jobs, ray_address, gpus_per_trial))
+        evaluate_study(
+            Path(model), data, suite, radii, auc, modality, engine_of(engine, jobs, ray_address, gpus_per_trial)
+        )
         return
     if engine != "local" or ray_address is not None or gpus_per_trial is not None or jobs is not None:
         raise MirstError(
@@ -125,4 +139,4 @@ def evaluate(
             layers = parse_stand_ins(stand_in or [], opened)
             evaluate_strong(opened, card, data, cast("SuiteName", suite.value), radii, twin, layers, draws, auc, out)
         else:
-            evaluate_weak(opened, card, data, suite, attack or ["fgsm", "pgd", "cw"], auc, out)
+            evaluate_weak(opened, card, data, suite, attack or ["fgsm", "pgd", "cw"], auc, modality, out)

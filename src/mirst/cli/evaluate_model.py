@@ -61,10 +61,12 @@ def evaluate_weak(
     suite: SuiteOption,
     attacks: list[str],
     auc: bool,
+    modality: str | None,
     out: Path | None,
 ) -> None:
     """Corruptions, misplaced boxes, distances, or single attacks."""
     from mirst.evaluation import attacked_auc, boxes_on, corrupt_on, curve, distances_on, evaluate_on, metrics_of
+    from mirst.evaluation.corruptions import set_in_words
     from mirst.files import write_csv
     from mirst.report import constant_predictions
     from mirst.study import parse_attacks
@@ -72,7 +74,8 @@ def evaluate_weak(
     with shown() as (on_progress, _):
         if suite is SuiteOption.corruptions:
             clean_rows = evaluate_on(model, card, data, {})
-            table = rows = corrupt_on(model, card, data, on_progress)
+            typer.echo(set_in_words(modality or card.modality, 3 if card.channels == 3 else 1))
+            table = rows = corrupt_on(model, card, data, on_progress, modality=modality)
         elif suite is SuiteOption.boxes:
             rows = boxes_on(model, card, data, on_progress)
             clean_rows = evaluate_on(model, card, data, {})

@@ -17,11 +17,18 @@ if TYPE_CHECKING:
 
 @stops_in_order("run the same command again to continue with the remaining trials")
 def evaluate_study(
-    folder: Path, data: Path | None, suite: SuiteOption, eps: list[float], auc: bool, engine: "Engine"
+    folder: Path,
+    data: Path | None,
+    suite: SuiteOption,
+    eps: list[float],
+    auc: bool,
+    modality: str | None,
+    engine: "Engine",
 ) -> None:
     from rich.console import Console
 
     from mirst.display import EvaluationDisplay
+    from mirst.evaluation.corruptions import set_in_words
     from mirst.report import constant_predictions, every_row, write_report
     from mirst.study import attack_study, corrupt_study, locked, measure_distances, misplace_boxes, read_results
 
@@ -29,7 +36,7 @@ def evaluate_study(
         "standard": partial(attack_study, suite="standard", eps=eps, auc=auc),
         "adaptive": partial(attack_study, suite="adaptive", eps=eps, auc=auc),
         "distances": measure_distances,
-        "corruptions": corrupt_study,
+        "corruptions": partial(corrupt_study, modality=modality),
         "boxes": misplace_boxes,
     }
     if suite not in analyses:
@@ -40,6 +47,8 @@ def evaluate_study(
     with locked(folder), EvaluationDisplay(Console(stderr=True)) as display:
         rows = analyses[suite](folder, data=data, engine=engine, on_trial=display.end, on_progress=display.progress)
     results = read_results(folder)
+    if suite is SuiteOption.corruptions:
+        typer.echo(set_in_words(modality or results.spec.data.modality, results.spec.data.channels))
     page = write_report(folder, trusted=results.spec.model.name)
     _print_study(results, suite)
     print_warnings(constant_predictions(every_row(results), results.classes, results.positive))

@@ -6,15 +6,25 @@ from mirst.data.augmentation import Augmentation
 from mirst.data.box import Box, parse_box
 from mirst.data.boxes import WithoutBox, box_around, box_of, with_boxes
 from mirst.data.cache import CarriedImages, PreparedImages, lesion_crop, prepare_images, prepare_lesions
+from mirst.data.colour import Channels, channels_remark, resolved_channels
 from mirst.data.folds import FOLDS, VAL_FRACTION, Fold, make_folds, split_validation, warn_of_folds
 from mirst.data.given_folds import SPLIT_LEAK, folds_of_split, given_validation, warn_of_split
 from mirst.data.image_files import find_images
 from mirst.data.image_set import ImageSet, data_loader
-from mirst.data.images import decode, intensity, letterbox, load_images, picture_count, with_shared_range
+from mirst.data.images import (
+    decode,
+    images_in_colour,
+    intensity,
+    letterbox,
+    load_images,
+    picture_count,
+    with_shared_range,
+)
 from mirst.data.inspection import few_levels
 from mirst.data.labels_and_groups import ConflictRule, assign_groups, relabel, resolve_conflicts
 from mirst.data.lesion import MARGIN, LesionCrop, Lesions, Placements
 from mirst.data.levels import AuditRule
+from mirst.data.modality import Modality
 from mirst.data.phantom import make_phantom, write_phantoms
 from mirst.data.prepared_folder import write_prepared
 from mirst.data.readers import READERS, read_dataset, read_datasets, select_classes
@@ -33,12 +43,14 @@ __all__ = [
     "Augmentation",
     "Box",
     "CarriedImages",
+    "Channels",
     "ConflictRule",
     "Fold",
     "ImageFile",
     "ImageSet",
     "LesionCrop",
     "Lesions",
+    "Modality",
     "Placements",
     "PreparedImages",
     "Record",
@@ -48,6 +60,7 @@ __all__ = [
     "audit_records",
     "box_around",
     "box_of",
+    "channels_remark",
     "data_loader",
     "decode",
     "dividing_attributes",
@@ -55,6 +68,7 @@ __all__ = [
     "find_images",
     "folds_of_split",
     "given_validation",
+    "images_in_colour",
     "intensity",
     "lesion_crop",
     "letterbox",
@@ -71,6 +85,7 @@ __all__ = [
     "read_for_audit",
     "relabel",
     "resolve_conflicts",
+    "resolved_channels",
     "scored_index",
     "select_classes",
     "split_validation",

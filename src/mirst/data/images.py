@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from mirst.data.colour import is_colour
 from mirst.data.deep_pictures import deep_values
 from mirst.data.dicom import dicom_values
 from mirst.data.file_kind import Kind, file_kind
@@ -30,10 +31,28 @@ def decode(file: ImageFile, channels: int = 1) -> Image.Image:
         MirstError: the file is missing, not a regular file, a Git LFS pointer, truncated, too large to be safe, or
             not an image.
     """
+    return as_stored(file).convert("L" if channels == 1 else "RGB")
+
+
+def as_stored(file: ImageFile) -> Image.Image:
+    """As `decode`, in the mode of the file: gray or in colour.
+
+    Raises:
+        MirstError: as `decode`.
+    """
     values = _values(file)
     image = _decode_eight_bit(file) if values is None else Image.fromarray(values.eight_bit(file.value_range))
     require_sides(file.path, image.size)
-    return image.convert("L" if channels == 1 else "RGB")
+    return image
+
+
+def images_in_colour(files: Sequence[ImageFile]) -> list[int]:
+    """Indices of the images that `is_colour`.
+
+    Raises:
+        MirstError: as `decode`.
+    """
+    return [number for number, file in enumerate(files) if is_colour(as_stored(file))]
 
 
 def intensity(file: ImageFile) -> Intensity:

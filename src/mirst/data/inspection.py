@@ -12,7 +12,8 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from mirst.data.cache import content_key
-from mirst.data.images import Pixels, decode, intensity, picture_count, shared_range
+from mirst.data.colour import is_colour
+from mirst.data.images import Pixels, as_stored, intensity, picture_count, shared_range
 from mirst.data.record import ImageFile
 from mirst.data.similarity import Pair, find_pairs, random_scores, thumbnail
 from mirst.data.threads import in_threads
@@ -22,7 +23,7 @@ from mirst.files import cache_folder, write_text
 
 FINDINGS = "inspection.json"
 """Of a prepared folder."""
-VERSION = 5
+VERSION = 7
 """Version of the inspection. A new one invalidates all cached findings."""
 SMALLEST_SIDE = 32
 BLANK_DEVIATION = 2.0
@@ -59,6 +60,8 @@ class Inspection:
     """Files of several pages or frames, of which the first is read, and their number; missing in such folders too."""
     random: list[float] = field(default_factory=list)
     """Fine scores of random pairs, in order; missing in such folders too."""
+    colour: list[int] = field(default_factory=list)
+    """Images in colour (`is_colour`); of a prepared folder, all if its pixels have three channels, else none."""
 
 
 _JSON = TypeAdapter(Inspection)
@@ -83,7 +86,8 @@ def inspect_images(files: Sequence[ImageFile]) -> Inspection:
     if prepared:
         found = _read(prepared[0].with_name(FINDINGS))
         _require_same_range(prepared[0].parent, found, files)
-        return _restricted(found, [int(file.item or 0) for file in files])
+        chosen = [int(file.item or 0) for file in files]
+        return _restricted(replace(found, colour=chosen if as_stored(files[0]).mode == "RGB" else []), chosen)
     try:
         path = cache_folder() / "inspected" / f"{content_key(files, VERSION)}.json"
     except MirstError:
@@ -139,6 +143,7 @@ def _restricted(found: Inspection, chosen: Sequence[int]) -> Inspection:
         few_levels={at[i]: count for i, count in found.few_levels.items() if i in at},
         pictures={at[i]: count for i, count in found.pictures.items() if i in at},
         random=found.random,
+        colour=[at[i] for i in found.colour if i in at],
     )
 
 
@@ -173,6 +178,7 @@ class _Look:
     tiny: bool
     blank: bool
     two_level: bool
+    colour: bool
     few_levels: int | None
     thumbnail: Pixels
 
@@ -180,9 +186,10 @@ class _Look:
 def _look(file: ImageFile) -> _Look | str:
     """Of an image, or why it cannot be read."""
     try:
-        image = decode(file)
+        stored = as_stored(file)
     except MirstError as error:
         return str(error)
+    image = stored.convert("L")
     pixels = np.asarray(image)
     two_level = _has_two_levels(pixels)
     return _Look(
@@ -190,6 +197,7 @@ def _look(file: ImageFile) -> _Look | str:
         tiny=min(image.size) < SMALLEST_SIDE,
         blank=bool(pixels.std() < BLANK_DEVIATION),
         two_level=two_level,
+        colour=is_colour(stored),
         few_levels=None if two_level else few_levels(image),
         thumbnail=thumbnail(image),
     )
@@ -217,6 +225,7 @@ def _inspect_readable(files: Sequence[tuple[int, ImageFile]]) -> Inspection:
         value_range=None,
         few_levels={number: look.few_levels for number, look in looks.items() if look.few_levels is not None},
         two_level=[number for number, look in looks.items() if look.two_level],
+        colour=[number for number, look in looks.items() if look.colour],
         random=random_scores(thumbnails),
     )
 

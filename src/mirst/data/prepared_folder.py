@@ -8,13 +8,14 @@ import pandas as pd
 
 from mirst.data.attributes import dividing_attributes
 from mirst.data.cache import prepare_images
+from mirst.data.colour import Channels, resolved_channels
 from mirst.data.inspection import FINDINGS, inspect_images, to_json
 from mirst.data.readers.prepared import COLUMNS, PIXELS, TABLE
 from mirst.data.record import Record
 from mirst.files import new_folder, require_new, write_csv, write_text
 
 
-def write_prepared(records: Sequence[Record], out: Path, size: int, channels: int = 1) -> Path:
+def write_prepared(records: Sequence[Record], out: Path, size: int, channels: Channels = "auto") -> Path:
     """Write letterboxed images, their table and the findings of their audit into the new folder `out`.
 
     `read_dataset` reads it. A study with this `size` then uses the same pixels and findings without the original files.
@@ -29,7 +30,11 @@ def write_prepared(records: Sequence[Record], out: Path, size: int, channels: in
     require_new(out)
     files = [record.file for record in records]
     found = inspect_images(files)
-    images = prepare_images([file._replace(value_range=found.value_range) for file in files], size, channels)
+    images = prepare_images(
+        [file._replace(value_range=found.value_range) for file in files],
+        size,
+        resolved_channels(channels, found.colour, len(files)),
+    )
     attributes = dividing_attributes(records)
     rows = [
         [*(getattr(record, column) for column in COLUMNS), *map(record.attributes.get, attributes)]

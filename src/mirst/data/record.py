@@ -110,7 +110,7 @@ def positive_class(classes: Sequence[str], named: str | None = None) -> str | No
             raise MirstError(f"data.positive: {named} is not a class; the classes are {known}")
         if len(classes) > 2:
             return None
-        raise MirstError(f"no class is called malignant; give the positive class with data.positive ({known})")
+        raise MirstError(f"data.positive is not set; set it to the class that sensitivity counts, one of {known}")
     return positive
 
 

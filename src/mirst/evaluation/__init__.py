@@ -3,7 +3,14 @@
 from mirst.evaluation.budget import weak_budget
 from mirst.evaluation.certificates import certify, named_certificates, require_bounds, require_certificates_hold
 from mirst.evaluation.certified_metrics import certified_rows, two_sided, with_attacks
-from mirst.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt, evaluate_corruptions
+from mirst.evaluation.corruptions import (
+    CORRUPTIONS,
+    SEVERITIES,
+    corrupt,
+    corruption_set,
+    corruptions_of,
+    evaluate_corruptions,
+)
 from mirst.evaluation.distance_search import LARGEST, Distances, curve, distances, named_distances
 from mirst.evaluation.images_for_model import DataWarning
 from mirst.evaluation.intervals import (
@@ -67,6 +74,8 @@ __all__ = [
     "classification_metrics",
     "corrupt",
     "corrupt_on",
+    "corruption_set",
+    "corruptions_of",
     "curve",
     "decide",
     "distances",

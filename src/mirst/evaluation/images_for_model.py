@@ -19,6 +19,7 @@ from mirst.data import (
     select_classes,
     with_boxes,
 )
+from mirst.data.inspection import inspect_images
 from mirst.data.readers import remark_other_classes
 from mirst.evaluation.model_checks import require_classes
 from mirst.evaluation.value_range import range_remark
@@ -36,8 +37,9 @@ class DataWarning(UserWarning):
 def images_for_model(model: nn.Module, card: ModelCard, path: Path) -> tuple[list[Record], ImageSet]:
     """The images of a data set as the card describes them, in their groups.
 
-    Warns (`DataWarning`) of classes that the model does not have, of images without a box that it needs, and of values
-    that do not fit it. Images without a box are left out or shown whole, as those that the model was trained on.
+    Warns (`DataWarning`) of classes that the model does not have, of images without a box that it needs, of values
+    that do not fit it, and of colours that it does not see. Images without a box are left out or shown whole, as those
+    that the model was trained on.
 
     Raises:
         MirstError: data that cannot be read or lack a class of the model, or a model that does not accept them or does
@@ -51,6 +53,7 @@ def images_for_model(model: nn.Module, card: ModelCard, path: Path) -> tuple[lis
         known = with_boxes(known, card.without_box, _warn)
     records = assign_groups(known)
     _warn_of_ranges(records, card)
+    _warn_of_colour(records, card)
     images = _images(records, card)
     require_classes(model, images[[0, 1]][0], len(card.classes))
     return records, images
@@ -70,6 +73,12 @@ def _images(records: Sequence[Record], card: ModelCard) -> ImageSet:
 
 def _warn(sentence: str) -> None:
     warnings.warn(sentence.removesuffix("."), DataWarning, stacklevel=5)
+
+
+def _warn_of_colour(records: Sequence[Record], card: ModelCard) -> None:
+    colour = inspect_images([record.file for record in records]).colour if card.channels == 1 else []
+    if colour:
+        _warn(f"{len(colour)} of {len(records)} images are in colour, but the model sees them in gray")
 
 
 def _warn_of_ranges(records: Sequence[Record], card: ModelCard) -> None:

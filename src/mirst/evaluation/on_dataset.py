@@ -13,11 +13,15 @@ from torch.utils.data import DataLoader
 from mirst.attacks import Attack, StandIns
 from mirst.data import (
     MARGIN,
+    Channels,
     Record,
     WithoutBox,
     data_loader,
+    images_in_colour,
     positive_class,
     read_dataset,
+    resolved_channels,
+    with_shared_range,
 )
 from mirst.data.image_set import Batch
 from mirst.evaluation.certificates import named_certificates
@@ -66,7 +70,7 @@ def open_model(
     positive: str | None = None,
     *,
     size: int = 64,
-    channels: int = 1,
+    channels: Channels = "auto",
     view: Literal["whole", "lesion"] = "whole",
     margin: float = MARGIN,
     without_box: WithoutBox = "drop",
@@ -89,7 +93,11 @@ def open_model(
         model, card = load_model(name, trusted)
         return model.to(device), card
     model = load_factory(name)
-    classes = tuple(classes or sorted({record.label for record in read_dataset(data)}))
+    records = read_dataset(data)
+    classes = tuple(classes or sorted({record.label for record in records}))
+    if channels == "auto":
+        files = with_shared_range([record.file for record in records])
+        channels = resolved_channels(channels, images_in_colour(files), len(files))
     card = ModelCard(
         model=name,
         drop_max=has_drop_max(model),
@@ -142,15 +150,31 @@ def evaluate_on(
     return named_rows(rows, records, card.classes)
 
 
-def corrupt_on(model: nn.Module, card: ModelCard, data: Path, on_progress: OnProgress = no_progress) -> pd.DataFrame:
+def corrupt_on(
+    model: nn.Module,
+    card: ModelCard,
+    data: Path,
+    on_progress: OnProgress = no_progress,
+    *,
+    modality: str | None = None,
+) -> pd.DataFrame:
     """Metrics of a model on a data set under every natural corruption and severity.
 
+    Args:
+        modality: whose corruptions, as in `corruption_set`; by default, that of the model's training images.
+
     Raises:
-        MirstError: as `evaluate_on`.
+        MirstError: as `evaluate_on`, or an unknown modality.
     """
     _, loaded = _loaded(model, card, data)
     return evaluate_corruptions(
-        model, loaded, card.classes, card.positive, threshold=card.threshold, on_progress=on_progress
+        model,
+        loaded,
+        card.classes,
+        card.positive,
+        modality=modality or card.modality,
+        threshold=card.threshold,
+        on_progress=on_progress,
     )
 
 

@@ -70,7 +70,8 @@ def load_backbone(model: nn.Module, weights: str | Path, name: str = "") -> Load
         name: of the model, for `imagenet`.
 
     Raises:
-        MirstError: the file cannot be found, downloaded or read safely, or lacks a weight of the backbone.
+        MirstError: the file cannot be found, downloaded or read safely, is of images with another number of channels,
+            or lacks a weight of the backbone.
     """
     network = _network(model)
     path = find_weights(str(weights), name)
@@ -78,6 +79,7 @@ def load_backbone(model: nn.Module, weights: str | Path, name: str = "") -> Load
     source = _unprefixed(_read_state(path), own)
     fitting = {k: v for k, v in source.items() if k in own and _fits(v, own[k]) and not k.startswith(HEAD)}
     body = [k for k in own if not k.startswith(HEAD) and (k in source or not k.endswith(COUNTER))]
+    _require_channels(path, source, own)
     missing = [key for key in body if key not in fitting]
     if missing:
         raise MirstError(
@@ -183,6 +185,19 @@ def _read_pickled(path: Path) -> Any:
     require_plain_state_dict(path)
     mapped = zipfile.is_zipfile(path)  # or storages of any declared size are allocated
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+def _require_channels(path: Path, source: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Of the images, which the first convolution has as its second dimension."""
+    first = next((key for key, weight in own.items() if weight.dim() == 4), None)
+    if first is None or first not in source or source[first].dim() != 4:
+        return
+    theirs, ours = source[first].shape[1], own[first].shape[1]
+    if theirs != ours and {theirs, ours} == {1, 3}:
+        raise MirstError(
+            f"model.weights: {path} was trained on images of {theirs} channel{'s'[: theirs > 1]}, but the images of "
+            f"this study have {ours}; set data.channels to {theirs}, or give other weights"
+        )
 
 
 def _fits(value: Tensor, own: Tensor) -> bool:

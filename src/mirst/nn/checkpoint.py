@@ -85,15 +85,17 @@ class ModelCard:
     """Whether the box of the lesion is an input, as a `BoxFusion` takes it."""
     bound: Finite | None = None
     """How far the pixels move the log-odds of the box at most; `None` without a box."""
+    modality: Annotated[str, Field(max_length=200)] | None = None
+    """What its training images were of, as `data.modality`; `None` if the study did not say."""
     members: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 1
     """Number of models in the `Ensemble`, whose threshold is 0 since each member has its own; 1: a single model."""
     certified: Annotated[tuple[CertifiedMetrics, ...], Field(max_length=100)] = ()
     """On the test images of its fold, one for each eps; empty without certificates."""
 
     def entries(self) -> dict[str, Any]:
-        """The fields as files have them; `certified` only if there are certificates."""
-        entries = asdict(self)
-        return entries if self.certified else {key: value for key, value in entries.items() if key != "certified"}
+        """The fields as files have them; `certified` only if there are certificates, `modality` only if it is known."""
+        unset = {name for name in ("certified", "modality") if not getattr(self, name)}
+        return {key: value for key, value in asdict(self).items() if key not in unset}
 
     @property
     def inputs(self) -> int:
@@ -218,7 +220,10 @@ def _require_sound(card: ModelCard) -> None:
         raise ValueError("it takes a box, which needs two classes and a bound above 0")
     if card.members > 1 and card.threshold != 0:
         raise ValueError(f"it has {card.members} members, but its threshold is {card.threshold}")
-    if any(plain(text) != text for text in (card.model, card.defense, card.threshold_rule or "", *card.classes)):
+    if any(
+        plain(text) != text
+        for text in (card.model, card.defense, card.threshold_rule or "", card.modality or "", *card.classes)
+    ):
         raise ValueError("its card contains control characters")
 
 

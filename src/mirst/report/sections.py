@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mirst.evaluation.corruptions import set_of
 from mirst.report.calibration import calibrations
 from mirst.report.certificates import proof_and_attack
 from mirst.report.classes import class_tables
@@ -53,9 +54,9 @@ def _operating_point(context: ReportContext) -> Variables:
     }
 
 
-def _boxes(context: ReportContext) -> Variables:
-    results = context.results
-    return {"lesion_view": results.spec.data.view == "lesion", "boxes": box_grid(results, "f1")}
+def _corruptions(context: ReportContext) -> Variables:
+    grid = corruption_grid(context.results, "f1", context.results.files)
+    return {"corruptions": grid, "corruption_set": None if grid is None else set_of(grid.index.unique("corruption"))}
 
 
 SECTIONS = (
@@ -97,12 +98,13 @@ SECTIONS = (
         lambda context: {"subgroups": subgroups(context)},
         is_shown=lambda results: bool(subgroup_names(results)),
     ),
+    Section("corruptions", "Natural corruptions", _corruptions),
     Section(
-        "corruptions",
-        "Natural corruptions",
-        lambda context: {"corruptions": corruption_grid(context.results, "f1", context.results.files)},
+        "boxes",
+        "Misplaced boxes",
+        lambda context: {"boxes": box_grid(context.results, "f1")},
+        is_shown=lambda results: results.spec.data.view == "lesion",
     ),
-    Section("boxes", "Misplaced boxes", _boxes),
     Section("residuals", "Residual maps"),
     Section("calibration", "Calibration", lambda context: {"calibrations": calibrations(context)}),
     Section("operating_point", "Operating threshold", _operating_point),

@@ -15,6 +15,7 @@ from mirst.evaluation.misplaced_boxes import Outcome, placement_tables
 from mirst.evaluation.outcomes import CLEAN
 from mirst.evaluation.progress import OnProgress, no_progress
 from mirst.files import write_csv
+from mirst.study.initial_model import channels_of
 from mirst.study.layout import SUITES, StudyFolder
 from mirst.study.prepared import Prepared
 from mirst.study.results import read_csv
@@ -162,7 +163,7 @@ def _images(prepared: Prepared) -> NDArray[np.float64]:
 def _pixels(images: ImageSet, prepared: Prepared) -> NDArray[np.float64]:
     """`(N, C, H, W)` in [0, 1]: what the networks are evaluated on, without a channel that codes the box."""
     pixels, _ = images[list(range(len(images)))]
-    return pixels[:, : prepared.spec.data.channels].double().numpy()
+    return pixels[:, : channels_of(prepared.spec)].double().numpy()
 
 
 def _rows(

@@ -124,7 +124,7 @@ def _comparable(section: str, value: Any) -> Any:
     if section == "model":
         return {key: setting for key, setting in value.items() if key != "weights"}  # their content is compared
     if section == "data":
-        return {key: setting for key, setting in value.items() if key not in ("path", "sources", "extra")}
+        return {key: setting for key, setting in value.items() if key not in ("path", "sources", "extra", "modality")}
     return json.loads(json.dumps(value))
 
 

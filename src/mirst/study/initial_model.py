@@ -1,6 +1,7 @@
 """The model that a training of a study starts from."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import nn
@@ -32,7 +33,13 @@ def try_model(spec: StudySpec, names: Sequence[str], positive: int) -> LoadedBac
 
 def input_channels(spec: StudySpec) -> int:
     """Channels of what the model takes: those of the images, and the box code of a fused one."""
-    return spec.data.channels + (spec.model.box == "fused")
+    return channels_of(spec) + (spec.model.box == "fused")
+
+
+def channels_of(spec: StudySpec) -> Literal[1, 3]:
+    """Of the images of a study whose `data.channels` is decided."""
+    assert spec.data.channels != "auto"
+    return spec.data.channels
 
 
 def initial_model(
@@ -59,7 +66,7 @@ def initial_model(
         raise MirstError(f"model.box: fused needs two classes, but there are {classes}; name two with data.classes")
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        model = build_model(spec.model.name, spec.data.channels, classes, drop_max)
+        model = build_model(spec.model.name, channels_of(spec), classes, drop_max)
         if defense is not None and spec.model.weights == "random":
             initialise(defense, model)
     if spec.model.bound is not None and positive is not None:

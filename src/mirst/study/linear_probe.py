@@ -10,7 +10,7 @@ from mirst.data import data_loader
 from mirst.metrics import classification_metrics
 from mirst.nn import replace_head
 from mirst.nn.device import default_device
-from mirst.study.initial_model import initial_model
+from mirst.study.initial_model import channels_of, initial_model
 from mirst.study.prepared import EVALUATION_BATCH, Prepared, prepare
 from mirst.study.spec import StudySpec
 
@@ -27,6 +27,7 @@ def probe(spec: StudySpec) -> pd.DataFrame:
         MirstError: data or weights that cannot be read, or a model without a head to take off.
     """
     prepared = prepare(spec)
+    spec = prepared.spec
     rows = []
     for weights in dict.fromkeys(("random", spec.model.weights)):
         own = spec.model_copy(update={"model": spec.model.model_copy(update={"weights": weights})})
@@ -42,7 +43,7 @@ def _features(spec: StudySpec, prepared: Prepared) -> NDArray[np.float32]:
     device = default_device()
     model.to(device).eval()
     with torch.no_grad():
-        return np.asarray(torch.cat([model(x[:, : spec.data.channels].to(device)).cpu() for x, _ in everything]))
+        return np.asarray(torch.cat([model(x[:, : channels_of(spec)].to(device)).cpu() for x, _ in everything]))
 
 
 def _score(features: NDArray[np.float32], prepared: Prepared, number: int) -> dict[str, float]:

@@ -23,6 +23,7 @@ from mirst.data import (
     PreparedImages,
     Record,
     audit_records,
+    channels_remark,
     folds_of_split,
     given_validation,
     make_folds,
@@ -31,6 +32,7 @@ from mirst.data import (
     prepare_lesions,
     relabel,
     resolve_conflicts,
+    resolved_channels,
     scored_index,
     split_validation,
     warn_of_split,
@@ -40,7 +42,7 @@ from mirst.data.given_folds import part_of
 from mirst.data.record import TRAIN, VAL
 from mirst.errors import MirstError
 from mirst.nn import LoadedBackbone, find_weights, reference_mode
-from mirst.study.initial_model import try_model
+from mirst.study.initial_model import channels_of, try_model
 from mirst.study.pretraining_origin import origin_remarks, read_origin
 from mirst.study.reading import held_apart, read_records
 from mirst.study.spec import StudySpec
@@ -55,6 +57,7 @@ class Prepared:
     """What all trials of a study share."""
 
     spec: StudySpec
+    """With `data.channels` decided."""
     audit: Audit
     """Of all images, those among them that the study leaves out."""
     records: list[Record]
@@ -137,18 +140,22 @@ def prepare(spec: StudySpec) -> Prepared:
     records, extra_sources = read_records(spec, notes.append)
     classes = tuple(spec.data.classes or sorted({record.label for record in records}))
     positive = positive_class(classes, spec.data.positive)
-    weights = try_model(spec, classes, scored_index(classes, positive))
     records = relabel(records, spec.data.relabel, classes)
     records, held_out = held_apart(records, spec.folds, extra_sources)
     if held_out:
         notes.append(f"{len(held_out)} images of the split {spec.folds.held_out} are held out of all folds.")
     if spec.data.view == "lesion":
         records = with_boxes(records, spec.data.without_box, notes.append)
+    audited = audit_records(records, rule=spec.data.audit)
+    colour = audited.found.colour
+    notes += channels_remark(spec.data.channels, colour, len(records))
+    spec = spec.with_channels(resolved_channels(spec.data.channels, colour, len(records)))
+    weights = try_model(spec, classes, scored_index(classes, positive))
     if weights is not None:
         origin = read_origin(find_weights(spec.model.weights, spec.model.name))
         studied = [record for record in records if record.source not in extra_sources]  # others are not tested on
         notes += [] if origin is None else origin_remarks(origin, studied)
-    audited = audit_records(records, notes, spec.data.audit)
+    audited = replace(audited, notes=tuple(notes))
     if spec.folds.kind == "given":
         audited = warn_of_split(audited)
     records = resolve_conflicts(audited, spec.data.conflicts)
@@ -203,8 +210,8 @@ def images_in_view(spec: StudySpec, files: Sequence[ImageFile], boxes: Sequence[
     """The images as the models of the study see them; for crops around lesions, with their surroundings."""
     data = spec.data
     if data.view == "whole":
-        return prepare_images(files, data.size, data.channels)
-    return prepare_lesions(files, boxes, data.size, data.margin, data.channels)
+        return prepare_images(files, data.size, channels_of(spec))
+    return prepare_lesions(files, boxes, data.size, data.margin, channels_of(spec))
 
 
 def lesions_in_view(spec: StudySpec, images: PreparedImages | CarriedImages) -> Lesions | None:

@@ -9,7 +9,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from mirst.data import ImageSet, Record, data_loader, read_for_audit, with_boxes, with_shared_range
+from mirst.data import (
+    ImageFile,
+    ImageSet,
+    Record,
+    channels_remark,
+    data_loader,
+    images_in_colour,
+    read_for_audit,
+    resolved_channels,
+    with_boxes,
+    with_shared_range,
+)
 from mirst.defenses import CE, Defense
 from mirst.errors import MirstError
 from mirst.files import require_target
@@ -58,6 +69,8 @@ def pretrain(
     if spec.data.view == "lesion":
         records = with_boxes(records, spec.data.without_box, on_remark)
     classes = sorted({record.label for record in records})
+    files = with_shared_range([record.file for record in records])
+    spec = _with_channels(spec, files, on_remark)
     settings, seed = spec.training, spec.seeds[0]
     objective = SimCLR() if method == "simclr" else defense or CE()
     model, _ = initial_model(spec, len(classes), False, seed, defense=objective)
@@ -69,7 +82,7 @@ def pretrain(
     with conditions(spec):
         result = fit(
             model.to(default_device()),
-            data_loader(_images(method, records, classes, spec), settings.batch_size, shuffle=True),
+            data_loader(_images(method, records, files, classes, spec), settings.batch_size, shuffle=True),
             objective,
             settings=settings,
             seed=seed,
@@ -82,8 +95,16 @@ def pretrain(
     return result
 
 
-def _images(method: Method, records: Sequence[Record], classes: Sequence[str], spec: StudySpec) -> ImageSet:
-    files = with_shared_range([record.file for record in records])
+def _with_channels(spec: StudySpec, files: Sequence[ImageFile], on_remark: Callable[[str], object]) -> StudySpec:
+    channels, colour = spec.data.channels, images_in_colour(files)
+    for sentence in channels_remark(channels, colour, len(files)):
+        on_remark(sentence)
+    return spec.with_channels(resolved_channels(channels, colour, len(files)))
+
+
+def _images(
+    method: Method, records: Sequence[Record], files: Sequence[ImageFile], classes: Sequence[str], spec: StudySpec
+) -> ImageSet:
     images = images_in_view(spec, files, [record.box for record in records])
     labels = np.array([classes.index(record.label) for record in records], dtype=np.int64)
     augment = spec.training.augmentation if method == "supervised" else None

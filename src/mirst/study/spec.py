@@ -17,7 +17,17 @@ from pydantic import (
     model_validator,
 )
 
-from mirst.data import FOLDS, MARGIN, VAL_FRACTION, AuditRule, Augmentation, ConflictRule, WithoutBox
+from mirst.data import (
+    FOLDS,
+    MARGIN,
+    VAL_FRACTION,
+    AuditRule,
+    Augmentation,
+    Channels,
+    ConflictRule,
+    Modality,
+    WithoutBox,
+)
 from mirst.errors import MirstError, suggestion
 from mirst.nn.box_fusion import BOUND
 from mirst.nn.factory import is_factory, package_of
@@ -104,8 +114,10 @@ class DataSpec(_Section):
     """Of a crop, on each side of the box, as a share of its longer side."""
     without_box: WithoutBox = "drop"
     """With `view: lesion`, whether an image without a box is left out or shown whole."""
-    channels: Literal[1, 3] = 1
-    """Gray, or colour."""
+    channels: Channels = "auto"
+    """Gray, or colour; `auto` becomes colour if the images have any (`mirst.data.resolved_channels`)."""
+    modality: Modality | None = None
+    """What the images are of. It decides which corruptions models are tested under, and no other number."""
     classes: tuple[str, ...] | None = None
     """Classes to keep; all by default."""
     ordinal: bool = False
@@ -279,6 +291,10 @@ class StudySpec(_Section):
             return self
         return self.model_copy(update={"data": self.data.model_copy(update={"path": path.absolute(), "sources": ()})})
 
+    def with_channels(self, channels: Literal[1, 3]) -> "StudySpec":
+        """This study with `data.channels` decided."""
+        return self.model_copy(update={"data": self.data.model_copy(update={"channels": channels})})
+
     def resolved(self) -> dict[str, Any]:
         """Plain values, defaults filled in; `StudySpec.model_validate` reads them back."""
         values = self.model_dump(mode="json", exclude={"defenses", "attacks", "training"})
@@ -294,6 +310,8 @@ class StudySpec(_Section):
             del values["folds"]["held_out"]
         if not self.certify:
             del values["certify"]  # so that the files of other studies stay as they were
+        if self.data.modality is None:
+            del values["data"]["modality"]
         return values
 
 

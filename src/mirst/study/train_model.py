@@ -11,7 +11,7 @@ from mirst.data import data_loader
 from mirst.nn import BoxFusion, ModelCard
 from mirst.nn.device import default_device
 from mirst.study.box_regression import box_regression
-from mirst.study.initial_model import initial_model
+from mirst.study.initial_model import channels_of, initial_model
 from mirst.study.named_configs import NamedDefense
 from mirst.study.prepared import EVALUATION_BATCH, Prepared, training_shares
 from mirst.training import Epoch, FitResult, fit
@@ -65,7 +65,7 @@ def model_card(entry: NamedDefense, prepared: Prepared, result: FitResult) -> Mo
     return ModelCard(
         model=prepared.spec.model.name,
         drop_max=entry.drop_max,
-        channels=prepared.spec.data.channels,
+        channels=channels_of(prepared.spec),
         size=prepared.spec.data.size,
         classes=prepared.classes,
         positive=prepared.positive,
@@ -76,6 +76,7 @@ def model_card(entry: NamedDefense, prepared: Prepared, result: FitResult) -> Mo
         view=prepared.spec.data.view,
         margin=prepared.spec.data.margin,
         without_box=prepared.spec.data.without_box,
+        modality=prepared.spec.data.modality,
         box=prepared.spec.model.box,
         bound=prepared.spec.model.bound,
     )

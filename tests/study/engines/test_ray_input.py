@@ -25,7 +25,7 @@ def test_initial_weights_travel_with_the_study(small_yaml, phantoms, tmp_path):
     torch.manual_seed(3)
     backbone = tmp_path / "backbone.safetensors"
     save_backbone(backbone, build_model("resnet_tiny", 1, 2))
-    spec = load_spec(small_yaml, [f"data.path={phantoms}", f"model.weights={backbone}"])
+    spec = load_spec(small_yaml, [f"data.path={phantoms}", "data.channels=1", f"model.weights={backbone}"])
     shipment = pickle.loads(pickle.dumps(shipment_of(Job(TrainTrial(), prepare(spec), StudyFolder(tmp_path)))))  # noqa: S301 - our own
     expected, _ = initial_model(spec, 2, False, 0)
     backbone.unlink()

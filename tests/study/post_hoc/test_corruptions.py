@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 from mirst.errors import MirstError
-from mirst.evaluation import CORRUPTIONS
+from mirst.evaluation.corruptions import SETS
 from mirst.report import write_report
 from mirst.study import Local, corrupt_study, read_results
+from mirst.study.layout import StudyFolder
+from mirst.study.post_hoc.corruptions import Corruptions
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 
@@ -24,19 +26,26 @@ def test_every_trial_under_every_corruption(study):
     seen = []
     table = pd.read_csv(corrupt_study(study, on_trial=seen.append))
     assert len(seen) == 8
-    assert len(table) == 8 * (1 + 5 * len(CORRUPTIONS))
+    assert len(table) == 8 * (1 + 5 * len(SETS["ultrasound"]))
     clean = table[table["corruption"] == "none"].groupby(["defense", "drop_max"])["f1"].mean()
     summary = read_results(study).summary
     known = summary[(summary["attack"] == "none") & (summary["metric"] == "f1")].set_index(["defense", "drop_max"])
     for key, value in clean.items():
         assert value == pytest.approx(known.loc[key, "mean"])
-    assert "Natural corruptions" in write_report(study).read_text()
+    assert "F1 score under each corruption (ultrasound)" in write_report(study).read_text()
 
 
-def test_finished_trials_are_not_run_again(study):
+def test_finished_trials_are_not_run_again_unless_for_another_modality(study):
     first = corrupt_study(study).read_bytes()
-    (study / "trials" / "ce-fold0-seed0" / "model.safetensors").unlink()
+    folder = StudyFolder(study).trial("ce-fold0-seed0")
+    folder.model.unlink()
     assert corrupt_study(study).read_bytes() == first
+    assert [Corruptions(name).is_done(folder) for name in ("ultrasound", "xray")] == [True, False]
+
+
+def test_an_unknown_modality_gets_a_sentence_before_anything_runs(study):
+    with pytest.raises(MirstError, match="unknown modality x-ray"):
+        corrupt_study(study, modality="x-ray")
 
 
 def test_no_study_or_other_images_get_a_sentence(study, tmp_path, phantoms):
