@@ -72,6 +72,12 @@ def judge(logits: Tensor, y: Tensor, positive: int, threshold: float) -> tuple[T
     return torch.where(finite, score, worst), torch.where(finite, prediction, wrong)
 
 
+def every_logit(logits: Tensor) -> dict[str, Tensor]:
+    """The columns `logit_0` to `logit_{K - 1}` of outcome rows; none for two classes, of which the score says all."""
+    classes = logits.shape[1]
+    return {f"logit_{k}": logits[:, k].double() for k in range(classes)} if classes > 2 else {}
+
+
 def _score(logits: Tensor, positive: int) -> Tensor:
     others = logits.double()
     own = others[:, positive].clone()

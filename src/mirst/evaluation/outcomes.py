@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mirst.attacks import Attack
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
-from mirst.evaluation.judge import judge
+from mirst.evaluation.judge import every_logit, judge
 from mirst.evaluation.model_checks import NO_FINITE_LOGITS, warn_of_flaws
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.evaluation.worst_score import pushed, pushes_score, worse
@@ -56,8 +56,8 @@ def evaluate(
     Returns:
         One row per image and attack, clean first: `image` (its position in `data`), `label` and
         `prediction` (class indices), `attack`, `eps` (0 for clean), `score` (log-odds of the
-        positive class), `linf` (distance from the clean image, in units of the pixel range), and `worst_score` with
-        `auc`.
+        positive class), `linf` (distance from the clean image, in units of the pixel range), `worst_score` with
+        `auc`, and with more than two classes `logit_0` to `logit_{K - 1}`.
 
     Raises:
         MirstError: a bad batch, attacks without names, labels that the model has no logit for, outputs that are no
@@ -102,6 +102,7 @@ def evaluate(
                             more = pushed_score(name, model, attacks[name], x, y, positive, pushes[name])
                         worst = worse(worst, more, y == positive)
                     columns["worst_score"] = worst
+                columns |= every_logit(logits)
                 frame = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
                 rows.append(frame.assign(image=range(start, start + len(x)), attack=name, eps=eps))
                 on_progress(Progress(name, eps, start + len(x)))
@@ -113,8 +114,8 @@ def evaluate(
     order = {name: i for i, (name, _) in enumerate(passes)}
     table = pd.concat(rows, ignore_index=True)
     table = table.sort_values(["attack", "image"], key=lambda c: c.map(order) if c.name == "attack" else c)
-    kept = ["image", "label", "attack", "eps", "prediction", "score", "linf", *(["worst_score"] if auc else [])]
-    return table[kept].reset_index(drop=True)
+    front = ["image", "label", "attack", "eps", "prediction", "score", "linf"]
+    return table[[*front, *(column for column in columns if column not in front)]].reset_index(drop=True)
 
 
 def pushed_score(
