@@ -12,7 +12,7 @@ from mirst.attacks import Attack
 from mirst.attacks.losses import margin
 from mirst.batches import Loader, checked_batches, require_labels
 from mirst.errors import MirstError
-from mirst.evaluation.judge import at_threshold, every_logit, judge, shifted
+from mirst.evaluation.judge import at_threshold, judge, shifted
 from mirst.evaluation.model_checks import NO_FINITE_LOGITS
 from mirst.evaluation.outcomes import CLEAN, checked_distance, pushed_score, require_attacks
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
@@ -89,7 +89,6 @@ def worst_case(
             eps = max(attack.eps for attack in attacks.values())
             tables.append(images.table().assign(attack=stage, eps=eps))
     columns, cost_columns = ([*COLUMNS, WORST_SCORE], COSTS + SCORE_COSTS) if auc else (COLUMNS, COSTS)
-    columns = [*columns, *every_logit(images.logits)]
     return pd.concat(tables, ignore_index=True)[columns], pd.DataFrame(costs, columns=cost_columns)
 
 
@@ -181,7 +180,7 @@ class _Images:
     def table(self) -> pd.DataFrame:
         score, prediction = judge(self.logits, self.y, self.positive, self.threshold)
         columns = {"label": self.y, "prediction": prediction, "score": score, "linf": self.linf.double()}
-        columns |= {WORST_SCORE: self.worst_score} | every_logit(self.logits)
+        columns[WORST_SCORE] = self.worst_score
         table = pd.DataFrame({key: value.cpu().numpy() for key, value in columns.items()})
         return table.assign(image=range(len(table)), broken_by=self.misclassified_by.copy())
 
