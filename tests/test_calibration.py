@@ -144,5 +144,5 @@ def test_many_calibration_images_are_thinned():
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, -0.1, 90, float("nan")])
 def test_a_coverage_out_of_range_gets_a_sentence(coverage):
-    with pytest.raises(MirstError, match="it must be above 0 and below 1, for example 0.9"):
+    with pytest.raises(MirstError, match=r"it must be above 0 and below 1, for example 0\.9"):
         require_coverage(coverage)

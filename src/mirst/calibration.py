@@ -86,14 +86,27 @@ class Calibration:
         """Which classes the set of each image contains, `(N, K)`: those with a p value above 1 - `coverage`.
 
         If the images of a new group are exchangeable with those of the calibration groups, the set contains the true
-        class with a probability of at least `coverage`, for each class apart. A class of fewer than
-        `coverage / (1 - coverage)` calibration groups is in every set. The set of an image whose logits are not finite
-        is empty.
+        class with a probability of at least `coverage`, for each class apart. The set of an image whose logits are not
+        finite is empty; the sets of all others contain the classes of `in_every_set`.
 
         Raises:
             MirstError: a coverage that is not above 0 and below 1.
         """
         return self.p_values(logits) > 1 - require_coverage(coverage) + ROUNDING
+
+    def in_every_set(self, coverage: float) -> NDArray[np.bool_]:
+        """Which classes have too few calibration groups to be excluded from a set, `(K,)`.
+
+        They have fewer than `coverage / (1 - coverage)`.
+
+        Raises:
+            MirstError: as `sets`.
+
+        >>> Calibration.of([[1.0, 0.0]] * 9, [0] * 9, list("abcdefghi")).in_every_set(0.9)
+        array([False,  True])
+        """
+        groups = np.array([_groups(sizes) for sizes in self.sizes])
+        return np.asarray(1 / (groups + 1) > 1 - require_coverage(coverage) + ROUNDING)
 
 
 def require_coverage(coverage: float) -> float:
@@ -175,5 +188,8 @@ def _p_values(scores: Floats, calibration: Sequence[float], sizes: Sequence[int]
     weights = 1 / np.array(sizes, dtype=float)[order]
     at_least = np.append(np.cumsum(weights[::-1])[::-1], 0.0)
     place = np.searchsorted(np.array(calibration, dtype=float)[order], scores, "left")
-    groups = round(weights.sum())
-    return np.where(np.isnan(scores), 0.0, (1 + at_least[place]) / (groups + 1))
+    return np.where(np.isnan(scores), 0.0, (1 + at_least[place]) / (_groups(sizes) + 1))
+
+
+def _groups(sizes: Sequence[int]) -> int:
+    return round(sum(1 / size for size in sizes))

@@ -34,7 +34,7 @@ def predict(
         typer.Option(
             metavar="RATE",
             help="Give the set of classes that contains the true one at this rate, such as 0.9, for each class; the "
-            "model abstains if the set has not exactly one class.",
+            "model abstains unless the set is the predicted class alone.",
         ),
     ] = None,
     box: BoxOption = None,

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mirst.calibration import require_coverage, softmax
+from mirst.calibration import Calibration, softmax
 from mirst.data import (
     Box,
     ImageFile,
@@ -71,8 +71,8 @@ class Prediction:
 
     @property
     def abstains(self) -> bool:
-        """Whether the set was asked for and has not exactly one class."""
-        return self.class_set is not None and len(self.class_set) != 1
+        """Whether the set was asked for and is not the predicted class alone."""
+        return self.class_set not in (None, (self.predicted_class,))
 
     def remarks(self, card: ModelCard) -> list[str]:
         """Warnings about the image, each the rest of a sentence after its name; often none."""
@@ -109,7 +109,7 @@ def predict(
         trusted: as for `load_model`.
         coverage: above 0 and below 1, for the sets of classes (`mirst.calibration.Calibration.sets`).
         on_progress: called with a sentence about files in the folders that are left out, images that are shown whole,
-            or frames that have the same box, if there are any.
+            frames that have the same box, or classes that are in every set, if there are any.
 
     Raises:
         MirstError: a checkpoint or image that cannot be read, a path that does not exist, a folder without images, an
@@ -118,7 +118,8 @@ def predict(
             files, or a model that needs boxes and an image without one.
     """
     model, card = load_model(path, trusted)
-    _require_sets(path, card, coverage)
+    if coverage is not None and (sentence := _too_few(_calibration_of(path, card), card, coverage)):
+        on_progress(sentence)
     files, left_out = find_images(images)
     if left_out:
         names = ", ".join(map(str, left_out[:3])) + (", ..." if len(left_out) > 3 else "")
@@ -161,15 +162,22 @@ def predict(
     return card, predictions
 
 
-def _require_sets(path: Path, card: ModelCard, coverage: float | None) -> None:
-    if coverage is None:
-        return
-    require_coverage(coverage)
+def _calibration_of(path: Path, card: ModelCard) -> Calibration:
     if card.calibration is None:
         raise MirstError(
             f"{path} has no calibration, so it gives no sets of classes; leave out the coverage, or train the model "
             "again with validation images (training.val_fraction)"
         )
+    return card.calibration
+
+
+def _too_few(calibration: Calibration, card: ModelCard, coverage: float) -> str | None:
+    """A sentence on the classes that are in every set, if there are any."""
+    always = [name for name, own in zip(card.classes, calibration.in_every_set(coverage), strict=True) if own]
+    if not always:
+        return None
+    names = " and ".join(always)
+    return f"at coverage {coverage:g}, every set contains {names}: there were too few validation images"
 
 
 def _probabilities(card: ModelCard, logits: Tensor) -> NDArray[np.float64]:
