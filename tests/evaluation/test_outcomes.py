@@ -142,3 +142,14 @@ def test_attacks_without_names_get_a_sentence(attacks, model, batch):
 def test_what_is_no_attack_gets_a_sentence(attack, words, model, batch):
     with pytest.raises(MirstError, match=rf"attacks must be attacks such as PGD\(\), but mine {words}"):
         evaluate(model, [batch], {"pgd": PGD(), "mine": attack})
+
+
+def test_rows_of_more_than_two_classes_have_their_logits():
+    model, data = small_cnn(classes=3).eval(), loader(classes=3)
+    rows = evaluate(model, data, {"fgsm": FGSM()}, check=False)
+    assert list(rows.columns)[-3:] == ["logit_0", "logit_1", "logit_2"]
+    with torch.no_grad():
+        expected = torch.cat([model(x) for x, _ in data])
+    clean = rows[rows["attack"] == "none"][["logit_0", "logit_1", "logit_2"]].to_numpy()
+    np.testing.assert_allclose(clean, expected, atol=1e-6)
+    assert (rows[["logit_0", "logit_1", "logit_2"]].to_numpy().argmax(1) == rows["prediction"]).all()
