@@ -12,7 +12,7 @@ from mirst.evaluation.calibration import BINS, bin_of, brier_score, calibration_
 from mirst.report.context import ReportContext, of_defense, scored
 from mirst.report.exports import Table
 from mirst.report.figures import as_png, data_uri, without_frame
-from mirst.report.held_out import HeldOut
+from mirst.report.held_out import HeldOut, attacked_rows
 
 COLOURS = ("#2b6cb0", "#c05621")
 COLUMNS = [
@@ -42,7 +42,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The calibration figure of one defense, clean and under the strongest suite that was run.
+    """The calibration figure of one defense, clean and under the strongest attack of `attacked_rows`.
 
     >>> Calibration("ce", "data:image/png;base64,", "ce: no images", under={}).title
     'ce'
@@ -58,8 +58,9 @@ class Calibration:
 def calibrations(context: ReportContext) -> list[Calibration]:
     """For every defense that did not diverge, without the rows that have no finite score."""
     results, found = context.results, []
+    conditions = list(attacked_rows(context).items())
     for entry in results.spec.defenses:
-        rows = {name: scored(of_defense(own, entry)) for name, own in context.clean_and_strongest.items()}
+        rows = {name: scored(of_defense(own, entry)) for name, own in (conditions[0], conditions[-1])}
         if all(len(own) for own in rows.values()):
             under = {name: reliability(own, results.positive) for name, own in rows.items()}
             errors = ", ".join(f"{name} {one.ece:.3f}" for name, one in under.items())
@@ -109,19 +110,15 @@ def _errors(one: HeldOut) -> tuple[object, ...]:
 
 
 def _figure(under: dict[str, Reliability], positive: str) -> Figure:
-    figure = Figure(figsize=(3.6, 3.9), layout="constrained")
-    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    figure = Figure(figsize=(3.6, 3.1), layout="constrained")
+    axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#a0aec0", linewidth=1, linestyle="--")
-    for place, ((name, one), colour) in enumerate(zip(under.items(), COLOURS, strict=True)):
-        axes.plot(
-            one.bins["probability"], one.bins["share"], "o-", color=colour, label=name, markersize=4, linewidth=1.2
-        )
-        counts.bar(one.bins["probability"] + (place - 0.5) * 0.01, one.bins["images"], 0.01, color=colour)
+    for (name, one), colour in zip(under.items(), COLOURS, strict=True):
+        at = one.bins["probability"]
+        axes.plot(at, one.bins["share"], "o-", color=colour, label=name, markersize=4, linewidth=1.2)
     axes.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-    axes.set_ylabel(f"share of {positive} images", parse_math=False)  # a class may be called $x$
+    axes.set_xlabel(f"predicted probability of {positive}", parse_math=False)  # a class may be called $x$
+    axes.set_ylabel(f"share of {positive} images", parse_math=False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    counts.set_xlabel(f"predicted probability of {positive}", parse_math=False)
-    counts.set_ylabel("images")
-    for panel in (axes, counts):
-        without_frame(panel)
+    without_frame(axes)
     return figure

@@ -97,7 +97,7 @@ def held_out(context: ReportContext) -> Iterator[HeldOut]:
         if not results.is_whole(entry) or not np.isfinite(logits_in(clean, results.classes, results.positive)).any():
             continue
         for calibrated_on, models in _calibrations(results, trials, clean).items():
-            for attack, rows in _conditions(context).items():
+            for attack, rows in attacked_rows(context).items():
                 own = of_defense(rows, entry)
                 classes, positive = results.classes, results.positive
                 yield HeldOut(entry.title, attack, calibrated_on, own, classes, positive, models)
@@ -146,8 +146,8 @@ def _from_others(results: Results, clean: pd.DataFrame, trial: Trial) -> Calibra
     return Calibration.of(logits, labels_in(rows, results.classes), rows["group"].tolist())
 
 
-def _conditions(context: ReportContext) -> dict[str, pd.DataFrame]:
-    """Outcome rows by heading, those of a suite with the worst scores."""
+def attacked_rows(context: ReportContext) -> dict[str, pd.DataFrame]:
+    """Outcome rows by heading, clean first, as `held_out` has them."""
     results = context.results
     found = {"no attack": context.under_attack[CLEAN]}
     for entry in results.spec.attacks:
