@@ -274,8 +274,32 @@ def test_predict_answers_for_each_image(mirst, checkpoint, phantoms):
     images = sorted(phantoms.glob("*/*.png"))[:3]
     code, text, _ = mirst("predict", checkpoint, *images)
     assert code == 0
+    words = r": (benign|malignant) \(calibrated probability of malignant 0\.\d{3}\)"
     for line, image in zip(text.splitlines(), images, strict=True):
-        assert re.fullmatch(re.escape(str(image)) + r": (benign|malignant) \(probability of malignant 0\.\d{3}\)", line)
+        assert re.fullmatch(re.escape(str(image)) + words, line)
+
+
+def test_predict_gives_sets_of_classes(mirst, checkpoint, phantoms):
+    image = sorted(phantoms.glob("*/*.png"))[0]
+    code, text, err = mirst("predict", checkpoint, image, "--coverage", "0.9")
+    assert code == 0
+    assert text.endswith("; set: benign, malignant; abstains\n")  # of so few validation images
+    always = "at coverage 0.9, every set contains benign and malignant"
+    assert err == f"mirst: {always}: there were too few validation images\n"
+    assert "coverage is 90; it must be above 0" in refused(mirst("predict", checkpoint, image, "--coverage", "90"))
+
+
+def test_predict_says_that_a_checkpoint_has_no_calibration(mirst, checkpoint, phantoms, tmp_path):
+    model, card = load_model(checkpoint)
+    save_model(tmp_path / "old.safetensors", model, replace(card, calibration=None))
+    image = sorted(phantoms.glob("*/*.png"))[0]
+    code, text, err = mirst("predict", tmp_path / "old.safetensors", image)
+    assert (code, "(probability of malignant" in text) == (0, True)
+    assert err == "mirst: the probabilities are not calibrated: the checkpoint has no calibration\n"
+    options = "--coverage", "0.9", "--csv", tmp_path / "a.csv"
+    told = refused(mirst("predict", tmp_path / "old.safetensors", image, *options))
+    assert "old.safetensors has no calibration, so it gives no sets of classes" in told
+    assert not (tmp_path / "a.csv").exists()
 
 
 def test_predict_tells_of_pages_on_the_error_stream(mirst, checkpoint, phantoms, tmp_path):

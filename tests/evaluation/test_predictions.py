@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -9,8 +10,10 @@ import torch
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 
+from mirst.calibration import Calibration
 from mirst.data import ImageFile, load_images
-from mirst.evaluation import predict, prediction_document, prediction_table
+from mirst.errors import MirstError
+from mirst.evaluation import Prediction, predict, prediction_document, prediction_table
 from mirst.nn import build_model, save_model
 from tests.helpers import CARD
 
@@ -100,3 +103,57 @@ def test_pages_and_few_gray_levels_are_remarked(checkpoint, phantoms, tmp_path):
     ]
     assert pages.remarks(card) == ["contains 2 pages or frames; only the first is read"]
     assert whole.remarks(card) == []
+
+
+@pytest.fixture(scope="module")
+def calibrated(checkpoint, tmp_path_factory):
+    """The same model with a calibration of 12 benign images and 3 malignant ones."""
+    path = tmp_path_factory.mktemp("calibrated") / "model.safetensors"
+    rng = np.random.default_rng(0)
+    labels = np.array([0] * 12 + [1] * 3)
+    found = Calibration.of(rng.normal(0, 3, (15, 2)), labels, [str(i) for i in range(15)])
+    save_model(path, checkpoint[1], replace(CARD, calibration=found))
+    return path, found
+
+
+def test_a_calibration_changes_probabilities_and_no_class(checkpoint, calibrated, phantoms):
+    _, before = predict(checkpoint[0], [phantoms])
+    card, after = predict(calibrated[0], [phantoms])
+    log_odds = np.log([one.probability / (1 - one.probability) for one in before])
+    expected = 1 / (1 + np.exp(-log_odds / card.calibration.temperature))
+    np.testing.assert_allclose([one.probability for one in after], expected, atol=1e-6)
+    assert card.calibration.temperature > 1.2
+    assert [one.predicted_class for one in after] == [one.predicted_class for one in before]
+    assert {one.class_set for one in after} == {None}
+    assert not any(one.abstains for one in after)
+
+
+def test_sets_are_those_of_the_calibration_and_say_what_is_in_all_of_them(checkpoint, calibrated, phantoms):
+    told = []
+    card, found = predict(calibrated[0], [phantoms], on_progress=told.append, coverage=0.8)
+    assert told == ["at coverage 0.8, every set contains malignant: there were too few validation images"]
+    _, raw = predict(checkpoint[0], [phantoms])
+    logits = np.log([one.probabilities for one in raw])
+    contained = calibrated[1].sets(logits, 0.8)
+    names = [tuple(name for name, own in zip(card.classes, row, strict=True) if own) for row in contained]
+    assert [one.class_set for one in found] == names
+    assert [one.abstains for one in found] == [one.class_set != (one.predicted_class,) for one in found]
+    table = prediction_table(card, found)
+    document = json.loads(json.dumps(prediction_document(calibrated[0], card, found, 0.8)))
+    assert (document["coverage"], document["temperature"]) == (0.8, card.calibration.temperature)
+    for row, one in zip(table.to_dict("records"), document["predictions"], strict=True):
+        assert [name for name in card.classes if row[f"{name} in set"]] == one["set"]
+        assert row["abstains"] == one["abstains"]
+
+
+def test_a_set_that_lacks_the_predicted_class_abstains():
+    one = Prediction(Path("a.png"), None, "benign", (0.6, 0.4), 0.4)
+    sets = {None: False, (): True, ("benign",): False, ("malignant",): True, ("benign", "malignant"): True}
+    assert {own: replace(one, class_set=own).abstains for own in sets} == sets
+
+
+def test_sets_need_a_calibration_and_a_rate(checkpoint, calibrated, phantoms):
+    with pytest.raises(MirstError, match=r"model\.safetensors has no calibration, so it gives no sets of classes"):
+        predict(checkpoint[0], [phantoms], coverage=0.9)
+    with pytest.raises(MirstError, match="coverage is 90; it must be above 0 and below 1"):
+        predict(calibrated[0], [phantoms], coverage=90)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mirst.calibration import Calibration
 from mirst.errors import MirstError
 from mirst.nn import BoxFusion, build_model, load_model, read_card, save_model
 from tests import helpers
@@ -48,6 +49,38 @@ def test_a_card_from_before_boxes_is_read(tmp_path):
     old = {key: value for key, value in asdict(CARD).items() if key not in ("box", "bound")}
     save_file(model.state_dict(), tmp_path / "old.safetensors", {"mirst": json.dumps(old)})
     assert load_model(tmp_path / "old.safetensors")[1] == CARD
+
+
+def test_a_card_keeps_its_calibration_and_one_without_says_so(tmp_path):
+    found = Calibration.of([[2.0, 0.1], [0.3, 1.0], [1.0, 1.5]], [0, 1, 1], ["a", "b", "b"])
+    save_model(
+        tmp_path / "m.safetensors", build_model("resnet_tiny", 1, 2, drop_max=True), replace(CARD, calibration=found)
+    )
+    assert read_card(tmp_path / "m.safetensors").calibration == found
+    old = {key: value for key, value in asdict(CARD).items() if key != "calibration"}
+    assert old == CARD.entries() | {"certified": ()}
+    save_file({"a": torch.zeros(2)}, tmp_path / "old.safetensors", {"mirst": json.dumps(old)})
+    assert read_card(tmp_path / "old.safetensors").calibration is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": 0.0},
+        {"temperature": 1e9},
+        {"scores": [[0.5]], "sizes": [[1]]},
+        {"scores": [[0.5], [1.5]]},
+        {"scores": [[0.5], [float("nan")]]},
+        {"sizes": [[1], [0]]},
+        {"sizes": [[1], []]},
+        {"more": 1},
+    ],
+)
+def test_a_calibration_that_makes_no_sense_is_refused(tmp_path, wrong):
+    whole = {"temperature": 1.0, "scores": [[0.5], [0.1]], "sizes": [[1], [1]]}
+    assert read_card(rewritten(tmp_path / "whole.safetensors", calibration=whole)).calibration.temperature == 1.0
+    with pytest.raises(MirstError, match=r"is not a checkpoint written by mirst \(its calibration"):
+        read_card(rewritten(tmp_path / "m.safetensors", calibration=whole | wrong))
 
 
 def test_foreign_and_broken_files_get_a_sentence(tmp_path):

@@ -67,7 +67,7 @@ def test_the_page_is_whole_and_needs_no_network(results):
     examples = [examples_of(results, entry) for entry in results.spec.defenses]
     assert [len(own) for own in examples] == [4, 4]
     shown = 2 * 4 * (1 + 2 * len(results.spec.attacks))
-    assert len(pictures) == 3 + 4 * 2 + shown  # three charts; residuals, training, calibration, ROC; examples
+    assert len(pictures) == 3 + 5 * 2 + shown  # charts; residuals, training, calibration, abstention, ROC; examples
     assert all(source.startswith("data:image/png;base64,") for source in pictures)
     assert all(link in anchors or link.startswith("data:text/yaml;base64,") for link in links)
     assert not re.search(r"https?://", page)

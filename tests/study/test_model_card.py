@@ -106,6 +106,11 @@ def test_a_card_says_how_epoch_and_threshold_were_chosen(small_spec, tmp_path):
 
 def test_a_card_of_the_larger_logit_names_no_images(card):
     _, body = front_matter(card)
-    assert "if its probability exceeds 0.500 (argmax)." in body
+    assert "if its calibrated probability exceeds 0.500 (argmax)." in body
     assert "label smoothing" not in body
     assert read_card(card.with_name("model.safetensors")).threshold_rule == "argmax"
+
+
+def test_a_card_names_the_temperature(card):
+    temperature = read_card(card.with_name("model.safetensors")).calibration.temperature
+    assert f"are calibrated with the temperature {temperature:.3f}, from the" in front_matter(card)[1]

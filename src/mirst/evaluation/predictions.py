@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from mirst.calibration import Calibration, softmax
 from mirst.data import (
     Box,
     ImageFile,
@@ -51,7 +53,7 @@ class Prediction:
     predicted_class: str
     """The class at the model's operating threshold."""
     probabilities: tuple[float, ...]
-    """Of the classes, in the order of the model card."""
+    """Of the classes, in the order of the model card; calibrated if the card has a calibration."""
     probability: float
     """Of the positive class, or of the predicted class if there is none."""
     few_levels: int | None = None
@@ -60,10 +62,17 @@ class Prediction:
     """Number of pages or frames of an image file, of which only the first is read."""
     range_remark: str | None = None
     """Why its values do not fit the range in the model card, if they do not."""
+    class_set: tuple[str, ...] | None = None
+    """The classes that may be the true one at the coverage that was asked for; `None` if none was."""
 
     @property
     def name(self) -> str:
         return str(self.image) if self.frame is None else f"{self.image}#{self.frame}"
+
+    @property
+    def abstains(self) -> bool:
+        """Whether the set was asked for and is not the predicted class alone."""
+        return self.class_set not in (None, (self.predicted_class,))
 
     def remarks(self, card: ModelCard) -> list[str]:
         """Warnings about the image, each the rest of a sentence after its name; often none."""
@@ -86,6 +95,7 @@ def predict(
     trusted: str | None = None,
     on_progress: Callable[[str], object] = lambda _: None,
     box: Box | None = None,
+    coverage: float | None = None,
 ) -> tuple[ModelCard, list[Prediction]]:
     """Predictions of a checkpoint for image files and for the images in folders.
 
@@ -97,15 +107,19 @@ def predict(
         box: of the lesion in the only image file, in pixels of the upright image, or of the whole frame of a DICOM
             file; it counts for every frame.
         trusted: as for `load_model`.
+        coverage: above 0 and below 1, for the sets of classes (`mirst.calibration.Calibration.sets`).
         on_progress: called with a sentence about files in the folders that are left out, images that are shown whole,
-            or frames that have the same box, if there are any.
+            frames that have the same box, or classes that are in every set, if there are any.
 
     Raises:
         MirstError: a checkpoint or image that cannot be read, a path that does not exist, a folder without images, an
-            image for which the model has no finite logits, a box for a model that takes whole images or for several
+            image for which the model has no finite logits, a coverage out of range or for a checkpoint without a
+            calibration, a box for a model that takes whole images or for several
             files, or a model that needs boxes and an image without one.
     """
     model, card = load_model(path, trusted)
+    if coverage is not None and (sentence := _too_few(_calibration_of(path, card), card, coverage)):
+        on_progress(sentence)
     files, left_out = find_images(images)
     if left_out:
         names = ", ".join(map(str, left_out[:3])) + (", ..." if len(left_out) > 3 else "")
@@ -126,24 +140,58 @@ def predict(
         logits = logits_of(model, x)
         if unsure := [str(file.path) for file, row in zip(part, logits, strict=True) if not row.isfinite().all()]:
             raise MirstError(f"the model returns logits that are not finite for {', '.join(unsure)}; leave them out")
-        score, predicted = decide(logits, card.positive_index, card.threshold)
-        shares = logits.softmax(1)
-        probability = shares.amax(1) if card.positive is None else score.sigmoid()
-        columns = predicted.tolist(), shares.tolist(), probability.tolist()
+        _, predicted = decide(logits, card.positive_index, card.threshold)
+        probabilities = _probabilities(card, logits)
+        named = probabilities.max(1) if card.positive is None else probabilities[:, card.positive_index]
+        columns = predicted.tolist(), probabilities.tolist(), named.tolist()
         predictions += [
             Prediction(
                 file.path,
                 file.item,
                 card.classes[number],
-                tuple(probabilities),
-                one,
+                tuple(shares),
+                probability,
                 few_levels(decode(file)),
                 picture_count(file),
                 range_remark(file, card),
+                class_set,
             )
-            for file, number, probabilities, one in zip(part, *columns, strict=True)
+            for file, number, shares, probability, class_set in zip(
+                part, *columns, _class_sets(card, logits, coverage), strict=True
+            )
         ]
     return card, predictions
+
+
+def _calibration_of(path: Path, card: ModelCard) -> Calibration:
+    if card.calibration is None:
+        raise MirstError(
+            f"{path} has no calibration, so it gives no sets of classes; leave out the coverage, or train the model "
+            "again with validation images (training.val_fraction)"
+        )
+    return card.calibration
+
+
+def _too_few(calibration: Calibration, card: ModelCard, coverage: float) -> str | None:
+    """A sentence on the classes that are in every set, if there are any."""
+    always = [name for name, own in zip(card.classes, calibration.in_every_set(coverage), strict=True) if own]
+    if not always:
+        return None
+    names = " and ".join(always)
+    return f"at coverage {coverage:g}, every set contains {names}: there were too few validation images"
+
+
+def _probabilities(card: ModelCard, logits: Tensor) -> NDArray[np.float64]:
+    """`(N, K)`, calibrated if the card has a calibration."""
+    values = logits.double().cpu().numpy()
+    return softmax(values) if card.calibration is None else card.calibration.probabilities(values)
+
+
+def _class_sets(card: ModelCard, logits: Tensor, coverage: float | None) -> list[tuple[str, ...] | None]:
+    if card.calibration is None or coverage is None:
+        return [None] * len(logits)
+    contained = card.calibration.sets(logits.double().cpu().numpy(), coverage)
+    return [tuple(name for name, own in zip(card.classes, row, strict=True) if own) for row in contained]
 
 
 def images_for(card: ModelCard, files: Sequence[ImageFile], boxes: Sequence[Box | None]) -> Tensor:
@@ -202,24 +250,41 @@ def boxes_for(card: ModelCard, files: Sequence[ImageFile], box: Box | None = Non
 
 
 def prediction_table(card: ModelCard, predictions: Sequence[Prediction]) -> pd.DataFrame:
-    """One row per image: `image`, `answer` (the predicted class) and `probability of CLASS` for each class."""
+    """One row per image: `image`, `answer` (the predicted class) and `probability of CLASS` for each class.
+
+    With sets of classes also `CLASS in set` for each class, and `abstains`.
+    """
     rows = [(plain(each.name), each.predicted_class, *each.probabilities) for each in predictions]
-    return pd.DataFrame(rows, columns=["image", "answer", *(f"probability of {name}" for name in card.classes)])
+    table = pd.DataFrame(rows, columns=["image", "answer", *(f"probability of {name}" for name in card.classes)])
+    if any(each.class_set is not None for each in predictions):
+        for name in card.classes:
+            table[f"{name} in set"] = [name in (each.class_set or ()) for each in predictions]
+        table["abstains"] = [each.abstains for each in predictions]
+    return table
 
 
-def prediction_document(checkpoint: Path, card: ModelCard, predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """The content of `prediction_table` and the model's operating point, ready for JSON."""
+def prediction_document(
+    checkpoint: Path, card: ModelCard, predictions: Sequence[Prediction], coverage: float | None = None
+) -> dict[str, Any]:
+    """The content of `prediction_table`, the model's operating point and its temperature, ready for JSON.
+
+    Args:
+        coverage: of the sets of classes, if the predictions have them.
+    """
     return {
         "model": str(checkpoint),
         "classes": list(card.classes),
         "positive": card.positive,
         "threshold": card.threshold,
+        "temperature": None if card.calibration is None else card.calibration.temperature,
+        **({} if coverage is None else {"coverage": coverage}),
         "predictions": [
             {
                 "image": str(each.image),
                 "frame": None if each.frame is None else int(each.frame),
                 "answer": each.predicted_class,  # the key in files that other programs read
                 "probabilities": dict(zip(card.classes, each.probabilities, strict=True)),
+                **({} if each.class_set is None else {"set": list(each.class_set), "abstains": each.abstains}),
             }
             for each in predictions
         ],

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import nn
 
+from mirst.calibration import Calibration
 from mirst.errors import MirstError, plain
 from mirst.files import atomic
 from mirst.nn.box_fusion import BoxFusion
@@ -91,11 +92,13 @@ class ModelCard:
     """Number of models in the `Ensemble`, whose threshold is 0 since each member has its own; 1: a single model."""
     certified: Annotated[tuple[CertifiedMetrics, ...], Field(max_length=100)] = ()
     """On the test images of its fold, one for each eps; empty without certificates."""
+    calibration: Calibration | None = None
+    """From its validation images; `None` without any, and in files of older versions."""
 
     def entries(self) -> dict[str, Any]:
-        """The fields as files have them; `certified` only if there are certificates, `modality` only if it is known."""
-        unset = {name for name in ("certified", "modality") if not getattr(self, name)}
-        return {key: value for key, value in asdict(self).items() if key not in unset}
+        """The fields as files have them; optional ones only where there are any."""
+        absent = {name for name in ("certified", "calibration", "modality") if not getattr(self, name)}
+        return {key: value for key, value in asdict(self).items() if key not in absent}
 
     @property
     def inputs(self) -> int:
@@ -220,6 +223,8 @@ def _require_sound(card: ModelCard) -> None:
         raise ValueError("it takes a box, which needs two classes and a bound above 0")
     if card.members > 1 and card.threshold != 0:
         raise ValueError(f"it has {card.members} members, but its threshold is {card.threshold}")
+    if card.calibration is not None:
+        card.calibration.require_classes(len(card.classes))
     if any(
         plain(text) != text
         for text in (card.model, card.defense, card.threshold_rule or "", card.modality or "", *card.classes)

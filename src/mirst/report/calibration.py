@@ -1,5 +1,6 @@
 """Calibration: whether predicted probabilities agree with the observed frequencies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,35 +8,43 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import expit
 
+from mirst.evaluation.calibration import BINS, bin_of, brier_score, calibration_error
 from mirst.metrics import CLASS_SCORE
 from mirst.report.context import ReportContext, of_defense, scored
+from mirst.report.exports import Table
 from mirst.report.figures import as_png, data_uri, without_frame
+from mirst.report.held_out import HeldOut, attacked_rows
 
-BINS = 10
 CORRECT = "correctly classified"
 COLOURS = ("#2b6cb0", "#c05621")
+COLUMNS = [
+    *("defense", "attack", "calibrated_on", "images", "lowest_temperature", "highest_temperature"),
+    *("ece", "ece_low", "ece_high", "brier", "calibrated_ece", "calibrated_low", "calibrated_high", "calibrated_brier"),
+]
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Calibration of one defense under one attack, pooled over the folds.
+    """Uncalibrated probabilities of one defense under one attack, pooled over the folds.
 
     >>> rows = pd.DataFrame({"score": [0.0, 0.0], "label": ["a", "b"]})
-    >>> reliability(rows, "b").ece, reliability(rows, "b").brier
-    (0.0, 0.25)
+    >>> reliability(rows, "b").ece
+    0.0
     """
 
     bins: pd.DataFrame
-    """`low, high, images, probability` (mean) and `share` (of positive images); ten bins of equal width."""
-    ece: float
-    """Expected calibration error: the mean over the images of |share - probability| of their bin."""
-    brier: float
-    """Mean of (probability - is positive)^2."""
+    """`images, probability` (mean) and `share` (of positive images) of the bins that have images, as in `bin_of`."""
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: the mean over the images of |share - probability| of their bin."""
+        gaps = (self.bins["share"] - self.bins["probability"]).abs()
+        return float((gaps * self.bins["images"]).sum() / self.bins["images"].sum())
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The calibration figure of one defense, clean and under the strongest suite that was run.
+    """The calibration figure of one defense, clean and under the strongest attack of `attacked_rows`.
 
     >>> Calibration("ce", "data:image/png;base64,", "ce: no images", under={}).title
     'ce'
@@ -51,9 +60,10 @@ class Calibration:
 def calibrations(context: ReportContext) -> list[Calibration]:
     """For every defense that did not diverge, without the rows that have no finite score."""
     results, found = context.results, []
+    conditions = list(attacked_rows(context).items())
     calibrated = CORRECT if results.positive is None else results.positive
     for entry in results.spec.defenses:
-        rows = {name: scored(of_defense(own, entry)) for name, own in context.clean_and_strongest.items()}
+        rows = {name: scored(of_defense(own, entry)) for name, own in (conditions[0], conditions[-1])}
         if results.positive is None:
             rows = {name: predicted_class(own) for name, own in rows.items()}
         if all(len(own) for own in rows.values()):
@@ -82,44 +92,52 @@ def predicted_class(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def reliability(rows: pd.DataFrame, positive: str) -> Reliability:
-    """The reliability of outcome rows, whose `score` is the log-odds of `positive` and finite.
-
-    Source of the error's definition: Naeini et al. 2015, on the probability of the positive class.
-    """
+    """The reliability of outcome rows, whose `score` is the log-odds of `positive` and finite."""
     probability, is_positive = expit(rows["score"].to_numpy()), (rows["label"] == positive).to_numpy()
-    number = np.minimum((probability * BINS).astype(int), BINS - 1)
+    number = bin_of(probability)
     images = np.bincount(number, minlength=BINS)
-    with np.errstate(invalid="ignore"):
-        means = [np.bincount(number, weights, BINS) / images for weights in (probability, is_positive)]
-    bins = pd.DataFrame(
-        {
-            "low": np.arange(BINS) / BINS,
-            "high": np.arange(1, BINS + 1) / BINS,
-            "images": images,
-            "probability": means[0],
-            "share": means[1],
-        }
-    )
-    gaps = (bins["share"] - bins["probability"]).abs().fillna(0)
-    brier = float(((probability - is_positive) ** 2).mean())
-    return Reliability(bins, float((gaps * images).sum() / images.sum()), brier)
+    sums = [np.bincount(number, weights, BINS)[images > 0] for weights in (probability, is_positive)]
+    images = images[images > 0]
+    return Reliability(pd.DataFrame({"images": images, "probability": sums[0] / images, "share": sums[1] / images}))
+
+
+def error_table(found: Sequence[HeldOut]) -> Table:
+    """Calibration errors before and after temperature scaling, of the images with finite logits."""
+    numbers = pd.DataFrame([_errors(one) for one in found if one.is_scored.any()], columns=COLUMNS)
+    shown = numbers[["defense", "attack", "calibrated_on", "images"]].copy()
+    shown["temperature"] = [
+        f"{low:.2f} to {high:.2f}" for low, high in numbers[["lowest_temperature", "highest_temperature"]].to_numpy()
+    ]
+    for name, title in (("", "uncalibrated"), ("calibrated_", "calibrated")):
+        ends = numbers[[f"{name}ece", f"{name or 'ece_'}low", f"{name or 'ece_'}high"]].to_numpy()
+        shown[f"ECE, {title}"] = [f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, low, high in ends]
+        shown[f"Brier score, {title}"] = numbers[f"{name}brier"].map("{:.3f}".format)
+    return Table(shown.rename(columns={"calibrated_on": "calibrated on"}), numbers)
+
+
+def _errors(one: HeldOut) -> tuple[object, ...]:
+    at = one.is_scored
+    labels, groups = one.labels[at], one.rows["group"].to_numpy()[at]
+    temperatures = [model.temperature for model in one.models.values()]
+    cells: list[object] = []
+    for probabilities in (one.uncalibrated[at], one.calibrated[at]):
+        error = calibration_error(probabilities, labels, groups)
+        cells += [error.value, error.low, error.high, brier_score(probabilities, labels)]
+    place = (one.defense, one.attack, one.calibrated_on, int(at.sum()))
+    return *place, min(temperatures), max(temperatures), *cells
 
 
 def _figure(under: dict[str, Reliability], positive: str) -> Figure:
-    figure = Figure(figsize=(3.6, 3.9), layout="constrained")
-    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    figure = Figure(figsize=(3.6, 3.1), layout="constrained")
+    axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#a0aec0", linewidth=1, linestyle="--")
-    for place, ((name, one), colour) in enumerate(zip(under.items(), COLOURS, strict=True)):
-        filled = one.bins[one.bins["images"] > 0]
-        axes.plot(filled["probability"], filled["share"], "o-", color=colour, label=name, markersize=4, linewidth=1.2)
-        middle = (one.bins["low"] + one.bins["high"]) / 2 + (place - 0.5) * 0.04
-        counts.bar(middle, one.bins["images"], 0.04, color=colour)
+    for (name, one), colour in zip(under.items(), COLOURS, strict=True):
+        at = one.bins["probability"]
+        axes.plot(at, one.bins["share"], "o-", color=colour, label=name, markersize=4, linewidth=1.2)
     axes.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-    axes.set_ylabel(f"share of {positive} images", parse_math=False)  # a class may be called $x$
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     of = "the predicted class" if positive == CORRECT else positive
-    counts.set_xlabel(f"predicted probability of {of}", parse_math=False)
-    counts.set_ylabel("images")
-    for panel in (axes, counts):
-        without_frame(panel)
+    axes.set_xlabel(f"predicted probability of {of}", parse_math=False)  # a class may be called $x$
+    axes.set_ylabel(f"share of {positive} images", parse_math=False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
+    without_frame(axes)
     return figure

@@ -67,6 +67,7 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         tables["certified"] = Table(shown, numbers)
         comparisons = sections["proof"].comparisons
         tables |= {name: Table(one.shown, one.numbers) for name, one in comparisons.items()}
+    tables |= sections["held_out_tables"]
     if "classes" in sections:
         tables["classes"] = sections["classes"]
     if "subgroups" in sections:

@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from mirst.evaluation.corruptions import set_of
-from mirst.report.calibration import calibrations
+from mirst.report.abstention import abstention_curves, abstention_table
+from mirst.report.calibration import calibrations, error_table
 from mirst.report.certificates import proof_and_attack
+from mirst.report.class_sets import COVERAGE, set_table
 from mirst.report.classes import class_tables
 from mirst.report.confusion import confusions
 from mirst.report.context import ReportContext
 from mirst.report.eps_curve import eps_curve
 from mirst.report.external import external_validations, held_out_test
 from mirst.report.gallery import galleries
+from mirst.report.held_out import held_out
 from mirst.report.operating_point import operating_points
 from mirst.report.study_notes import decision_rule
 from mirst.report.subgroups import subgroup_names, subgroups
@@ -57,6 +60,26 @@ def _operating_point(context: ReportContext) -> Variables:
 def _corruptions(context: ReportContext) -> Variables:
     grid = corruption_grid(context.results, "f1", context.results.files)
     return {"corruptions": grid, "corruption_set": None if grid is None else set_of(grid.index.unique("corruption"))}
+
+
+def _calibration(context: ReportContext) -> Variables:
+    found = list(held_out(context))
+    tables = {
+        "calibration": error_table(found),
+        "class-sets": set_table(found),
+        "abstention": abstention_table(found),
+    }
+    attacks = list(dict.fromkeys(one.attack for one in found))
+    shown = {attacks[0], attacks[-1]} if found else set()
+    preferred = {one.defense: one.calibrated_on for one in reversed(found)}
+    drawn = [one for one in found if one.attack in shown and one.calibrated_on == preferred[one.defense]]
+    return {
+        "calibrations": calibrations(context),
+        "abstention_curves": abstention_curves(drawn),
+        "held_out_tables": tables if found else {},
+        "held_out_shown": {name: own.shown[own.shown["attack"].isin(shown)] for name, own in tables.items()},
+        "coverage": COVERAGE,
+    }
 
 
 SECTIONS = (
@@ -106,7 +129,7 @@ SECTIONS = (
         is_shown=lambda results: results.spec.data.view == "lesion",
     ),
     Section("residuals", "Residual maps"),
-    Section("calibration", "Calibration", lambda context: {"calibrations": calibrations(context)}),
+    Section("calibration", "Calibration", _calibration),
     Section("operating_point", "Operating threshold", _operating_point),
     Section("examples", "Examples"),
     Section("audit", "Data audit"),

@@ -10,6 +10,7 @@ from mirst.evaluation import Progress
 from mirst.evaluation.progress import OnProgress
 from mirst.files import write_text
 from mirst.nn import MAX_MEMBERS, Ensemble, ModelCard, load_model, save_model
+from mirst.study.calibrate import calibrated
 from mirst.study.collect import collect
 from mirst.study.engines.base import Engine
 from mirst.study.engines.local import Local
@@ -18,7 +19,7 @@ from mirst.study.layout import StudyFolder, TrialFolder
 from mirst.study.lock import locked
 from mirst.study.origin import Origin
 from mirst.study.post_hoc.base import Analysis, TrainedModel, progress_events
-from mirst.study.prepared import prepare
+from mirst.study.prepared import Prepared, conditions, prepare
 from mirst.study.results import Results, read_results
 from mirst.study.spec import StudySpec
 from mirst.study.trial import Trial, all_trials
@@ -77,7 +78,7 @@ def ensemble_study(
     with locked(out):
         open_folder(target, prepared, origin)
         for trial in trials:
-            _combine(results, trial, target.trial(trial.name))
+            _combine(results, trial, target.trial(trial.name), prepared)
         pending = [trial for trial in trials if not _has_ended(target.trial(trial.name))]
         if pending:
             with engine.connected(prepared.spec):
@@ -106,7 +107,7 @@ def _has_ended(folder: TrialFolder) -> bool:
     return folder.is_done() or folder.failure() is not None
 
 
-def _combine(results: Results, trial: Trial, folder: TrialFolder) -> None:
+def _combine(results: Results, trial: Trial, folder: TrialFolder, prepared: Prepared) -> None:
     """Write the ensemble of a defense and fold, or why there is none."""
     if folder.is_done():
         return
@@ -118,11 +119,13 @@ def _combine(results: Results, trial: Trial, folder: TrialFolder) -> None:
                 write_text(mark, f"its member of seed {seed} has no model: {reason}")
                 return
     ensemble, card = combine([member.model for member in members], results.spec.model.name)
-    save_model(folder.model, ensemble, card)
+    with conditions(prepared.spec):
+        calibration = calibrated(ensemble, prepared, prepared.folds[trial.fold].train, trial.seed)
+    save_model(folder.model, ensemble, replace(card, calibration=calibration))
 
 
 def combine(members: Sequence[Path], trusted: str) -> tuple[Ensemble, ModelCard]:
-    """The ensemble of several checkpoints with its card; its operating point is 0.
+    """The ensemble of several checkpoints with its card; its operating point is 0, and it is not calibrated.
 
     Args:
         trusted: the factory that the checkpoints may use, as for `load_model`.
@@ -135,4 +138,4 @@ def combine(members: Sequence[Path], trusted: str) -> tuple[Ensemble, ModelCard]
     models = [copy.deepcopy(model) for model, _ in loaded]  # a factory may return the same object each time
     thresholds = [card.threshold for card in cards] if len(cards[0].classes) == 2 else None
     ensemble = Ensemble(models, thresholds, cards[0].positive_index)
-    return ensemble, replace(cards[0], members=len(members), threshold=0.0)
+    return ensemble, replace(cards[0], members=len(members), threshold=0.0, calibration=None)

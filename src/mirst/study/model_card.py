@@ -77,7 +77,7 @@ def write_card(
         metric_titles=[metric.title for metric in metrics],
         evaluation=[_cells(measured, metrics) for measured in evaluation],
         caveats=_caveats(prepared, rows),
-        cut=float(scipy.special.expit(card.threshold)),
+        cut=float(scipy.special.expit(card.threshold / (card.calibration.temperature if card.calibration else 1.0))),
         collapsed=_collapsed(clean),
     )
     write_text(checkpoint.with_name(FILE), text)

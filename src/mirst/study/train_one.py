@@ -1,12 +1,14 @@
 """One model trained on a whole data set."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mirst.files import require_target
 from mirst.nn import save_model
+from mirst.study.calibrate import calibrated
 from mirst.study.history import history_table
 from mirst.study.model_card import write_card
 from mirst.study.named_configs import NamedDefense
@@ -44,7 +46,8 @@ def train(
     everything = np.arange(len(prepared.records))
     with conditions(spec):
         model, result = train_model(entry, prepared, everything, spec.seeds[0], state, on_epoch)
-    save_model(out, model, model_card(entry, prepared, result))
+        calibration = calibrated(model, prepared, everything, spec.seeds[0])
+    save_model(out, model, replace(model_card(entry, prepared, result), calibration=calibration))
     history = history_table(result.history, result.epoch)
     write_card(out, out.stem, entry, prepared, everything, history, spec.seeds[0])
     forget_state(state)

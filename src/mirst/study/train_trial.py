@@ -1,10 +1,12 @@
 """A trial from its initial model to its last outcome row."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from mirst.errors import Diverged, MirstError
 from mirst.files import write_csv, write_text
 from mirst.nn import save_model
+from mirst.study.calibrate import calibrated
 from mirst.study.engines.base import Send, Work
 from mirst.study.history import history_table
 from mirst.study.layout import StudyFolder, TrialFolder
@@ -50,7 +52,10 @@ class TrainTrial(Work[str | None]):
             write_text(folder.diverged, str(error))
             forget_state(folder.state)
             return str(error)
-        save_model(folder.model, model, model_card(trial.entry, prepared, result))
+        card = replace(
+            model_card(trial.entry, prepared, result), calibration=calibrated(model, prepared, fold.train, trial.seed)
+        )
+        save_model(folder.model, model, card)
         history = history_table(result.history, result.epoch)
         write_csv(folder.history, history)
         rows = outcome_rows(model, prepared, fold.test, result.threshold, trial.seed)
