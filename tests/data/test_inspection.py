@@ -48,3 +48,13 @@ def test_a_cache_that_cannot_be_written_gets_a_sentence(files, tmp_path, monkeyp
     monkeypatch.setenv("MIRST_CACHE", str(tmp_path / "file"))
     with pytest.raises(MirstError, match="set MIRST_CACHE"):
         inspect_images(files)
+
+
+def test_an_audit_reports_its_progress_and_a_cached_one_has_none(files, tmp_path):
+    stages = []
+    inspect_images(files, lambda *stage: stages.append(stage))
+    by_name = {name: [(done, items) for one, done, items in stages if one == name] for name, _, _ in stages}
+    assert list(by_name) == ["reading images", "searching for similar images", "comparing similar images"]
+    for steps in by_name.values():
+        assert [done for done, _ in steps] == list(range(1, steps[-1][1] + 1))
+    inspect_images(files, lambda *stage: pytest.fail("nothing is left to do"))

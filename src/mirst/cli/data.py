@@ -21,14 +21,19 @@ def audit_data(
     Where both classes have masks, also test whether the outlines of the masks give away the class.
     The exit code is 1 if labels conflict.
     """
+    from rich.console import Console
+
     from mirst.data import audit_records, read_for_audit, warn_of_folds, warn_of_split
+    from mirst.display.lines import Lines
     from mirst.evaluation.outline_leak import outline_finding
     from mirst.report import write_audit
 
     if out:
         require_no_input(out, paths)
     notes: list[str] = []
-    findings = warn_of_split(warn_of_folds(audit_records(read_for_audit(paths, notes.append), notes)))
+    with Lines(Console(stderr=True)) as display:
+        audited = audit_records(read_for_audit(paths, notes.append), notes, on_stage=display.stage)
+    findings = warn_of_split(warn_of_folds(audited))
     for sentence in findings.summary():
         typer.echo(sentence)
     if outlines := outline_finding(findings.grouped()):

@@ -61,6 +61,7 @@ def run_and_report(
             spec,
             out,
             engine=engine,
+            on_stage=display.stage,
             on_plan=on_plan,
             on_step=on_step,
             on_certificates=display.certificates,

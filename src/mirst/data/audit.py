@@ -15,6 +15,7 @@ from mirst.data.readers import read_dataset
 from mirst.data.readers.skipped_files import listed
 from mirst.data.record import Record
 from mirst.data.similarity import Pair
+from mirst.data.threads import OnStage, no_stage
 
 LARGE_GROUP, LARGE_SHARE = 10, 0.1
 """Images, and share of all images, from which a joined group is warned of."""
@@ -162,7 +163,12 @@ class Audit:
         return bool(getattr(self.records[pair.first], field) != getattr(self.records[pair.second], field))
 
 
-def audit_records(records: Sequence[Record], notes: Sequence[str] = (), rule: AuditRule | None = None) -> Audit:
+def audit_records(
+    records: Sequence[Record],
+    notes: Sequence[str] = (),
+    rule: AuditRule | None = None,
+    on_stage: OnStage = no_stage,
+) -> Audit:
     """Find copies, look-alikes, label conflicts, and unreadable, blank or tiny images.
 
     The records of the result have a `value_range`: the one with which images that define none are scaled.
@@ -170,12 +176,13 @@ def audit_records(records: Sequence[Record], notes: Sequence[str] = (), rule: Au
     Args:
         notes: remarks of `read_dataset`, to be added to the findings.
         rule: which images are joined; by default named groups and copies.
+        on_stage: called with the progress of images that were not audited before.
 
     Raises:
         MirstError: the cache cannot be written.
     """
     rule = rule or AuditRule()
-    found = inspect_images([record.file for record in records])
+    found = inspect_images([record.file for record in records], on_stage)
     records = [replace(record, value_range=record.value_range or found.value_range) for record in records]
     others = [p for p in found.pairs if records[p.first].group is None or _across_named(records, p)]
     thresholds = estimate_thresholds(others, found.random, rule)

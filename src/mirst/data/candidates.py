@@ -15,7 +15,7 @@ from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 from mirst.data.sampling import Interval, Stack, blurred, sampling_matrix
-from mirst.data.threads import in_threads
+from mirst.data.threads import OnStage, in_threads, no_stage
 
 NEIGHBOURS = 8
 """How many candidates an image has, apart from those for which it is one."""
@@ -66,7 +66,7 @@ class Candidate:
     """Cosine of the whitened views."""
 
 
-def find_candidates(images: Stack) -> list[Candidate]:
+def find_candidates(images: Stack, on_stage: OnStage = no_stage) -> list[Candidate]:
     """For each of `(N, side, side)` images its `NEIGHBOURS` nearest ones, each pair once."""
     if len(images) < 2:
         return []
@@ -76,7 +76,10 @@ def find_candidates(images: Stack) -> list[Candidate]:
     flips = np.array(signs, dtype=np.float32)
     index = _Index(views[:, 0].astype(np.float32))
     best: dict[tuple[int, int], Candidate] = {}
-    for found in in_threads(lambda start: _nearest(views, flips, start, index), range(0, len(views), BLOCK)):
+    starts = range(0, len(views), BLOCK)
+    for found in in_threads(
+        lambda start: _nearest(views, flips, start, index), starts, "searching for similar images", on_stage
+    ):
         for candidate in found:
             pair = (min(candidate.cropped, candidate.whole), max(candidate.cropped, candidate.whole))
             if pair not in best or candidate.similarity > best[pair].similarity:

@@ -16,7 +16,7 @@ from mirst.data.colour import is_colour
 from mirst.data.images import Pixels, as_stored, intensity, picture_count, shared_range
 from mirst.data.record import ImageFile
 from mirst.data.similarity import Pair, find_pairs, random_scores, thumbnail
-from mirst.data.threads import in_threads
+from mirst.data.threads import OnStage, in_threads, no_stage
 from mirst.data.value_range import Intensity, ValueRange
 from mirst.errors import MirstError
 from mirst.files import cache_folder, write_text
@@ -67,7 +67,7 @@ class Inspection:
 _JSON = TypeAdapter(Inspection)
 
 
-def inspect_images(files: Sequence[ImageFile]) -> Inspection:
+def inspect_images(files: Sequence[ImageFile], on_stage: OnStage = no_stage) -> Inspection:
     """Find copies, near-copies, and unreadable, blank or tiny images.
 
     Every image is decoded once. The findings are cached by the content of the files, unless one of them cannot be
@@ -91,10 +91,10 @@ def inspect_images(files: Sequence[ImageFile]) -> Inspection:
     try:
         path = cache_folder() / "inspected" / f"{content_key(files, VERSION)}.json"
     except MirstError:
-        return _inspect(files)
+        return _inspect(files, on_stage)
     if path.exists():
         return _read(path)
-    found = _inspect(files)
+    found = _inspect(files, on_stage)
     if not found.unreadable:
         try:
             write_text(path, to_json(found))
@@ -147,7 +147,7 @@ def _restricted(found: Inspection, chosen: Sequence[int]) -> Inspection:
     )
 
 
-def _inspect(files: Sequence[ImageFile]) -> Inspection:
+def _inspect(files: Sequence[ImageFile], on_stage: OnStage) -> Inspection:
     unreadable: dict[int, str] = {}
     intensities: dict[int, Intensity] = {}
     for number, file in enumerate(files):
@@ -160,7 +160,7 @@ def _inspect(files: Sequence[ImageFile]) -> Inspection:
     readable = [
         (number, files[number]._replace(value_range=files[number].value_range or shared)) for number in intensities
     ]
-    found = _inspect_readable(readable)
+    found = _inspect_readable(readable, on_stage)
     return replace(
         found,
         unreadable=dict(sorted((unreadable | found.unreadable).items())),
@@ -203,8 +203,8 @@ def _look(file: ImageFile) -> _Look | str:
     )
 
 
-def _inspect_readable(files: Sequence[tuple[int, ImageFile]]) -> Inspection:
-    results = in_threads(lambda file: _look(file[1]), files)
+def _inspect_readable(files: Sequence[tuple[int, ImageFile]], on_stage: OnStage) -> Inspection:
+    results = in_threads(lambda file: _look(file[1]), files, "reading images", on_stage)
     looks = {number: one for (number, _), one in zip(files, results, strict=True) if isinstance(one, _Look)}
     prints: defaultdict[str, list[int]] = defaultdict(list)
     for number, look in looks.items():
@@ -218,7 +218,7 @@ def _inspect_readable(files: Sequence[tuple[int, ImageFile]]) -> Inspection:
         tiny=[number for number, look in looks.items() if look.tiny],
         exact=exact,
         pairs=_with_exact(
-            [Pair(shown[p.first], shown[p.second], p.coarse, p.fine) for p in find_pairs(thumbnails)],
+            [Pair(shown[p.first], shown[p.second], p.coarse, p.fine) for p in find_pairs(thumbnails, on_stage)],
             [same for same in exact if not looks[same[0]].blank],
         ),
         intensities={},

@@ -13,7 +13,7 @@ from PIL import Image
 from mirst.data.candidates import Candidate, find_candidates
 from mirst.data.registration import agreement
 from mirst.data.sampling import Stack
-from mirst.data.threads import in_threads
+from mirst.data.threads import OnStage, in_threads, no_stage
 
 THUMBNAIL = 128
 """Side of the stretched images that are compared."""
@@ -38,14 +38,14 @@ def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR))
 
 
-def find_pairs(thumbnails: Stack) -> list[Pair]:
+def find_pairs(thumbnails: Stack, on_stage: OnStage = no_stage) -> list[Pair]:
     """The pairs of nearest neighbours, which contain the copies, with their scores.
 
     Args:
         thumbnails: `(N, THUMBNAIL, THUMBNAIL)`.
     """
-    candidates = find_candidates(thumbnails)
-    scores = _agreements(thumbnails, candidates)
+    candidates = find_candidates(thumbnails, on_stage)
+    scores = _agreements(thumbnails, candidates, on_stage)
     return [
         Pair(min(c.cropped, c.whole), max(c.cropped, c.whole), round(max(c.similarity, 0), 3), round(max(fine, 0), 3))
         for c, fine in zip(candidates, scores, strict=True)
@@ -65,6 +65,7 @@ def random_scores(thumbnails: Stack) -> list[float]:
     return sorted(round(score, 3) for score in _agreements(thumbnails, pairs))
 
 
-def _agreements(thumbnails: Stack, candidates: Sequence[Candidate]) -> list[float]:
+def _agreements(thumbnails: Stack, candidates: Sequence[Candidate], on_stage: OnStage = no_stage) -> list[float]:
     batches = [candidates[start : start + BATCH] for start in range(0, len(candidates), BATCH)]
-    return [float(score) for scores in in_threads(lambda one: agreement(thumbnails, one), batches) for score in scores]
+    found = in_threads(lambda one: agreement(thumbnails, one), batches, "comparing similar images", on_stage)
+    return [float(score) for scores in found for score in scores]

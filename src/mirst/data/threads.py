@@ -1,4 +1,4 @@
-"""Work in threads, one for each core."""
+"""Work in threads, one for each core, and its progress."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -11,7 +11,21 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def in_threads(function: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
+OnStage = Callable[[str, int, int], object]
+"""Gets the name of a stage of long work, how many of its items are done, and how many there are."""
+
+
+def no_stage(stage: str, done: int, items: int) -> None:
+    """An `OnStage` that does nothing."""
+
+
+def in_threads(
+    function: Callable[[In], Out], items: Sequence[In], stage: str = "", on_stage: OnStage = no_stage
+) -> list[Out]:
     """Apply `function` in threads. The matrix products of one item are too small for several."""
+    found = []
     with threadpool_limits(1), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(function, items))
+        for done, one in enumerate(pool.map(function, items), start=1):
+            found.append(one)
+            on_stage(stage, done, len(items))
+    return found

@@ -32,6 +32,9 @@ class JsonLines:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def stage(self, stage: str, done: int, items: int) -> None:
+        pass
+
     def plan(self, plan: Plan) -> None:
         self.clock.plan(plan)
         names = {"done": plan.done, "reused": plan.reused, "epochs": plan.epochs, "jobs": plan.jobs}

@@ -4,7 +4,7 @@ import time
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 PLAIN_EVERY = 30.0
@@ -25,6 +25,7 @@ class Lines:
         self.animated = can_animate(console)
         self.bars = bars(console)
         self.last_line = time.monotonic()
+        self.stages: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         if self.animated:
@@ -44,6 +45,16 @@ class Lines:
         """Print a line if there are no bars and the last line is `PLAIN_EVERY` seconds old."""
         if not self.animated and time.monotonic() - self.last_line > PLAIN_EVERY:
             self.line(text)
+
+    def stage(self, stage: str, done: int, items: int) -> None:
+        """Update the bar of a stage of the audit, an `OnStage`."""
+        if stage not in self.stages:
+            self.stages[stage] = self.bars.add_task(stage, total=items, note="")
+        self.bars.update(self.stages[stage], completed=done)
+        if done == items:
+            self.bars.remove_task(self.stages.pop(stage))
+        else:
+            self.sparse_line(f"{stage}: {done} of {items}")
 
 
 def bars(console: Console) -> Progress:

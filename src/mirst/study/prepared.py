@@ -40,6 +40,7 @@ from mirst.data import (
 )
 from mirst.data.given_folds import part_of
 from mirst.data.record import TRAIN, VAL
+from mirst.data.threads import OnStage, no_stage
 from mirst.errors import MirstError
 from mirst.nn import LoadedBackbone, find_weights, reference_mode
 from mirst.study.initial_model import channels_of, try_model
@@ -129,7 +130,7 @@ def conditions(spec: StudySpec) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def prepare(spec: StudySpec) -> Prepared:
+def prepare(spec: StudySpec, on_stage: OnStage = no_stage) -> Prepared:
     """Read, audit, decode and split the data of `spec`.
 
     Raises:
@@ -146,7 +147,7 @@ def prepare(spec: StudySpec) -> Prepared:
         notes.append(f"{len(held_out)} images of the split {spec.folds.held_out} are held out of all folds.")
     if spec.data.view == "lesion":
         records = with_boxes(records, spec.data.without_box, notes.append)
-    audited = audit_records(records, rule=spec.data.audit)
+    audited = audit_records(records, rule=spec.data.audit, on_stage=on_stage)
     colour = audited.found.colour
     notes += channels_remark(spec.data.channels, colour, len(records))
     spec = spec.with_channels(resolved_channels(spec.data.channels, colour, len(records)))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mirst.data.threads import OnStage, no_stage
 from mirst.evaluation import Progress, require_bounds
 from mirst.files import write_text
 from mirst.nn import LoadedBackbone
@@ -77,6 +78,7 @@ def run_study(
     out: Path,
     *,
     engine: Engine | None = None,
+    on_stage: OnStage = no_stage,
     on_plan: Callable[[Plan], None] | None = None,
     on_step: OnStep | None = None,
     on_certificates: Callable[[str, Progress], None] | None = None,
@@ -92,6 +94,7 @@ def run_study(
 
     Args:
         engine: where the trials run; it changes no number. By default, processes on this machine.
+        on_stage: gets the progress of the audit, as `audit_records`.
         on_certificates: gets the name of a trial and the progress of its certificates.
         on_held_out: gets the name of a trial and the progress of its test on the images that are held out.
 
@@ -106,7 +109,7 @@ def run_study(
     require_no_ensembles(study)
     with engine.connected(spec):
         parallel = engine.parallel(spec)
-        prepared = prepare(spec)
+        prepared = prepare(spec, on_stage)
         holds_study(study, prepared)
         _require_bounds(prepared)
         held_out = None if spec.folds.held_out is None else read_held_out(prepared)

@@ -27,7 +27,8 @@ def pool(x: Tensor, values: Tensor, places: Tensor, windows: Windows) -> None:
 
 
 def scatter(gradient: Tensor, places: Tensor, out: Tensor, windows: Windows) -> None:
-    _over_planes(_scatter_kernel(), out.numel(), (gradient, places, out), *windows)
+    kernel = _scatter_planes(windows.stride[1]) if out.shape[-1] == 1 else _scatter_kernel()
+    _over_planes(kernel, out.numel(), (gradient, places, out), *windows)
 
 
 def _over_planes(kernel: Callable[..., None], pixels: int, tensors: tuple[Tensor, ...], *rest: Any) -> None:
@@ -146,5 +147,38 @@ def _scatter_kernel() -> Callable[..., None]:
                         p = places[plane, i, j, c]
                         if inside or (0 <= top + rows[p] < height and 0 <= left + columns[p] < width):
                             flat[np.uintp(corner + c + steps[p])] += gradient[plane, i, j, c]
+
+    return compiled(kernel)
+
+
+@cache
+def _scatter_planes(step: int) -> Callable[..., None]:
+    """`_scatter_kernel` where C is 1: without the loop over channels, and with windows `step` columns apart."""
+
+    def kernel(gradient, places, out, size, stride, padding):
+        planes, height, width, _ = out.shape
+        _, out_h, out_w, _ = places.shape
+        rows = np.arange(256) // size[1] - padding[0]
+        columns = np.arange(256) % size[1] - padding[1]
+        steps = rows * width + columns
+        first = min(out_w, -(-padding[1] // step))
+        end = max(first, min(out_w, (width + padding[1] - size[1]) // step + 1))
+        for plane in range(planes):
+            flat, given, place = out[plane].reshape(-1), gradient[plane].reshape(-1), places[plane].reshape(-1)
+            flat[:] = 0
+            for i in range(out_h):
+                top, at = i * stride[0], i * out_w
+                inside = padding[0] <= top and top - padding[0] + size[0] <= height
+                a, b = (first, end) if inside else (out_w, out_w)  # windows between these lie inside
+                corner = top * width
+                for start, stop in ((0, a), (b, out_w)):  # from left to right, so that sums round as everywhere
+                    if start:
+                        for j in range(a, b):
+                            p = place[np.uintp(at + j)]
+                            flat[np.uintp(corner + j * step + steps[p])] += given[np.uintp(at + j)]
+                    for j in range(start, stop):
+                        p = place[np.uintp(at + j)]
+                        if 0 <= top + rows[p] < height and 0 <= j * step + columns[p] < width:
+                            flat[np.uintp(corner + j * step + steps[p])] += given[np.uintp(at + j)]
 
     return compiled(kernel)
