@@ -1,4 +1,4 @@
-"""Drop-max beside max-pool, each pass apart, with a dense gradient in the format of the input as a convolution gives."""
+"""Drop-max beside max-pool, each pass apart, with a dense gradient in the input's format, as convolutions give it."""
 
 import itertools
 from collections.abc import Iterator
