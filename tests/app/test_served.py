@@ -178,7 +178,7 @@ def test_after_a_refused_upload_the_image_before_it_is_gone(served):
     assert "<section" not in visitor.uploads(b"no picture")
     assert refusal_in(visitor.does("change", [None, *SETTINGS])) == NO_IMAGE
     visitor.picks(0)
-    assert refusal_in(visitor.does("input", [])) == "The file is larger than 20 MB; upload a smaller one."
+    assert refusal_in(visitor.does("clear", [])) == "The file is larger than 20 MB; upload a smaller one."
     assert refusal_in(visitor.does("change", [None, *SETTINGS])) == NO_IMAGE
 
 

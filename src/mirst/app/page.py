@@ -102,7 +102,7 @@ def build(explorer: Explorer) -> Any:
             page.load(opened, settings, outputs, **quietly)
             gallery.select(picked, settings, outputs, **quietly)
         sent.upload(uploaded, [sent, *settings], outputs, **quietly).then(lambda: None, None, sent, **quietly)
-        shown.input(too_large, None, outputs, **quietly)
+        shown.clear(too_large, None, outputs, **quietly)
         if boxed:
             boxed.picture.input(drawn, [chosen, *settings], outputs, **quietly)
             boxed.given.click(entered, [chosen, *boxed.edges, *settings], outputs, **quietly)
