@@ -18,6 +18,7 @@ from mirst.app.explore import (
     prepared,
     smallest_eps,
 )
+from mirst.app.probabilities import cut
 from mirst.attacks import FGSM
 from mirst.data import Box, ImageFile
 from mirst.errors import MirstError
@@ -112,7 +113,7 @@ def test_the_operating_threshold_decides_and_is_what_attacks_make_for(image):
     x = prepared(image, CARD)
     card = replace(CARD, threshold=2.0)
     far = ExploredModel("bright", Bright(x.mean().item() - 5 / 255), card)  # log-odds 3.9 at first
-    assert far.cut == pytest.approx(0.881, abs=1e-3)
+    assert cut(card) == pytest.approx(0.881, abs=1e-3)
     near = ExploredModel("bright", Bright(x.mean().item() - 1 / 255), card)  # log-odds 0.8: benign at this threshold
     assert prediction(far, image) == "malignant"
     assert prediction(near, image) == "benign"

@@ -7,12 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
+import torch
 
 from mirst.app.explore import ExploredModel, open_explored_model
 from mirst.app.explorer import Explorer
+from mirst.app.probabilities import class_set, cut, in_every_set, probabilities
+from mirst.app.training_images import NO_STUDY, TRAINED
+from mirst.calibration import Calibration
 from mirst.data import Box, box_of, read_dataset
 from mirst.errors import MirstError
+from mirst.evaluation.predictions import images_for
 from tests import helpers
 from tests.commands import started
 from tests.helpers import small_cnn
@@ -61,16 +67,18 @@ def test_it_opens_with_an_image_that_all_models_predict_correctly(explorer):
     assert {seen.predictions[0] for seen in views} == {opening.truth}
 
 
-@pytest.mark.parametrize("error", [MirstError("<b>no</b> picture"), RuntimeError("secret /etc/path")])
-def test_failures_become_a_sentence_and_leave_the_page(error, monkeypatch, page):
-    told = []
-    monkeypatch.setattr(page.gr, "Warning", told.append)
-
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MirstError("<b>no</b> picture"), "&lt;b&gt;no&lt;/b&gt; picture"),
+        (RuntimeError("secret /etc/path"), "The computation failed; try another image or another attack."),
+    ],
+)
+def test_failures_become_a_sentence_instead_of_a_result(error, sentence, page):
     def fail():
         raise error
 
-    assert page.with_message(fail) == page.gr.skip()
-    assert told[0] in ("&lt;b&gt;no&lt;/b&gt; picture", "The computation failed; try another image or another attack.")
+    assert page.answered(fail, page.refusal) == f'<h2>No result</h2><p role="alert">{sentence}</p>'
 
 
 def test_the_page_says_what_is_wrong_and_the_smallest_eps_that_was_seen(explorer, page):
@@ -82,13 +90,70 @@ def test_the_page_says_what_is_wrong_and_the_smallest_eps_that_was_seen(explorer
     assert "&lt;b&gt;a&lt;/b&gt;, labelled malignant" in html
     assert html.count("The prediction is wrong without any attack") == 2
     assert re.findall(r"at most [\d.]+/255", html) == ["at most 7.01/255", "at most 3.4/255", "at most 0.01/255"]
-    assert "no change of at most 3.4/255 per pixel can alter this prediction" in html
-    assert html.count("Certificate") == 1
-    assert "No certificate" in page.render(chosen._replace(certified=[0.0, None]), turned)
+    assert "no change of at most 3.4/255 per pixel can change this prediction" in html
+    assert html.count("Certificate") == 2
+    assert html.count("not available for this network") == 1
+    assert "none for this image" in page.render(chosen._replace(certified=[0.0, None]), turned)
+    assert html.count('class="verdict changed"') == 2
+    assert "misled" not in html
+    assert html.count("to the label malignant") == 2
     stays = [replace(seen, predictions=("malignant", "malignant")) for seen in views]
     html = page.render(chosen, stays)
     assert "wrong without any attack" not in html
     assert "none found up to 16/255" in html
+
+
+def test_only_a_correct_prediction_that_becomes_wrong_is_alarming(explorer, page):
+    chosen = explorer.pick(0)
+    views = explorer.attack(chosen, "PGD", 0, 1)
+    turned = [replace(view, predictions=("malignant", "benign")) for view in views]
+    for truth, kind in (("malignant", "misled"), ("benign", "changed"), (None, "changed"), ("other", "changed")):
+        html = page.render(chosen._replace(truth=truth), turned)
+        assert html.count(f'class="verdict {kind}"') == 2
+        assert ("✗" in html) == (kind == "misled")
+
+
+def test_the_page_warns_of_images_that_a_model_was_trained_on(explorer, page):
+    chosen = explorer.pick(0)
+    views = explorer.attack(chosen, "PGD", 0, 1)
+    html = page.render(chosen._replace(seen=[TRAINED, NO_STUDY.seen(chosen.image)]), views)
+    assert html.count('class="verdict warned"') == 1
+    assert f"⚠ {TRAINED.sentence}" in html
+    assert (
+        html.count("It is unknown whether this model was trained on this image: the model is not in the results") == 1
+    )
+
+
+def test_a_colour_model_of_three_classes_without_a_positive_one(masked_phantoms, page):
+    """No word of a lesion; the probabilities and the set of classes are those of `mirst predict`."""
+    names = ("a", "b", "c")
+    rng = np.random.default_rng(0)
+    calibration = Calibration.of(rng.normal(0, 2, (60, 3)), [0, 1, 2] * 20, list(map(str, range(60))))
+    card = replace(WHOLE, channels=3, classes=names, positive=None, calibration=calibration)
+    model = small_cnn(3, 3).eval()
+    record = read_dataset(masked_phantoms)[0]
+    explorer = Explorer([ExploredModel("colour", model, card)], [record])
+    chosen = explorer.opening()
+    (view,) = explorer.attack(chosen, "PGD", 5, 3)
+    with torch.no_grad():
+        logits = model(images_for(card, [record.file], [None])).double().numpy()
+    expected = np.exp(logits[0] / calibration.temperature)
+    assert list(view.probabilities[0].values()) == pytest.approx(expected / expected.sum(), abs=1e-6)
+    assert view.class_set == tuple(np.array(names)[calibration.sets(logits, 0.9)[0]])
+    html = page.render(chosen, [view])
+    assert re.findall("Calibrated probability of (.)<", html) == list(names)
+    assert f"Set of classes before the attack: <strong>{', '.join(view.class_set) or 'empty'}<" in html
+    assert "lesion" not in html
+    assert view.clean.shape[2] == 3
+
+
+def test_the_mark_is_the_threshold_in_calibrated_probabilities():
+    calibration = Calibration(temperature=2.0, scores=((0.5,), (0.5,)), sizes=((1,), (1,)))
+    card = replace(WHOLE, threshold=1.0, calibration=calibration)
+    logits = torch.tensor([[0.0, 1.0]])
+    assert probabilities(card, logits)["malignant"] == pytest.approx(cut(card))
+    assert cut(replace(card, calibration=None)) == pytest.approx(1 / (1 + np.exp(-1)))
+    assert in_every_set(card) == ("benign", "malignant") == class_set(card, logits)
 
 
 WHOLE = replace(helpers.CARD, drop_max=False, size=16)
@@ -109,7 +174,7 @@ def test_a_mask_beside_an_image_gives_its_box(two_views, page, box_controls):
     html = page.render(chosen, two_views.attack(chosen, "PGD", 5, 3))
     assert html.count("<figcaption>Image<br>") == html.count("<figcaption>Crop<br>") == 1
     assert html.count("Takes a square around the box of the lesion, 30 % wider on each side.") == 1
-    picture, *edges = box_controls.shown_box(chosen)
+    picture, _, *edges = box_controls.shown_box(chosen)
     assert edges == list(chosen.box[:4])
     assert f'x="{chosen.box.x0}" y="{chosen.box.y0}"' in picture
     assert 'viewBox="0 0 128 96"' in picture
@@ -136,7 +201,7 @@ def test_without_a_box_the_model_of_crops_classifies_nothing(two_views, masked_p
     assert html.count("<section") == 2
     assert html.count("Nothing is classified:</strong> draw the box of the lesion.") == 1
     assert "No box was drawn: draw the box of the lesion." in box_controls.picture_with_box(chosen)
-    assert box_controls.shown_box(chosen)[1:] == [None] * 4
+    assert box_controls.shown_box(chosen)[2:] == [None] * 4
     boxed = two_views.with_box(chosen, [30, 20.5, 80, 70])
     assert boxed.box == Box(30, 20.5, 80, 70)
     assert boxed.box_source == "You gave the box."

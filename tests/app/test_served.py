@@ -1,6 +1,7 @@
 """The running explorer, as clients reach it over HTTP, well-meaning or not."""
 
 import base64
+import html
 import io
 import json
 import re
@@ -17,12 +18,14 @@ import requests
 from PIL import Image
 
 from mirst.nn import build_model, save_model
+from tests.app.address import address_of
 from tests.commands import started
 from tests.helpers import CARD
 
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="mirst[app] is not installed")
 
 SETTINGS = ["PGD", 5, 3]
+NO_IMAGE = "There is no image: the upload was refused or the connection was interrupted. Select or upload one."
 
 
 class Served:
@@ -31,7 +34,7 @@ class Served:
     def __init__(self, folder, *arguments):
         self.folder = folder
         self.process = started("app", *arguments, TMPDIR=str(folder))
-        self.address = self.process.stdout.readline().split()[1]
+        self.address = address_of(self.process)
         self.config = requests.get(f"{self.address}config", timeout=30).json()
 
     def files(self):
@@ -50,8 +53,8 @@ class Visitor:
         self.api = f"{served.address}gradio_api"
 
     def does(self, event, data, **more):
-        """What comes of an event: the HTML shown, or the sentences of a refusal."""
-        asked, told = self.asks(event, data, **more), []
+        """What comes of an event: the HTML shown."""
+        asked = self.asks(event, data, **more)
         with requests.get(
             f"{self.api}/queue/data", params={"session_hash": self.name}, stream=True, timeout=60
         ) as lines:
@@ -59,11 +62,8 @@ class Visitor:
                 message = json.loads(line.removeprefix(b"data: ")) if line else {}
                 if message.get("event_id") != asked:
                     continue
-                if message.get("msg") == "log":
-                    told.append(message["log"])
                 if message.get("msg") == "process_completed":
-                    shown = message["output"]["data"][-1]
-                    return shown if isinstance(shown, str) else told
+                    return message["output"]["data"][-1]
         raise AssertionError("the server hung up")
 
     def asks(self, event, data, **more):
@@ -98,23 +98,29 @@ def served(finished, phantoms, tmp_path_factory):
     assert running.files() == set()
 
 
+def refusal_in(shown):
+    """The sentence of a refusal, without any result beside it."""
+    assert "<section" not in shown
+    return html.unescape(re.search(r'role="alert">(.+)</p>$', shown)[1])
+
+
 def png(level):
     buffer = io.BytesIO()
     Image.new("L", (32, 32), level).save(buffer, format="png")
     return buffer.getvalue()
 
 
-def level_shown(html):
+def level_shown(page):
     """The gray level of the first picture on the page."""
-    data = re.search(r'src="data:image/png;base64,([^"]+)"', html)[1]
+    data = re.search(r'src="data:image/png;base64,([^"]+)"', page)[1]
     return int(np.median(np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))))
 
 
 def test_a_pick_is_shown_for_both_models(served):
-    html = Visitor(served, "one").picks(3)
-    assert html.count("<section") == 2
-    assert html.count("<img") == 10
-    assert "labelled " in html
+    shown = Visitor(served, "one").picks(3)
+    assert shown.count("<section") == 2
+    assert shown.count("<img") == 10
+    assert "labelled " in shown
 
 
 def test_visitors_at_once_never_see_one_another(served):
@@ -139,7 +145,7 @@ def test_an_upload_leaves_nothing_whatever_its_name(served, name):
 def test_what_is_no_picture_gets_a_sentence_and_leaves_nothing(served):
     before = served.files()
     for content in (b"no picture", png(9)[:50], b"\x89PNG\r\n\x1a\n" + bytes(100)):
-        (sentence,) = Visitor(served, "bad").uploads(content, "bad.png")
+        sentence = refusal_in(Visitor(served, "bad").uploads(content, "bad.png"))
         assert str(served.folder) not in sentence
     assert served.files() == before
     too_many = Visitor(served, "bad").sends(bytes(21 * 2**20))
@@ -149,23 +155,31 @@ def test_what_is_no_picture_gets_a_sentence_and_leaves_nothing(served):
 
 def test_files_that_were_not_uploaded_are_neither_read_nor_deleted(served):
     thumbnail = next(iter(served.files()))
-    assert Visitor(served, "thief").names(str(thumbnail)) == ["The upload failed; upload the file again."]
+    assert refusal_in(Visitor(served, "thief").names(str(thumbnail))) == "The upload failed; upload the file again."
     assert thumbnail.exists()
 
 
 def test_nonsense_gets_a_sentence(served):
     visitor = Visitor(served, "odd")
-    assert visitor.picks(10**6) == ["there is no image 1000000 in the gallery"]
+    assert refusal_in(visitor.picks(10**6)) == "there is no image 1000000 in the gallery"
     visitor.picks(0)
     for settings in (["bfg", 5, 3], ["PGD", 99, 3], ["PGD", -1, 3], ["PGD", 5, 10**9], ["PGD", "five", None]):
-        (sentence,) = visitor.does("change", [None, *settings])
-        assert isinstance(sentence, str)
+        assert refusal_in(visitor.does("change", [None, *settings]))
+    assert "<section" in visitor.does("change", [None, *SETTINGS])  # the image is kept
 
 
 def test_a_visitor_without_a_picture_is_told(served):
-    assert Visitor(served, "new").does("change", [None, *SETTINGS]) == [
-        "The connection was interrupted and the image is no longer available; select it again."
-    ]
+    assert refusal_in(Visitor(served, "new").does("change", [None, *SETTINGS])) == NO_IMAGE
+
+
+def test_after_a_refused_upload_the_image_before_it_is_gone(served):
+    visitor = Visitor(served, "refused")
+    visitor.picks(0)
+    assert "<section" not in visitor.uploads(b"no picture")
+    assert refusal_in(visitor.does("change", [None, *SETTINGS])) == NO_IMAGE
+    visitor.picks(0)
+    assert refusal_in(visitor.does("clear", [])) == "The file is larger than 20 MB; upload a smaller one."
+    assert refusal_in(visitor.does("change", [None, *SETTINGS])) == NO_IMAGE
 
 
 def test_who_leaves_is_forgotten_and_holds_nobody_up(served):
@@ -177,10 +191,10 @@ def test_who_leaves_is_forgotten_and_holds_nobody_up(served):
     assert "<section" in Visitor(served, "next").picks(1)
     for _ in range(20):
         told = leaving.does("change", [None, *SETTINGS])
-        if isinstance(told, list):
+        if "<section" not in told:
             break
         time.sleep(0.2)
-    assert told == ["The connection was interrupted and the image is no longer available; select it again."]
+    assert refusal_in(told) == NO_IMAGE
 
 
 @pytest.fixture(scope="module")
@@ -214,14 +228,15 @@ def test_what_is_no_box_gets_a_sentence(lesions):
     visitor.picks(0)
     held = [None, *SETTINGS]
     for edges in ([1, 2, 3], [9, 9, 9, 9], ["<b>", 0, 9, 9], [500, 0, 600, 9], 5, None):
-        (sentence,) = visitor.does("input", held, event_data={"edges": edges})
-        assert isinstance(sentence, str)
-    assert visitor.does("click", [None, None, 4, 20, 20, *SETTINGS]) == ["A box has four edges; enter all of them."]
+        assert refusal_in(visitor.does("input", held, event_data={"edges": edges}))
+    told = visitor.does("click", [None, None, 4, 20, 20, *SETTINGS])
+    assert refusal_in(told) == "A box has four edges; enter all of them."
+    assert "<section" in visitor.does("change", held)  # with the box before
 
 
 def test_a_box_without_an_image_gets_a_sentence(lesions):
-    (sentence,) = Visitor(lesions, "nobody").does("input", [None, *SETTINGS], event_data={"edges": [4, 4, 20, 20]})
-    assert "select it again" in sentence
+    told = Visitor(lesions, "nobody").does("input", [None, *SETTINGS], event_data={"edges": [4, 4, 20, 20]})
+    assert refusal_in(told) == NO_IMAGE
 
 
 def test_only_models_of_crops_have_controls_of_a_box(lesions, served):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mirst.nn import build_model, save_model
+from tests.app.address import address_of
 from tests.browser.conftest import serious
 from tests.commands import started
 from tests.helpers import CARD
@@ -18,7 +19,7 @@ from tests.helpers import CARD
 def served(checkpoints, data):
     pytest.importorskip("gradio", reason="mirst[app] is not installed; make browser installs it")
     process = started("app", *checkpoints, "--data", data)
-    yield process.stdout.readline().split()[1]
+    yield address_of(process)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
     assert "Traceback" not in errors
@@ -66,9 +67,9 @@ def test_an_attack_flips_a_prediction(explorer):
     assert "not a medical device" in explorer.locator("main, body").first.inner_text()
     pick(explorer, 1)
     set_eps(explorer, 0)
-    explorer.locator(".verdict", has_text="unchanged").nth(1).wait_for()
+    explorer.locator(".verdict", has_text="does not change").nth(1).wait_for()
     set_eps(explorer, 16)
-    explorer.locator(".verdict", has_text="flipped from").first.wait_for()
+    explorer.locator(".verdict", has_text=re.compile("attack changes the .*prediction")).first.wait_for()
     assert explorer.locator("figure img").count() == 10
     with explorer.expect_download() as download:
         explorer.get_by_role("link", name="Download attacked-ce-fold0-seed0 as PNG").click()
@@ -83,11 +84,11 @@ def test_the_keyboard_suffices(explorer):
     explorer.keyboard.press("Enter")
     explorer.get_by_role("heading", name="phantom-001.png, labelled malignant").wait_for()
     set_eps(explorer, 0)
-    explorer.locator(".verdict", has_text="unchanged").nth(1).wait_for()
+    explorer.locator(".verdict", has_text="does not change").nth(1).wait_for()
     explorer.get_by_role("slider", name=re.compile("eps, in gray")).focus()
     for _ in range(32):
         explorer.keyboard.press("ArrowRight")
-    explorer.locator(".verdict", has_text="flipped from").first.wait_for()
+    explorer.locator(".verdict", has_text=re.compile("attack changes the .*prediction")).first.wait_for()
 
 
 def test_a_bad_upload_gets_a_sentence_and_the_next_one_works(explorer, tmp_path, phantoms):
@@ -95,6 +96,7 @@ def test_a_bad_upload_gets_a_sentence_and_the_next_one_works(explorer, tmp_path,
     bad.write_bytes((phantoms / "benign" / "phantom-001.png").read_bytes()[:200])
     explorer.locator("input[type=file]").first.set_input_files(bad)
     explorer.get_by_text("cannot read the file as an image").wait_for()
+    assert explorer.locator(".verdict").count() == 0
     explorer.locator("input[type=file]").first.set_input_files(phantoms / "benign" / "phantom-001.png")
     explorer.get_by_role("heading", name="Your image").wait_for()
 

@@ -5,10 +5,12 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mirst.app.demo_models import demo_pair
 from mirst.app.explore import open_explored_model
+from mirst.app.training_images import trainings_of
 from mirst.data import Record, read_dataset
 from mirst.errors import MirstError
 
@@ -53,6 +55,8 @@ def launch(
     if not checkpoints:
         checkpoints, data = demo_pair(tell)
     models = [open_explored_model(path, trusted) for path in checkpoints]
+    trainings = trainings_of(checkpoints, data, tell)
+    models = [replace(model, training=own) for model, own in zip(models, trainings, strict=True)]
     explorer = Explorer(models, _gallery_records(data, models[0].card.classes))
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     theme.set(body_text_color_subdued="*neutral_600")  # the default is too pale to read

@@ -20,6 +20,8 @@ class BoxControls(NamedTuple):
 
     picture: gr.HTML
     """The image with its box. An `input` event has the `edges` of the box that was drawn."""
+    entered: gr.Group
+    """The four numbers and their button, which are hidden without an image."""
     edges: list[gr.Number]
     given: gr.Button
 
@@ -27,19 +29,26 @@ class BoxControls(NamedTuple):
     def place(cls) -> "BoxControls":
         """Add them to the page that is being built."""
         picture = gr.HTML("", js_on_load=DRAWING.read_text(), elem_id="boxed")
-        with gr.Row():
-            edges = [gr.Number(label=name, minimum=0, min_width=120) for name in EDGES]
-        return cls(picture, edges, gr.Button("Use these edges as the box", size="sm"))
+        with gr.Group(visible=False) as entered:
+            with gr.Row():
+                edges = [gr.Number(label=name, minimum=0, min_width=120) for name in EDGES]
+            given = gr.Button("Use these edges as the box", size="sm")
+        return cls(picture, entered, edges, given)
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.picture, *self.edges]
+        return [self.picture, self.entered, *self.edges]
 
 
 def shown_box(selection: Selection) -> list[Any]:
     """The values of `BoxControls.outputs`."""
     edges = [None] * 4 if selection.box is None else [round(edge, 1) for edge in selection.box[:4]]
-    return [picture_with_box(selection), *edges]
+    return [picture_with_box(selection), gr.Group(visible=True), *edges]
+
+
+def no_box() -> list[Any]:
+    """The values of `BoxControls.outputs` without an image."""
+    return ["", gr.Group(visible=False), *[None] * 4]
 
 
 def picture_with_box(selection: Selection) -> str:

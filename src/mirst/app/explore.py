@@ -1,10 +1,9 @@
 """The computations behind the page: an attack on one image and one model."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from mirst.app.probabilities import class_set, probabilities
+from mirst.app.training_images import NO_STUDY, Training
 from mirst.attacks import APGD, CW, FGSM, PGD, Attack, Square
 from mirst.attacks.base import attackable
 from mirst.attacks.descent import gradient_of, iterates, last
@@ -52,6 +53,7 @@ class ExploredModel:
     title: str
     model: nn.Module
     card: ModelCard
+    training: Training = NO_STUDY
 
     def sees(self, box: Box | None) -> bool:
         """Whether the model can classify an image with this box.
@@ -65,11 +67,6 @@ class ExploredModel:
         """The model with its operating threshold at equal logits, so that attacks cross the threshold."""
         return at_threshold(self.model, self.card.positive_index, self.card.threshold)
 
-    @property
-    def cut(self) -> float | None:
-        """The probability of the positive class above which it is predicted; `None` for more than two classes."""
-        return 1 / (1 + math.exp(-self.card.threshold)) if len(self.card.classes) == 2 else None
-
 
 @dataclass(frozen=True)
 class View:
@@ -80,7 +77,9 @@ class View:
     predictions: tuple[str, str]
     """Before and after the attack."""
     probabilities: tuple[dict[str, float], dict[str, float]]
-    """By class, before and after the attack."""
+    """By class, before and after the attack; calibrated if the card has a calibration."""
+    class_set: tuple[str, ...] | None
+    """The classes that may be the true one before the attack, at `COVERAGE`; `None` without a calibration."""
     clean: Picture
     perturbation: Picture
     """Red is brighter, blue is darker; full colour is eps."""
@@ -93,6 +92,17 @@ class View:
     @property
     def flipped(self) -> bool:
         return self.predictions[0] != self.predictions[1]
+
+    def outcome(self, truth: str | None) -> Literal["unchanged", "misled", "corrected", "changed"]:
+        """What the attack did: `misled` from the true class to another, `corrected` from another to the true class.
+
+        `changed` from one wrong class to another, or if the model does not know the class `truth`.
+        """
+        if not self.flipped:
+            return "unchanged"
+        if truth == self.predictions[0]:
+            return "misled"
+        return "corrected" if truth == self.predictions[1] else "changed"
 
 
 @dataclass(frozen=True)
@@ -172,7 +182,8 @@ def attack_image(
     return View(
         explored,
         (classes[int(label)], classes[int(flipped)]),
-        (_probabilities(explored, logits), _probabilities(explored, after)),
+        (probabilities(explored.card, logits), probabilities(explored.card, after)),
+        class_set(explored.card, logits),
         _gray(x),
         _signed(without_box(attacked - x)[0].mean(0), eps),
         _gray(attacked),
@@ -240,12 +251,6 @@ def _logits(explored: ExploredModel, x: Tensor) -> Tensor:
 def _predicted(explored: ExploredModel, logits: Tensor) -> Tensor:
     """The index of the predicted class at the operating threshold, `(N,)`."""
     return decide(logits, explored.card.positive_index, explored.card.threshold)[1]
-
-
-def _probabilities(explored: ExploredModel, logits: Tensor) -> dict[str, float]:
-    """By class; 0 if the logits are not finite."""
-    shares = logits.softmax(1)[0].nan_to_num(0.0).tolist()
-    return dict(zip(explored.card.classes, shares, strict=True))
 
 
 def _step_size(eps: float, steps: int) -> float:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from mirst.app.explore import ExploredModel, Unseen, View, attack_image, certified_eps, prediction, smallest_eps
+from mirst.app.training_images import Seen
 from mirst.app.uploads import take
 from mirst.data import Box, Record, box_of, decode, parse_box
 from mirst.errors import MirstError
@@ -25,6 +26,8 @@ class Selection(NamedTuple):
     """The smallest eps that flips the prediction of each model; `None` if none was found."""
     certified: list[float | None]
     """The largest eps at which the prediction of each model is certified; `None` if the model has no bounds."""
+    seen: list[Seen]
+    """What is known of the image and the training of each model."""
     box: Box | None = None
     """Of the lesion, in pixels of the image."""
     box_source: str = ""
@@ -79,7 +82,7 @@ class Explorer:
         if None in edges:
             raise MirstError("A box has four edges; enter all of them.")
         box = parse_box(",".join(map(str, edges))).within(*chosen.image.size)
-        return self._chosen(chosen.image, chosen.name, chosen.truth, box, "You gave the box.")
+        return self._chosen(chosen.image, chosen.name, chosen.truth, box, "You gave the box.", chosen.seen)
 
     def attack(self, chosen: Selection, attack: str, levels: float, steps: float) -> list[View | Unseen]:
         """The attack on every model that can classify the image."""
@@ -105,9 +108,16 @@ class Explorer:
         return inside, f"The box goes around the mask {' and '.join(path.name for path in record.masks)}."
 
     def _chosen(
-        self, image: Image.Image, name: str, truth: str | None, box: Box | None = None, source: str = ""
+        self,
+        image: Image.Image,
+        name: str,
+        truth: str | None,
+        box: Box | None = None,
+        source: str = "",
+        seen: list[Seen] | None = None,
     ) -> Selection:
         with self._lock:
+            seen = seen or [model.training.seen(image) for model in self.models]
             smallest = [smallest_eps(model, image, box) for model in self.models]
             certified = [certified_eps(model, image, box) for model in self.models]
-        return Selection(image, name, truth, smallest, certified, box, source)
+        return Selection(image, name, truth, smallest, certified, seen, box, source)

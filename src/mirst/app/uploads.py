@@ -11,8 +11,7 @@ from mirst.errors import MirstError
 from mirst.untrusted.pictures import open_picture
 
 MAX_BYTES = 20 * 2**20
-SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
-"""Shown in the file dialog. The content of a file decides how it is read."""
+TOO_LARGE = f"The file is larger than {MAX_BYTES // 2**20} MB; upload a smaller one."
 BEGINNINGS = {".png": (0, b"\x89PNG\r\n\x1a\n"), ".jpg": (0, b"\xff\xd8\xff"), ".dcm": (128, b"DICM")}
 MAX_SIDE = 8192
 LONGEST = 2048
@@ -31,7 +30,7 @@ def take(path: Path, value_range: tuple[float, float] | None = None) -> Image.Im
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise MirstError(f"The file is larger than {MAX_BYTES // 2**20} MB; upload a smaller one.")
+            raise MirstError(TOO_LARGE)
         content = path.read_bytes()
     except OSError as error:
         raise MirstError("The upload is incomplete; upload the file again.") from error

@@ -24,6 +24,7 @@ from mirst.data.inspection import few_levels
 from mirst.data.labels_and_groups import ConflictRule, assign_groups, relabel, resolve_conflicts
 from mirst.data.lesion import MARGIN, LesionCrop, Lesions, Placements
 from mirst.data.levels import AuditRule
+from mirst.data.lookup import Lookup
 from mirst.data.modality import Modality
 from mirst.data.phantom import make_phantom, write_phantoms
 from mirst.data.prepared_folder import write_prepared
@@ -50,6 +51,7 @@ __all__ = [
     "ImageSet",
     "LesionCrop",
     "Lesions",
+    "Lookup",
     "Modality",
     "Placements",
     "PreparedImages",

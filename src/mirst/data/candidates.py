@@ -70,10 +70,8 @@ def find_candidates(images: Stack, on_stage: OnStage = no_stage) -> list[Candida
     """For each of `(N, side, side)` images its `NEIGHBOURS` nearest ones, each pair once."""
     if len(images) < 2:
         return []
-    projection, parities = _whitening(images[:: max(1, len(images) // SAMPLE)])
+    projection, flips = _basis(images)
     views = _projected(images, projection)
-    signs = [np.where(parities[0], down, 1) * np.where(parities[1], across, 1) for down, across in ORIENTATIONS]
-    flips = np.array(signs, dtype=np.float32)
     index = _Index(views[:, 0].astype(np.float32))
     best: dict[tuple[int, int], Candidate] = {}
     starts = range(0, len(views), BLOCK)
@@ -85,6 +83,55 @@ def find_candidates(images: Stack, on_stage: OnStage = no_stage) -> list[Candida
             if pair not in best or candidate.similarity > best[pair].similarity:
                 best[pair] = candidate
     return [best[pair] for pair in sorted(best)]
+
+
+class Neighbours:
+    """Images among which the nearest ones of a new image are found, as by `find_candidates`.
+
+    Args:
+        images: `(N, side, side)`.
+    """
+
+    def __init__(self, images: Stack) -> None:
+        self._projection, self._flips = _basis(images)
+        self._views = _projected(images, self._projection)
+
+    def of(self, image: NDArray[np.uint8]) -> list[Candidate]:
+        """The nearest ones of `(side, side)`, whose number in the candidates is N: it or the other is cropped."""
+        new, number = _projected(image[None], self._projection)[0].astype(np.float32), len(self._views)
+        crops = (self._flips[:, None] * new).reshape(-1, DIMENSIONS)
+        parts = [self._views[start : start + CHUNK].astype(np.float32) for start in range(0, number, CHUNK)]
+        of_crops = np.concatenate([crops @ part[:, 0].T for part in parts], axis=1)
+        whole = self._flips * new[0]
+        of_whole = np.concatenate(
+            [(whole @ part.transpose(0, 2, 1)).reshape(len(part), -1).T for part in parts], axis=1
+        )
+        return [
+            Candidate(*((number, other) if similarity is of_crops else (other, number)), *_spans(view), value)
+            for similarity in (of_crops, of_whole)
+            for other, view, value in _best(similarity)
+            if value >= LEAST
+        ]
+
+
+def _best(similarity: Views) -> list[tuple[int, int, float]]:
+    """The images with the largest similarities `(views, N)`, the view that has it, and its value."""
+    largest = similarity.max(axis=0)
+    nearest = np.argsort(-largest, kind="stable")[:NEIGHBOURS]
+    return [(int(other), int(similarity[:, other].argmax()), float(largest[other])) for other in nearest]
+
+
+def _basis(images: Stack) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The projection of views to `DIMENSIONS` numbers, and their signs in each of the `ORIENTATIONS`."""
+    projection, parities = _whitening(images[:: max(1, len(images) // SAMPLE)])
+    signs = [np.where(parities[0], down, 1) * np.where(parities[1], across, 1) for down, across in ORIENTATIONS]
+    return projection, np.array(signs, dtype=np.float32)
+
+
+def _spans(view: int) -> tuple[Interval, Interval]:
+    """Rows and columns of one of the oriented views of an image."""
+    (down, across), ((top, bottom), (left, right)) = ORIENTATIONS[view // len(BOXES)], BOXES[view % len(BOXES)]
+    return (top, bottom) if down > 0 else (bottom, top), (left, right) if across > 0 else (right, left)
 
 
 def _describe(images: Stack) -> Views:
@@ -198,8 +245,6 @@ def _nearest(views: Views, flips: Views, start: int, index: _Index) -> list[Cand
     for row, others in enumerate(nearest):
         products = oriented[row] @ index.wholes[others].T
         for other, view, value in zip(others, products.argmax(axis=0), products.max(axis=0), strict=True):
-            (down, across), box = ORIENTATIONS[view // len(BOXES)], BOXES[view % len(BOXES)]
-            rows_of, columns = (span[::step] for span, step in zip(box, (down, across), strict=True))
             if value >= LEAST:
-                found.append(Candidate(start + row, int(other), rows_of, columns, float(value)))
+                found.append(Candidate(start + row, int(other), *_spans(int(view)), float(value)))
     return found
