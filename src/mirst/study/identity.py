@@ -108,10 +108,18 @@ def _difference(study: StudyFolder, prepared: Prepared, sections: Iterable[str])
             return f"another study (the settings of {section} differ)"
     run = read_run(study)
     if run["data"]["fingerprint"] != prepared.fingerprint:
-        return "this study with other data"
+        return f"this study with {_other_data(run['data'], prepared)}"
     if _digest(run.get("weights")) != _digest(_weights(prepared)):
         return "this study with other initial weights"
     return None
+
+
+def _other_data(before: dict[str, Any], prepared: Prepared) -> str:
+    """Versions of the audit form other groups of the same images."""
+    groups = len({record.group for record in prepared.records})
+    if before["groups"] == groups:
+        return "other data"
+    return f"other data, or other groups: it has {before['groups']} groups of copies or patients, not {groups}"
 
 
 def _digest(weights: dict[str, Any] | None) -> str:
