@@ -37,6 +37,7 @@ from mirst.evaluation.predictions import Prediction, predict, prediction_documen
 from mirst.evaluation.progress import Progress
 from mirst.evaluation.suite_run import Robustness, checked_eps, robustness
 from mirst.evaluation.suites import SuiteName
+from mirst.evaluation.witnesses import Witnesses, find_witnesses, witness_images
 from mirst.metrics import AUC_ATTACKED, METRICS, Metric, classification_metrics
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Progress",
     "Robustness",
     "SuiteName",
+    "Witnesses",
     "attacked_auc",
     "boxes_on",
     "certified_rows",
@@ -75,6 +77,7 @@ __all__ = [
     "evaluate_boxes",
     "evaluate_corruptions",
     "evaluate_on",
+    "find_witnesses",
     "holm",
     "inspect_model",
     "interval",
@@ -97,4 +100,5 @@ __all__ = [
     "unpaired_difference",
     "weak_budget",
     "with_attacks",
+    "witness_images",
 ]

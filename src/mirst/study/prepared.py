@@ -159,7 +159,7 @@ def prepare(spec: StudySpec) -> Prepared:
         labels=np.array([classes.index(record.label) for record in records], dtype=np.int64),
         classes=classes,
         positive=positive,
-        folds=[_with_extra(fold, records, len(own)) for fold in _folds(spec, own)],
+        folds=[_with_extra(fold, records, len(own)) for fold in split_of(spec, own)],
         weights=weights,
         extra=len(records) - len(own),
     )
@@ -168,7 +168,8 @@ def prepare(spec: StudySpec) -> Prepared:
     return prepared
 
 
-def _folds(spec: StudySpec, records: Sequence[Record]) -> list[Fold]:
+def split_of(spec: StudySpec, records: Sequence[Record]) -> list[Fold]:
+    """The folds of a study, from the labels and groups (or the given split) of its own records."""
     folds = spec.folds
     if folds.kind == "given":
         return folds_of_split(records, folds.count)

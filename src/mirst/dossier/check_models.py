@@ -1,0 +1,169 @@
+"""Rows without attack, witnesses and certificates, computed again from the models and the images."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mirst.bounds import margin_bounds, score_bounds
+from mirst.dossier.answers import Answer, Verdict, judged
+from mirst.dossier.check_witnesses import TrialWitnesses
+from mirst.dossier.found_images import FoundImages
+from mirst.dossier.image_table import keys_of
+from mirst.evaluation import CLEAN, witness_images
+from mirst.evaluation.judge import in_batches, judge, tolerance_of
+from mirst.evaluation.witnesses import leads
+from mirst.nn import ModelCard
+from mirst.study.results import Results
+from mirst.study.summary import TRIAL
+from mirst.study.trial import Trial
+
+Mask = NDArray[np.bool_]
+BATCH = 64
+SAME_BOUND = 1e-4
+"""Share of a bound by which machines may differ."""
+NEAR_ZERO = 1e-6
+"""Of a bound: rounding on another machine may decide its sign."""
+
+
+@dataclass
+class Tally:
+    """What the models of a dossier said."""
+
+    right: int = 0
+    close: int = 0
+    """So close that rounding decides."""
+    faults: list[str] = field(default_factory=list)
+
+    def answers(self, claim: str, verdict: Verdict, detail: str) -> list[Answer]:
+        found = [judged(claim, self.faults, verdict, f"{self.right} {detail}")]
+        if self.close:
+            found.append(
+                Answer(Verdict.UNCHECKED, claim, f"{self.close} are so close that rounding decides on each machine")
+            )
+        return found
+
+
+class ModelChecks:
+    """The checks of every model, one model at a time."""
+
+    def __init__(self, results: Results, certificates: pd.DataFrame | None, found: FoundImages) -> None:
+        self.results, self.certificates, self.images = results, certificates, found
+        self.clean, self.witnesses, self.bounds = Tally(), Tally(), Tally()
+
+    def add(self, trial: Trial, model: nn.Module, card: ModelCard, witnesses: TrialWitnesses) -> None:
+        self._clean(trial, model, card)
+        self._witnesses(trial, model, card, witnesses)
+        if self.certificates is not None:
+            self._certificates(trial, model, card)
+
+    def answers(self) -> list[Answer]:
+        bounds = (
+            []
+            if self.certificates is None
+            else self.bounds.answers(
+                "bounds", Verdict.PROVED, "certificates were computed again; those that certify hold"
+            )
+        )
+        return [
+            *self.clean.answers(
+                "rows without attack", Verdict.RECOMPUTED, "scores and predictions were computed again"
+            ),
+            *self.witnesses.answers("witnesses", Verdict.PROVED, "misclassify their images"),
+            *bounds,
+        ]
+
+    def _clean(self, trial: Trial, model: nn.Module, card: ModelCard) -> None:
+        rows = _of(self.results.outcomes, trial)
+        rows, x, y = self._batch(rows[rows["attack"] == CLEAN], card)
+        if rows.empty:
+            return
+        logits = in_batches(model, x)
+        score, _ = judge(logits, y, card.positive_index, card.threshold)
+        near = tolerance_of(model, logits)
+        off = score.cpu().numpy() - rows["score"].to_numpy(dtype=float)
+        stated = _indices(rows["prediction"], card)
+        lead = leads(logits, stated, card.positive_index, card.threshold).cpu().numpy()
+        wrong = (np.abs(off) > near) | (lead < -near)
+        self._count(
+            self.clean, trial, rows, wrong, ~wrong & (lead < 0), "does not have the score and prediction of its model"
+        )
+
+    def _witnesses(self, trial: Trial, model: nn.Module, card: ModelCard, witnesses: TrialWitnesses) -> None:
+        if witnesses.rows.empty:
+            return
+        rows, x, _ = self._batch(witnesses.rows.assign(label=card.classes[0]), card)
+        if rows.empty:
+            return
+        steps = witnesses.steps[torch.from_numpy(rows["at"].to_numpy())]
+        moved = witness_images(x, steps, rows["unit"].to_numpy(dtype=float))
+        logits = in_batches(model, moved)
+        lead = leads(logits, _indices(rows["prediction"], card), card.positive_index, card.threshold).cpu().numpy()
+        near = tolerance_of(model, logits)
+        self._count(
+            self.witnesses,
+            trial,
+            rows,
+            lead < -near,
+            np.abs(lead) <= near,
+            "has a witness that does not misclassify it",
+        )
+
+    def _certificates(self, trial: Trial, model: nn.Module, card: ModelCard) -> None:
+        assert self.certificates is not None
+        own = _of(self.certificates, trial)
+        for (eps, method), part in own.groupby(["eps", "method"]):
+            rows, x, y = self._batch(part, card)
+            for at in np.array_split(np.arange(len(rows)), max(1, len(rows) // BATCH)):
+                if len(at):
+                    self._bounds(trial, model, card, rows.iloc[at], x[at], y[at], float(str(eps)), str(method))
+
+    def _bounds(
+        self,
+        trial: Trial,
+        model: nn.Module,
+        card: ModelCard,
+        rows: pd.DataFrame,
+        x: Tensor,
+        y: Tensor,
+        eps: float,
+        method: str,
+    ) -> None:
+        positive, threshold = card.positive_index, card.threshold
+        margin = margin_bounds(model, x, y, eps, method=method, threshold=threshold, positive=positive).numpy()
+        score = score_bounds(model, x, y == positive, eps, method=method, positive=positive).numpy()
+        largest = torch.from_numpy(rows["largest_eps"].to_numpy(dtype=np.float64))
+        held = margin_bounds(model, x, y, largest, method=method, threshold=threshold, positive=positive).numpy()
+        off = ~_close(margin, rows["margin"]) | ~_close(score, rows["score"])
+        certified = rows["certified"].astype(bool).to_numpy()
+        beyond = (certified & (margin < -NEAR_ZERO)) | ((largest.numpy() > 0) & (held < -NEAR_ZERO))
+        close = ~off & ~beyond & ((certified & (margin <= 0)) | ((largest.numpy() > 0) & (held <= 0)))
+        self._count(self.bounds, trial, rows, off | beyond, close, "does not have the bounds of its model")
+
+    def _batch(self, rows: pd.DataFrame, card: ModelCard) -> tuple[pd.DataFrame, Tensor, Tensor]:
+        """Those rows whose images were found, in `at` their places before, with images and labels."""
+        there, x = self.images.batch(keys_of(rows))
+        found = rows.iloc[there].assign(at=np.array(there, dtype=np.int64))
+        return found, x, _indices(found["label"], card)
+
+    def _count(self, tally: Tally, trial: Trial, rows: pd.DataFrame, wrong: Mask, close: Mask, what: str) -> None:
+        tally.right += int((~wrong & ~close).sum())
+        tally.close += int(close.sum())
+        tally.faults += [f"{name} ({trial.name}) {what}" for name in rows["image"].to_numpy()[wrong]]
+
+
+def _of(rows: pd.DataFrame, trial: Trial) -> pd.DataFrame:
+    keys = trial.key()
+    return rows[np.logical_and.reduce([rows[name] == keys[name] for name in TRIAL])]
+
+
+def _indices(names: pd.Series, card: ModelCard) -> Tensor:
+    return torch.tensor([card.classes.index(name) for name in names], dtype=torch.long)
+
+
+def _close(own: NDArray[np.float64], stated: pd.Series) -> Mask:
+    close: Mask = np.isclose(own, stated.to_numpy(dtype=float), rtol=SAME_BOUND, atol=SAME_BOUND, equal_nan=True)
+    return close

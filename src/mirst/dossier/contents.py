@@ -1,0 +1,96 @@
+"""The files of a dossier and its manifest."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mirst.study.layout import SUITES
+
+FORMAT = 1
+MANIFEST, IMAGES = "manifest.json", "images.csv"
+STUDY_FILES = (
+    *("study.yaml", "run.json", "outcomes.csv", "summary.csv", "failed.csv", "diverged.csv", "records.csv"),
+    *("baselines.csv", "certificates.csv", "witnesses.csv"),
+    *(f"{suite}{ending}.csv" for suite in SUITES for ending in ("", "-checks", "-costs")),
+)
+TRIAL_FILES = (
+    *("model.safetensors", "witnesses.safetensors", "MODEL_CARD.md", "history.csv", "diverged.txt", "killed.txt"),
+    *(f"{name}.json" for name in ("certificates", *SUITES)),
+)
+"""Neither list names a file with images."""
+WRITTEN = ("report.html", "table.md", "differences.md")
+"""What `write_report` makes of the others, beside the folder `tables`."""
+
+_TRIAL = rf"trials/[^/\\]+/(?:{'|'.join(map(re.escape, TRIAL_FILES))})"
+_NAMES = re.compile(
+    "|".join(
+        (
+            *map(re.escape, (IMAGES, *STUDY_FILES, *WRITTEN)),
+            _TRIAL,
+            r"tables/[\w-]+\.(?:csv|md|tex)",
+            r"images/[0-9a-f]{64}(?:\.\w{1,8})?",
+        )
+    )
+)
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Short = Annotated[str, Field(max_length=500)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Manifest(BaseModel):
+    """What `manifest.json` contains."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[\w][\w .+-]{0,199}$")]
+    """Of the results folder; the report shows it."""
+    packages: Annotated[dict[Short, Short], Field(max_length=50)]
+    """Versions of the packages that wrote the dossier."""
+    preparation: int
+    """Version of the preparation of images."""
+    audit: int
+    """Version of the audit, which makes the groups."""
+    files: Annotated[dict[str, Digest], Field(max_length=10_000)]
+    """SHA-256 of every other file of the archive by name."""
+
+
+class RunData(BaseModel):
+    """The section `data` of `run.json`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    images: Count
+    groups: Count
+    per_class: dict[Short, Count]
+    classes: Annotated[list[Short], Field(min_length=2, max_length=1000)]
+    positive: Short
+    fingerprint: Digest
+    audit: list[str]
+    conflicts: list[dict[str, str]] = []
+
+
+class Run(BaseModel):
+    """What `run.json` contains, as far as the report reads it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    started: Short
+    python: Short
+    machine: Short
+    packages: dict[Short, Short]
+    seeds: list[int]
+    weights: dict[str, Any] | None
+    data: RunData
+    ensemble: dict[str, Any] | None = None
+
+
+def is_content(name: str) -> bool:
+    """Whether a dossier may contain a file of this name.
+
+    >>> is_content("trials/ce-fold0-seed0/model.safetensors"), is_content("trials/../x/model.safetensors")
+    (True, False)
+    """
+    return _NAMES.fullmatch(name) is not None and ".." not in name.split("/")
