@@ -4,9 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mirst.attacks import Attack
+from mirst.bounds import METHODS
 from mirst.dossier.answers import Answer, Verdict, judged
+from mirst.errors import MirstError
 from mirst.evaluation import CLEAN
 from mirst.evaluation.outcomes import TOLERANCE
 from mirst.nn import ModelCard
@@ -63,10 +66,9 @@ def check_decisions(results: Results, cards: Mapping[Trial, ModelCard]) -> Answe
     """Whether the predictions follow from the scores and the operating points of the models, for two classes."""
     if len(results.classes) != 2:
         return Answer(Verdict.UNCHECKED, "decisions", "the scores of more than two classes do not give the prediction")
-    thresholds = {tuple(trial.key().values()): card.threshold for trial, card in cards.items()}
     faults, count = list[str](), 0
     for rows in [results.outcomes, *results.suites.values()]:
-        threshold = np.array([thresholds.get(key, np.nan) for key in rows[TRIAL].itertuples(index=False, name=None)])
+        threshold = _thresholds(rows, cards)
         ahead = rows["score"].to_numpy(dtype=float) - threshold
         is_positive = (rows["prediction"] == results.positive).to_numpy()
         count += len(rows)
@@ -78,15 +80,27 @@ def check_decisions(results: Results, cards: Mapping[Trial, ModelCard]) -> Answe
     )
 
 
-def check_certificate_rows(results: Results) -> Answer | None:
-    """Whether certificates agree with their bounds, and with the rows without attack."""
-    rows = results.certificates
+def check_certificate_rows(
+    results: Results, rows: pd.DataFrame | None, cards: Mapping[Trial, ModelCard]
+) -> Answer | None:
+    """Whether certificates agree with their bounds, and with the rows without attack.
+
+    Args:
+        rows: of `certificates.csv`, if there are any.
+    """
     if rows is None:
         return None
+    require_numbers(rows)
     certified = rows["certified"].astype(bool)
     faults = _named(rows, certified != (rows["margin"] > 0), "is certified against its bound")
     faults += _named(rows, certified & (rows["largest_eps"] < rows["eps"]), "is certified beyond its largest_eps")
-    faults += _named(rows, ~certified & (rows["largest_eps"] > rows["eps"]), "is not certified within its largest_eps")
+    if len(results.classes) == 2:
+        threshold = _thresholds(rows, cards)
+        sign = np.where(rows["label"] == results.positive, 1, -1)
+        score = threshold + sign * rows["margin"].to_numpy(dtype=float)
+        faults += _named(
+            rows, ~np.isclose(score, rows["score"], rtol=NEAR, atol=NEAR), "has a score against its margin"
+        )
     clean = results.outcomes[results.outcomes["attack"] == CLEAN]
     keys = [*TRIAL, "source", "image"]
     beside = rows.merge(clean[[*keys, "prediction"]], on=keys, how="left", suffixes=("", "_clean"))
@@ -101,7 +115,22 @@ def check_certificate_rows(results: Results) -> Answer | None:
     )
 
 
-def _named(rows: pd.DataFrame, wrong: "np.ndarray[tuple[int], np.dtype[np.bool_]] | pd.Series", what: str) -> list[str]:
+def require_numbers(rows: pd.DataFrame) -> None:
+    """Raise `MirstError` unless the columns of a table of certificates have their kinds."""
+    for column in ("eps", "margin", "score", "largest_eps", "clean_score", "attacked_score"):
+        if not pd.api.types.is_float_dtype(rows[column]) or rows[column].isna().any():
+            raise MirstError(f"certificates.csv has a {column} that is not a number")
+    if not pd.api.types.is_bool_dtype(rows["certified"]) or not rows["method"].isin(list(METHODS)).all():
+        raise MirstError("certificates.csv has a method that is unknown, or a certified that is neither True nor False")
+
+
+def _thresholds(rows: pd.DataFrame, cards: Mapping[Trial, ModelCard]) -> NDArray[np.float64]:
+    """The operating point of the model of each row."""
+    of = {tuple(trial.key().values()): card.threshold for trial, card in cards.items()}
+    return np.array([of.get(key, np.nan) for key in rows[TRIAL].itertuples(index=False, name=None)])
+
+
+def _named(rows: pd.DataFrame, wrong: "NDArray[np.bool_] | pd.Series", what: str) -> list[str]:
     """A sentence for each row where `wrong` holds."""
     odd = rows[np.asarray(wrong)]
     return [

@@ -69,7 +69,7 @@ def _check(dossier: Opened, data: Path | None, scratch: Path) -> Iterator[Answer
     yield check_conditions(results)
     yield check_cards(results, cards)
     yield check_decisions(results, cards)
-    yield from filter(None, [check_certificate_rows(results)])
+    yield from filter(None, [check_certificate_rows(results, tables.get("certificates"), cards)])
     shape = (input_channels(spec), spec.data.size, spec.data.size)
     witnesses = read_witnesses(dossier.place, trials, shape)
     yield check_balls(witnesses, spec.data.channels)

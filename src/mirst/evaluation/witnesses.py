@@ -7,10 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mirst.evaluation.judge import in_batches, shifted, tolerance_of
+from mirst.evaluation.judge import in_batches, share_of_rounding, shifted
 
 LEVELS = (1, 3, 15, 127)
 """Steps between 0 and eps. The fewest that still misclassify are kept: their files are the smallest."""
+SAFETY = 2
+"""How many times its `rounding` a wrong class must lead, so that it leads on every machine."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,16 @@ def leads(logits: Tensor, prediction: Tensor, positive: int, threshold: float) -
     return (own - values.scatter(1, prediction[:, None], -torch.inf).amax(1, keepdim=True))[:, 0]
 
 
+def rounding(model: nn.Module, logits: Tensor) -> Tensor:
+    """`(N,)` in float64: by how much the logits of each image may differ between machines.
+
+    >>> rounding(nn.Identity(), torch.tensor([[-0.5, 0.5], [-20.0, 10.0]]))
+    tensor([1.0000e-04, 2.0000e-03], dtype=torch.float64)
+    """
+    largest = logits.double().abs().nan_to_num(0, 0).amax(1).clamp(min=1)
+    return largest * share_of_rounding(model)
+
+
 def find_witnesses(
     model: nn.Module,
     x: Tensor,
@@ -63,7 +75,7 @@ def find_witnesses(
 ) -> Witnesses:
     """Round the perturbations of attacked images, as coarsely as the model still predicts `prediction`.
 
-    It must do so by more than the logits may differ between machines (`tolerance_of`).
+    It must do so by more than the logits may differ between machines.
 
     Args:
         model, positive, threshold: as in `evaluate`.
@@ -91,7 +103,7 @@ def find_witnesses(
         images = witness_images(x[left].cpu(), rounded, own).to(x.device)
         logits = in_batches(model, images)
         ahead = leads(logits, prediction[left], positive, threshold).cpu().numpy()
-        good = (ahead > tolerance_of(model, logits)) & logits.isfinite().all(1).cpu().numpy()
+        good = (ahead > SAFETY * rounding(model, logits).cpu().numpy()) & logits.isfinite().all(1).cpu().numpy()
         kept = left[good]
         steps[kept], unit[kept], lead[kept], found[kept] = rounded[good], own[good], ahead[good], True
     return Witnesses(steps, unit, lead, found)
