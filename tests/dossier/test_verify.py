@@ -36,6 +36,11 @@ def test_images_are_found_under_any_name(written, phantoms, tmp_path):
     assert answers["data set"].verdict == Verdict.UNCHECKED
 
 
+def test_the_folder_of_the_data_set_may_have_another_name(written, phantoms, tmp_path):
+    data = shutil.copytree(phantoms, tmp_path / "renamed")
+    assert by_claim(verify_dossier(written.path, data))["data set"].verdict == Verdict.RECOMPUTED
+
+
 def test_without_images_the_models_are_not_checked(written):
     answers = by_claim(verify_dossier(written.path))
     assert answers["images"].verdict == Verdict.UNCHECKED

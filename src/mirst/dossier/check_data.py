@@ -8,12 +8,12 @@ from mirst.dossier.answers import Answer, Verdict, judged
 from mirst.dossier.check_tables import difference
 from mirst.dossier.image_table import image_table, keys_of
 from mirst.errors import MirstError
-from mirst.files import write_csv
+from mirst.files import as_named, write_csv
 from mirst.study.baselines import write_baselines
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import Prepared, prepare
 from mirst.study.results import Results
-from mirst.study.spec import ModelSpec, StudySpec
+from mirst.study.spec import ModelSpec, SourceSpec, StudySpec
 
 COMPARED = ("label", "group", "fold", "split", "file", "item", "value_range", "box")
 
@@ -24,16 +24,17 @@ def check_data(results: Results, images: Path, data: Path, *, same_packages: boo
     Args:
         images: `images.csv`. The baselines in the folder of `results` are computed again.
     """
-    spec = _of_data(results.spec)
-    if spec is None:
+    stated = pd.read_csv(images, dtype=str, keep_default_na=False)
+    sources = sorted(set(stated["source"]))
+    if len(sources) > 1:
         return [Answer(Verdict.UNCHECKED, "data set", "the study merges several data sets, and --data names one")]
     try:
-        prepared = prepare(spec.with_data(data))
+        prepared = prepare(_of_data(results.spec, data.absolute(), as_named(sources[0])))
     except MirstError as error:
         return [Answer(Verdict.UNCHECKED, "data set", f"{data} is not read as the study's data set ({error})")]
     own = images.with_name("own-images.csv")
     write_csv(own, image_table(prepared))
-    stated, found = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (images, own))
+    found = pd.read_csv(own, dtype=str, keep_default_na=False)
     own.unlink()
     if keys_of(stated) != keys_of(found):
         detail = f"{data} has {len(found)} images, and the dossier {len(stated)} under their names"
@@ -53,11 +54,16 @@ def check_data(results: Results, images: Path, data: Path, *, same_packages: boo
     return answers if faults or results.baselines is None else [*answers, _check_baselines(results.files, prepared)]
 
 
-def _of_data(spec: StudySpec) -> StudySpec | None:
-    """The study with mirst's own network, so that no code or file that it names is used."""
-    if spec.data.sources or spec.data.extra:
-        return None
-    return spec.model_copy(update={"model": ModelSpec()})
+def _of_data(spec: StudySpec, data: Path, source: str) -> StudySpec:
+    """The study on `data`, with mirst's own network, so that no code or file that it names is used.
+
+    Args:
+        source: what the study calls the data set; a class folder is called by the name of the folder, which may differ.
+    """
+    labels = spec.data.sources[0].labels if spec.data.sources else None
+    own = SourceSpec(path=data, labels=labels, source=source)
+    settings = spec.data.model_copy(update={"path": None, "sources": (own,), "extra": ()})
+    return spec.model_copy(update={"model": ModelSpec(), "data": settings})
 
 
 def _check_baselines(study: StudyFolder, prepared: Prepared) -> Answer:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mirst.bounds import margin_bounds, score_bounds
 from mirst.dossier.answers import Answer, Verdict, judged
+from mirst.dossier.check_rows import rows_of
 from mirst.dossier.check_witnesses import TrialWitnesses
 from mirst.dossier.found_images import FoundImages
 from mirst.dossier.image_table import keys_of
@@ -19,7 +20,6 @@ from mirst.evaluation.judge import in_batches, judge
 from mirst.evaluation.witnesses import leads, rounding
 from mirst.nn import ModelCard
 from mirst.study.results import Results
-from mirst.study.summary import TRIAL
 from mirst.study.trial import Trial
 
 Mask = NDArray[np.bool_]
@@ -74,7 +74,7 @@ class ModelChecks:
         return answers
 
     def _clean(self, trial: Trial, model: nn.Module, card: ModelCard) -> None:
-        rows = _of(self.results.outcomes, trial)
+        rows = rows_of(self.results.outcomes, trial)
         rows, x, y = self._batch(rows[rows["attack"] == CLEAN], card)
         if rows.empty:
             return
@@ -111,7 +111,7 @@ class ModelChecks:
 
     def _certificates(self, trial: Trial, model: nn.Module, card: ModelCard) -> None:
         assert self.certificates is not None
-        own = _of(self.certificates, trial)
+        own = rows_of(self.certificates, trial)
         for _, part in own.groupby(["eps", "method"]):
             for rows, x, y in self._batches(part, card):
                 self._bounds(trial, model, card, rows, x, y)
@@ -162,11 +162,6 @@ def _margins(
     each = torch.tensor(eps.to_numpy(dtype=np.float64).copy())
     bounds = margin_bounds(model, x, y, each, method=method, threshold=card.threshold, positive=positive)
     return bounds.numpy()
-
-
-def _of(rows: pd.DataFrame, trial: Trial) -> pd.DataFrame:
-    keys = trial.key()
-    return rows[np.logical_and.reduce([rows[name] == keys[name] for name in TRIAL])]
 
 
 def _indices(names: pd.Series, card: ModelCard) -> Tensor:

@@ -1,6 +1,6 @@
 """Outcome rows and certificates that agree with themselves, the study and the models' cards."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,8 @@ from mirst.dossier.answers import Answer, Verdict, judged
 from mirst.errors import MirstError
 from mirst.evaluation import CLEAN
 from mirst.evaluation.outcomes import TOLERANCE
-from mirst.nn import ModelCard
+from mirst.nn import CertifiedMetrics, ModelCard
+from mirst.study.post_hoc.certificates import certified_figures
 from mirst.study.results import Results
 from mirst.study.summary import TRIAL
 from mirst.study.trial import Trial
@@ -45,6 +46,16 @@ def check_cards(results: Results, cards: Mapping[Trial, ModelCard]) -> Answer:
             if getattr(card, key) != value and (key != "defense" or ":" not in trial.entry.name)
         ]
     return judged("cards", faults, Verdict.RECOMPUTED, f"the cards of {len(cards)} models agree with the study")
+
+
+def check_card_figures(certificates: pd.DataFrame | None, cards: Mapping[Trial, ModelCard]) -> Answer:
+    """Whether the certified metrics that the models state of themselves follow from the certificates."""
+    faults = list[str]()
+    for trial, card in cards.items():
+        own = () if certificates is None else certified_figures(rows_of(certificates, trial), card)
+        if not _same_figures(card.certified, own):
+            faults.append(f"{trial.name} states other certified metrics than its certificates give")
+    return judged("certified metrics", faults, Verdict.RECOMPUTED, "those that the models state follow")
 
 
 def check_conditions(results: Results) -> Answer:
@@ -122,6 +133,22 @@ def require_numbers(rows: pd.DataFrame) -> None:
             raise MirstError(f"certificates.csv has a {column} that is not a number")
     if not pd.api.types.is_bool_dtype(rows["certified"]) or not rows["method"].isin(list(METHODS)).all():
         raise MirstError("certificates.csv has a method that is unknown, or a certified that is neither True nor False")
+
+
+def rows_of(rows: pd.DataFrame, trial: Trial) -> pd.DataFrame:
+    """The rows of a table that belong to a trial."""
+    keys = trial.key()
+    return rows[np.logical_and.reduce([rows[name] == keys[name] for name in TRIAL])]
+
+
+def _same_figures(stated: Sequence[CertifiedMetrics], own: Sequence[CertifiedMetrics]) -> bool:
+    """Whether they are equal up to rounding."""
+    return len(stated) == len(own) and all(
+        (one.eps, one.method, one.images, one.metrics.keys())
+        == (other.eps, other.method, other.images, other.metrics.keys())
+        and np.allclose(list(one.metrics.values()), [other.metrics[name] for name in one.metrics], rtol=0, atol=NEAR)
+        for one, other in zip(stated, own, strict=True)
+    )
 
 
 def _thresholds(rows: pd.DataFrame, cards: Mapping[Trial, ModelCard]) -> NDArray[np.float64]:

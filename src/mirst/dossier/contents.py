@@ -14,10 +14,7 @@ STUDY_FILES = (
     *("baselines.csv", "certificates.csv", "witnesses.csv"),
     *(f"{suite}{ending}.csv" for suite in SUITES for ending in ("", "-checks", "-costs")),
 )
-TRIAL_FILES = (
-    *("model.safetensors", "witnesses.safetensors", "MODEL_CARD.md", "history.csv", "diverged.txt", "killed.txt"),
-    *(f"{name}.json" for name in ("certificates", *SUITES)),
-)
+TRIAL_FILES = ("model.safetensors", "witnesses.safetensors", "history.csv", "diverged.txt", "killed.txt")
 """Neither list names a file with images."""
 WRITTEN = ("report.html", "table.md", "differences.md")
 """What `write_report` makes of the others, beside the folder `tables`."""

@@ -11,7 +11,13 @@ from mirst.data.inspection import VERSION as AUDIT
 from mirst.dossier.answers import Answer, Verdict, judged
 from mirst.dossier.check_data import check_data
 from mirst.dossier.check_models import ModelChecks
-from mirst.dossier.check_rows import check_cards, check_certificate_rows, check_conditions, check_decisions
+from mirst.dossier.check_rows import (
+    check_card_figures,
+    check_cards,
+    check_certificate_rows,
+    check_conditions,
+    check_decisions,
+)
 from mirst.dossier.check_split import check_folds, check_groups, check_rows_of_folds, check_run
 from mirst.dossier.check_tables import check_report, check_summary
 from mirst.dossier.check_witnesses import check_balls, check_certified, check_claims, read_witnesses
@@ -19,13 +25,15 @@ from mirst.dossier.found_images import find_images
 from mirst.dossier.image_table import read_image_table
 from mirst.dossier.opening import Opened, opened
 from mirst.dossier.tables import claimed_rows, read_tables
-from mirst.errors import MirstError
+from mirst.errors import MirstError, plain
 from mirst.nn import is_factory, load_model, read_card
 from mirst.study import read_results
 from mirst.study.prepared import input_channels
 from mirst.study.results import Results
 from mirst.study.trial import all_trials
 
+UNLIKE_OURS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What reading files that mirst did not write may raise; `RuntimeError`: an attack within a certified eps."""
 NOT_PROVED = (
     "that an attack failed where no certificate is given, scores under attack, the checks for gradient masking, the "
     "training history and the times; they need the attacks or the training"
@@ -49,8 +57,11 @@ def verify_dossier(archive: str | Path, data: Path | None = None) -> list[Answer
         try:
             for answer in _check(dossier, data, Path(scratch)):
                 answers.append(answer)
-        except (MirstError, RuntimeError) as error:  # RuntimeError: an attack within a certified eps
+        except MirstError as error:
             answers.append(Answer(Verdict.CONTRADICTED, "contents", str(error)))
+        except UNLIKE_OURS as error:
+            detail = plain(f"they are not those of a study ({type(error).__name__}: {error})")
+            answers.append(Answer(Verdict.CONTRADICTED, "contents", detail[:500]))
         return answers
 
 
@@ -70,6 +81,7 @@ def _check(dossier: Opened, data: Path | None, scratch: Path) -> Iterator[Answer
     yield check_cards(results, cards)
     yield check_decisions(results, cards)
     yield from filter(None, [check_certificate_rows(results, tables.get("certificates"), cards)])
+    yield check_card_figures(tables.get("certificates"), cards)
     shape = (input_channels(spec), spec.data.size, spec.data.size)
     witnesses = read_witnesses(dossier.place, trials, shape)
     yield check_balls(witnesses, spec.data.channels)
