@@ -82,10 +82,10 @@ def find_images(
 
 
 def _by_digest(folders: Sequence[Path], wanted: set[str]) -> dict[str, Path]:
-    """The files of these digests; links and special files are not followed."""
+    """The files of these digests; for a file such as a manifest, it or those of its folder. Links are not followed."""
     found = dict[str, Path]()
     for folder in folders:
-        for path in sorted(folder.rglob("*") if folder.is_dir() else [folder]):
+        for path in sorted((folder if folder.is_dir() else folder.parent).rglob("*")):
             if path.is_file() and not path.is_symlink():
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()

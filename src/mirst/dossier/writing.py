@@ -15,6 +15,7 @@ from mirst.data.cache import VERSION as PREPARATION
 from mirst.data.inspection import VERSION as AUDIT
 from mirst.dossier.contents import FORMAT, IMAGES, MANIFEST, STUDY_FILES, TRIAL_FILES, Manifest
 from mirst.dossier.image_table import image_table
+from mirst.dossier.opening import opened
 from mirst.dossier.report_text import write_plain_report
 from mirst.dossier.tables import claimed_rows, read_tables
 from mirst.files import atomic, write_csv
@@ -60,7 +61,8 @@ def write_dossier(
         options: as for `mirst.study.attack_study`.
 
     Raises:
-        MirstError: no finished study, other images, or an `out` that cannot be written.
+        MirstError: no finished study, other images, an `out` that cannot be written, or more than `verify_dossier`
+            accepts.
     """
     results = read_results(folder)
     study = search_witnesses(results.folder, **options)
@@ -134,3 +136,6 @@ def _pack(place: Path, out: Path) -> None:
             member = zipfile.ZipInfo(path.relative_to(place).as_posix(), DATE)
             member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(member, path.read_bytes(), compresslevel=9)
+        archive.close()
+        with opened(partial):
+            pass  # what mirst verify would refuse is not written

@@ -57,7 +57,7 @@ def rounding(model: nn.Module, logits: Tensor) -> Tensor:
     """`(N,)` in float64: by how much the logits of each image may differ between machines.
 
     >>> rounding(nn.Identity(), torch.tensor([[-0.5, 0.5], [-20.0, 10.0]]))
-    tensor([1.0000e-04, 2.0000e-03], dtype=torch.float64)
+    tensor([0.0001, 0.0020], dtype=torch.float64)
     """
     largest = logits.double().abs().nan_to_num(0, 0).amax(1).clamp(min=1)
     return largest * share_of_rounding(model)
