@@ -96,6 +96,14 @@ def test_contents_of_another_kind_are_contradicted(name, content, written, tmp_p
     assert is_contradicted(verify_dossier(altered(written, tmp_path / "a.zip", name, content)))
 
 
+def test_endless_trials_are_not_listed(written, tmp_path):
+    contents = Contents.of(written.path)
+    contents.edit("study.yaml", "count: 2", "count: 1000000000000")
+    last = verify_dossier(contents.write(tmp_path / "a.zip", hashes_too=True))[-1]
+    assert is_contradicted([last])
+    assert "1000000000000 trials" in last.detail
+
+
 def test_what_is_no_dossier_is_refused(mirst, tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK nothing")
     with zipfile.ZipFile(tmp_path / "empty.zip", "w"):

@@ -41,6 +41,14 @@ def test_the_folder_of_the_data_set_may_have_another_name(written, phantoms, tmp
     assert by_claim(verify_dossier(written.path, data))["data set"].verdict == Verdict.RECOMPUTED
 
 
+def test_a_data_set_with_other_images_is_not_compared(written, phantoms, tmp_path):
+    data = shutil.copytree(phantoms, tmp_path / "more")
+    shutil.copy(data / "benign" / "phantom-001.png", data / "benign" / "one-more.png")
+    answers = by_claim(verify_dossier(written.path, data))
+    assert answers["data set"].verdict == Verdict.UNCHECKED
+    assert "1 images that are not in the dossier" in answers["data set"].detail
+
+
 def test_without_images_the_models_are_not_checked(written):
     answers = by_claim(verify_dossier(written.path))
     assert answers["images"].verdict == Verdict.UNCHECKED

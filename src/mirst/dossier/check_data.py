@@ -36,15 +36,14 @@ def check_data(results: Results, images: Path, data: Path, *, same_packages: boo
     write_csv(own, image_table(prepared))
     found = pd.read_csv(own, dtype=str, keep_default_na=False)
     own.unlink()
-    if keys_of(stated) != keys_of(found):
-        detail = f"{data} has {len(found)} images, and the dossier {len(stated)} under their names"
+    ours, theirs = set(keys_of(found)), set(keys_of(stated))
+    if ours != theirs:
+        detail = (
+            f"{data} has {len(ours - theirs)} images that are not in the dossier by name, and lacks "
+            f"{len(theirs - ours)} that are"
+        )
         return [Answer(Verdict.UNCHECKED, "data set", detail)]
-    faults = [
-        f"{name} has the {column} {before}, but {now} in the data set"
-        for column in COMPARED
-        for name, before, now in zip(stated["image"], stated[column], found[column], strict=True)
-        if before != now
-    ]
+    faults = _differences(stated, found)
     if results.run["data"]["fingerprint"] != prepared.fingerprint:
         faults.append("run.json has another fingerprint than the data set")
     if faults and not same_packages:
@@ -52,6 +51,18 @@ def check_data(results: Results, images: Path, data: Path, *, same_packages: boo
         return [Answer(Verdict.UNCHECKED, "data set", detail)]
     answers = [judged("data set", faults, Verdict.RECOMPUTED, "labels, groups, folds and fingerprint follow from it")]
     return answers if faults or results.baselines is None else [*answers, _check_baselines(results.files, prepared)]
+
+
+def _differences(stated: pd.DataFrame, found: pd.DataFrame) -> list[str]:
+    """Where a dossier says something else of an image than the data set; both tables have the same images."""
+    if keys_of(stated) != keys_of(found):
+        return ["images.csv has the images in another order than the data set"]
+    return [
+        f"{name} has the {column} {before}, but {now} in the data set"
+        for column in COMPARED
+        for name, before, now in zip(stated["image"], stated[column], found[column], strict=True)
+        if before != now
+    ]
 
 
 def _of_data(spec: StudySpec, data: Path, source: str) -> StudySpec:

@@ -23,13 +23,14 @@ from mirst.dossier.check_tables import check_report, check_summary
 from mirst.dossier.check_witnesses import check_balls, check_certified, check_claims, read_witnesses
 from mirst.dossier.found_images import find_images
 from mirst.dossier.image_table import read_image_table
-from mirst.dossier.opening import Opened, opened
+from mirst.dossier.opening import MAX_FILES, Opened, opened
 from mirst.dossier.tables import claimed_rows, read_tables
 from mirst.errors import MirstError, plain
 from mirst.nn import is_factory, load_model, read_card
 from mirst.study import read_results
 from mirst.study.prepared import input_channels
-from mirst.study.results import Results
+from mirst.study.results import Results, read_spec
+from mirst.study.spec import StudySpec
 from mirst.study.trial import all_trials
 
 UNLIKE_OURS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -68,6 +69,7 @@ def verify_dossier(archive: str | Path, data: Path | None = None) -> list[Answer
 def _check(dossier: Opened, data: Path | None, scratch: Path) -> Iterator[Answer]:
     """The answers, as far as one part of the dossier can be read after the other."""
     yield _check_files(dossier)
+    _require_few_trials(read_spec(dossier.place))
     results, images = read_results(dossier.place.path), read_image_table(dossier.images)
     spec, tables = results.spec, read_tables(dossier.place)
     trials = [trial for trial in all_trials(spec) if dossier.place.trial(trial.name).model.exists()]
@@ -107,6 +109,13 @@ def _check(dossier: Opened, data: Path | None, scratch: Path) -> Iterator[Answer
         alike = same and dossier.manifest.audit == AUDIT and _same(dossier, "scikit-learn", "numpy")
         yield from check_data(results, dossier.images, data, same_packages=alike)
     yield Answer(Verdict.UNCHECKED, "the rest", NOT_PROVED)
+
+
+def _require_few_trials(spec: StudySpec) -> None:
+    """Raise `MirstError`, before the trials are listed, if there are more than a dossier has files."""
+    trials = len(spec.defenses) * spec.folds.count * len(spec.seeds)
+    if trials > MAX_FILES:
+        raise MirstError(f"study.yaml has {trials} trials; a dossier has at most {MAX_FILES} files")
 
 
 def _check_files(dossier: Opened) -> Answer:
