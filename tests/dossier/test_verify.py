@@ -5,7 +5,7 @@ import zipfile
 import pandas as pd
 
 from mirst.dossier import Verdict, is_contradicted, verify_dossier, write_dossier
-from mirst.study import Local
+from mirst.study import Local, search_witnesses
 from tests.dossier.conftest import Contents
 
 
@@ -88,10 +88,20 @@ def test_the_same_study_gives_the_same_archive(certified_study, written, tmp_pat
     assert again.path.read_bytes() == written.path.read_bytes()
 
 
+def test_witnesses_are_searched_again_only_where_they_are_missing(certified_study, written, tmp_path):
+    study, seen = shutil.copytree(certified_study, tmp_path / "study"), []
+    before = (study / "witnesses.csv").read_bytes()
+    (study / "trials" / "ce-fold1-seed0" / "witnesses.json").write_text('{"outcomes.csv": "of other rows"}')
+    search_witnesses(study, engine=Local(1), on_trial=seen.append)
+    assert seen == ["ce-fold1-seed0"]
+    assert (study / "witnesses.csv").read_bytes() == before
+
+
 def test_the_table_of_witnesses_is_that_of_the_study(certified_study, written):
     rows = pd.read_csv(certified_study / "witnesses.csv")
     assert len(rows) == written.witnesses
-    assert (rows["unit"] * 1 <= rows["eps"] + 1e-12).all()
+    assert (rows["unit"] <= rows["eps"] + 1e-12).all()
+    assert (rows["lead"] > 0).all()
 
 
 def test_the_command_says_it_line_by_line(mirst, written, phantoms, tmp_path):

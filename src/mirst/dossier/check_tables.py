@@ -10,6 +10,7 @@ from mirst.dossier.answers import Answer, Verdict, judged
 from mirst.dossier.contents import WRITTEN
 from mirst.dossier.report_text import without_pictures, write_plain_report
 from mirst.files import write_csv
+from mirst.study.layout import StudyFolder
 from mirst.study.results import Results, read_csv
 from mirst.study.summary import summarise
 
@@ -22,7 +23,7 @@ def check_summary(results: Results, scratch: Path) -> Answer:
     rows, failed = results.outcomes, results.failed
     lost = set(zip(failed["defense"], failed["drop_max"], strict=True))
     whole = [key not in lost for key in zip(rows["defense"], rows["drop_max"], strict=True)]
-    path = scratch / "summary.csv"
+    path = scratch / results.files.summary.name
     write_csv(path, summarise(rows[whole], results.classes, results.positive))
     faults = difference(results.files.summary, path)
     return judged(
@@ -48,7 +49,8 @@ def check_report(place: Path, scratch: Path) -> list[Answer]:
     answer = judged(
         "report", faults, Verdict.RECOMPUTED, f"intervals, verdict and {len(written) - 1} tables follow from the rows"
     )
-    if faults or (scratch / "report.html").read_bytes() == (place / "report.html").read_bytes():
+    page = StudyFolder(place).report
+    if faults or (scratch / page.name).read_bytes() == page.read_bytes():
         return [answer]
     charts = Answer(
         Verdict.UNCHECKED, "charts", "those of report.html look different with the packages of this machine"

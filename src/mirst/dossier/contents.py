@@ -1,22 +1,31 @@
 """The files of a dossier and its manifest."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mirst.study.layout import SUITES
+from mirst.study.layout import SUITES, StudyFolder, TrialFolder
 
 FORMAT = 1
 MANIFEST, IMAGES = "manifest.json", "images.csv"
-STUDY_FILES = (
-    *("study.yaml", "run.json", "outcomes.csv", "summary.csv", "failed.csv", "diverged.csv", "records.csv"),
-    *("baselines.csv", "certificates.csv", "witnesses.csv"),
-    *(f"{suite}{ending}.csv" for suite in SUITES for ending in ("", "-checks", "-costs")),
+_STUDY, _A_TRIAL = StudyFolder(Path()), TrialFolder(Path())
+NEEDED = (_STUDY.spec.name, _STUDY.run.name, _STUDY.outcomes.name, _STUDY.summary.name, IMAGES)
+"""Without one of them nothing can be checked."""
+STUDY_FILES = tuple(
+    path.name
+    for path in (
+        *(_STUDY.spec, _STUDY.run, _STUDY.outcomes, _STUDY.summary, _STUDY.failed, _STUDY.old_failed, _STUDY.records),
+        *(_STUDY.baselines, _STUDY.certificates, _STUDY.witnesses),
+        *(_STUDY.table(f"{suite}{ending}") for suite in SUITES for ending in ("", "-checks", "-costs")),
+    )
 )
-TRIAL_FILES = ("model.safetensors", "witnesses.safetensors", "history.csv", "diverged.txt", "killed.txt")
+TRIAL_FILES = tuple(
+    path.name for path in (_A_TRIAL.model, _A_TRIAL.witnesses, _A_TRIAL.history, _A_TRIAL.diverged, _A_TRIAL.killed)
+)
 """Neither list names a file with images."""
-WRITTEN = ("report.html", "table.md", "differences.md")
+WRITTEN = (_STUDY.report.name, _STUDY.paper_table.name, _STUDY.differences.name)
 """What `write_report` makes of the others, beside the folder `tables`."""
 
 _TRIAL = rf"trials/[^/\\]+/(?:{'|'.join(map(re.escape, TRIAL_FILES))})"

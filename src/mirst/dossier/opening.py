@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mirst.dossier.contents import IMAGES, MANIFEST, Manifest, Run, is_content
+from mirst.dossier.contents import IMAGES, MANIFEST, NEEDED, Manifest, Run, is_content
 from mirst.errors import MirstError
 from mirst.study.layout import StudyFolder
 from mirst.untrusted.archives import unpack
@@ -104,12 +104,12 @@ def _require_readable(place: Path, names: set[str]) -> None:
                 raise MirstError(f"{name} of the dossier cannot be read ({error})") from error
             except Exception as error:  # csv.Error and what else damaged bytes raise
                 raise MirstError(f"{name} of the dossier cannot be read ({error})") from error
-        elif path.suffix not in (".safetensors",) and not name.startswith("images/"):
+        elif path.suffix != ".safetensors" and not name.startswith("images/"):
             _text(path)
-    for name in ("run.json", "study.yaml", "outcomes.csv", "summary.csv", IMAGES):
+    for name in NEEDED:
         if name not in names:
             raise MirstError(f"the dossier has no {name}, so nothing can be checked; write it again with mirst dossier")
-    _validated(place / "run.json", Run)
+    _validated(StudyFolder(place).run, Run)
 
 
 def _validated(path: Path, kind: type[Content]) -> Content:
