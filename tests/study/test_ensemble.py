@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from mirst.errors import MirstError
-from mirst.nn import Ensemble, load_model, read_card
+from mirst.nn import CertifiedMetrics, Ensemble, build_model, load_model, read_card, save_model
 from mirst.report import write_comparison, write_report
 from mirst.report.two_studies import side_by_side, unlike
 from mirst.study import (
@@ -23,8 +24,10 @@ from mirst.study import (
     run_study,
     study_status,
 )
+from mirst.study.ensemble import combine
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import prepare
+from tests.helpers import CARD
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 
@@ -215,3 +218,12 @@ def test_the_command_writes_beside_the_results(finished, mirst, tmp_path):
     assert "cannot train" in error
     code, _, error = mirst("ensemble", study, "--out", study)
     assert code == 2
+
+
+def test_it_does_not_state_the_certificates_of_a_member(tmp_path):
+    figures = CertifiedMetrics(eps=0.01, method="interval", images=3, metrics={"f1": 0.5})
+    paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for path in paths:
+        save_model(path, build_model(CARD.model, 1, 2, CARD.drop_max), replace(CARD, certified=(figures,)))
+    _, card = combine(paths, "")
+    assert (card.members, card.certified) == (2, ())

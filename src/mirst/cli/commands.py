@@ -8,6 +8,7 @@ import typer
 from mirst.cli.app import explorer
 from mirst.cli.certify import certify
 from mirst.cli.data import data_app
+from mirst.cli.dossier import dossier, verify
 from mirst.cli.ensemble import ensemble
 from mirst.cli.evaluate import evaluate
 from mirst.cli.figure import figure_app
@@ -237,11 +238,13 @@ def status(
 
 app.command("app")(explorer)
 app.command()(certify)
+app.command()(dossier)
 app.command()(ensemble)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(probe)
 app.command()(validate)
+app.command()(verify)
 
 
 def _inputs(spec: "StudySpec", study: Path | None) -> list[Path]:

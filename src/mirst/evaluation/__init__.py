@@ -44,6 +44,7 @@ from mirst.evaluation.predictions import Prediction, predict, prediction_documen
 from mirst.evaluation.progress import Progress
 from mirst.evaluation.suite_run import Robustness, checked_eps, robustness
 from mirst.evaluation.suites import SuiteName
+from mirst.evaluation.witnesses import Witnesses, find_witnesses, witness_images
 from mirst.metrics import AUC_ATTACKED, METRICS, Metric, classification_metrics
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "Progress",
     "Robustness",
     "SuiteName",
+    "Witnesses",
     "attacked_auc",
     "boxes_on",
     "certified_rows",
@@ -84,6 +86,7 @@ __all__ = [
     "evaluate_boxes",
     "evaluate_corruptions",
     "evaluate_on",
+    "find_witnesses",
     "holm",
     "inspect_model",
     "interval",
@@ -106,4 +109,5 @@ __all__ = [
     "unpaired_difference",
     "weak_budget",
     "with_attacks",
+    "witness_images",
 ]

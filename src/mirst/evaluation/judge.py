@@ -19,11 +19,16 @@ def in_batches(model: nn.Module, images: Tensor) -> Tensor:
     return torch.cat([logits_of(model, part) for part in torch.split(images, BATCH_SIZE)])
 
 
+def share_of_rounding(model: nn.Module) -> float:
+    """Rounding error of a logit of the model, as a share of the largest one."""
+    kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    return ROUNDING.get(kind, 1e-4)
+
+
 def tolerance_of(model: nn.Module, logits: Tensor) -> float:
     """By how much logits may differ between calls by rounding alone, in their own units."""
-    kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     finite = logits[logits.isfinite()]
-    return ROUNDING.get(kind, 1e-4) * float(finite.abs().max()) if len(finite) else 0.0
+    return share_of_rounding(model) * float(finite.abs().max()) if len(finite) else 0.0
 
 
 def differ(first: Tensor, second: Tensor, tolerance: float) -> bool:

@@ -15,6 +15,7 @@ from mirst.study.post_hoc.distances import measure_distances
 from mirst.study.post_hoc.suites import attack_study
 from mirst.study.post_hoc.validation import validate_study
 from mirst.study.post_hoc.validation_works import ExternalSuite
+from mirst.study.post_hoc.witnesses import search_witnesses
 from mirst.study.pretraining import Method, pretrain
 from mirst.study.results import Results, read_results
 from mirst.study.run import Plan, Step, run_study
@@ -60,6 +61,7 @@ __all__ = [
     "read_externals",
     "read_results",
     "run_study",
+    "search_witnesses",
     "study_status",
     "train",
     "validate_study",

@@ -138,4 +138,4 @@ def combine(members: Sequence[Path], trusted: str) -> tuple[Ensemble, ModelCard]
     models = [copy.deepcopy(model) for model, _ in loaded]  # a factory may return the same object each time
     thresholds = [card.threshold for card in cards] if len(cards[0].classes) == 2 else None
     ensemble = Ensemble(models, thresholds, cards[0].positive_index)
-    return ensemble, replace(cards[0], members=len(members), threshold=0.0, calibration=None)
+    return ensemble, replace(cards[0], members=len(members), threshold=0.0, certified=(), calibration=None)

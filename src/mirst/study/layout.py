@@ -51,6 +51,10 @@ class TrialFolder:
     """Images that belong to `certificates`."""
     certificates_record = _File("certificates.json")
     """The radii and the method of the bounds. It is written last."""
+    witnesses = _File("witnesses.safetensors")
+    """What makes the model misclassify the images of its `witnesses.csv`."""
+    witnesses_record = _File("witnesses.json")
+    """The digests of the tables and the model that the witnesses belong to. It is written last."""
 
     def table(self, name: str) -> Path:
         return self.path / f"{name}.csv"
@@ -107,6 +111,8 @@ class StudyFolder:
     """Those of the baselines; missing in folders of older versions."""
     corruptions = _File("corruptions.csv")
     certificates = _File("certificates.csv")
+    witnesses = _File("witnesses.csv")
+    """What `mirst dossier` found for every image that is misclassified under attack."""
     paper_table = _File("table.md")
     differences = _File("differences.md")
     report = _File("report.html")

@@ -178,7 +178,7 @@ def prepare(spec: StudySpec, on_stage: OnStage = no_stage) -> Prepared:
         labels=np.array([classes.index(record.label) for record in records], dtype=np.int64),
         classes=classes,
         positive=positive,
-        folds=[_with_extra(fold, records, len(own)) for fold in _folds(spec, own)],
+        folds=[_with_extra(fold, records, len(own)) for fold in split_of(spec, own)],
         weights=weights,
         extra=len(records) - len(own),
         held_out=tuple(held_out),
@@ -188,7 +188,8 @@ def prepare(spec: StudySpec, on_stage: OnStage = no_stage) -> Prepared:
     return prepared
 
 
-def _folds(spec: StudySpec, records: Sequence[Record]) -> list[Fold]:
+def split_of(spec: StudySpec, records: Sequence[Record]) -> list[Fold]:
+    """The folds of a study, from the labels and groups (or the given split) of its own records."""
     folds = spec.folds
     if folds.kind == "given":
         if folds.held_out is not None and {part_of(record) for record in records} <= {TRAIN, VAL}:

@@ -38,6 +38,7 @@ COLUMNS = {
     "baselines.csv": ROWS,
     "distances.csv": [*TRIAL, "source", "image", "label", "eps"],
     "certificates.csv": CERTIFICATES,
+    "witnesses.csv": [*TRIAL, "source", "image", "attack", "eps", "unit", "prediction", "lead"],
     "ensembles-certificates.csv": [column for column in CERTIFICATES if column != "fold"],
 }
 """What a reader of each table relies on."""

@@ -64,7 +64,7 @@ class Certification(Analysis):
         named = named_certificates(rows, trained.records, prepared.classes)
         _save_images(trained, rows)
         trained.write(TABLE, named)
-        save_model(folder.model, trained.model, replace(trained.card, certified=_figures(named, trained.card)))
+        save_model(folder.model, trained.model, replace(trained.card, certified=certified_figures(named, trained.card)))
         extend_card(trained)
         write_text(folder.certificates_record, json.dumps({"eps": eps, "method": self.method}))
 
@@ -130,7 +130,8 @@ def certify_prepared(
     analyse_prepared(analysis, study, prepared, engine, None, on_progress)
 
 
-def _figures(named: pd.DataFrame, card: ModelCard) -> tuple[CertifiedMetrics, ...]:
+def certified_figures(named: pd.DataFrame, card: ModelCard) -> tuple[CertifiedMetrics, ...]:
+    """What the card of a model says of its certificates, rows of `named_certificates`."""
     measured = metrics_of(certified_rows(named, card.classes, card.positive), card).to_dict("records")
     return tuple(
         CertifiedMetrics(
