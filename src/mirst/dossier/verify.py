@@ -28,7 +28,7 @@ from mirst.dossier.tables import claimed_rows, read_tables
 from mirst.errors import MirstError, plain
 from mirst.nn import is_factory, load_model, read_card
 from mirst.study import read_results
-from mirst.study.prepared import input_channels
+from mirst.study.initial_model import channels_of, input_channels
 from mirst.study.results import Results, read_spec
 from mirst.study.spec import StudySpec
 from mirst.study.trial import all_trials
@@ -86,7 +86,7 @@ def _check(dossier: Opened, data: Path | None, scratch: Path) -> Iterator[Answer
     yield check_card_figures(tables.get("certificates"), cards)
     shape = (input_channels(spec), spec.data.size, spec.data.size)
     witnesses = read_witnesses(dossier.place, trials, shape)
-    yield check_balls(witnesses, spec.data.channels)
+    yield check_balls(witnesses, channels_of(spec))
     yield from check_claims(witnesses, claimed_rows(tables))
     yield from filter(None, [check_certified(witnesses, tables.get("certificates"))])
     yield check_summary(results, scratch)

@@ -37,8 +37,13 @@ def input_channels(spec: StudySpec) -> int:
 
 
 def channels_of(spec: StudySpec) -> Literal[1, 3]:
-    """Of the images of a study whose `data.channels` is decided."""
-    assert spec.data.channels != "auto"
+    """Of the images of a study whose `data.channels` is decided.
+
+    Raises:
+        MirstError: it is not decided.
+    """
+    if spec.data.channels == "auto":
+        raise MirstError("data.channels is auto, but the study of a results folder names 1 or 3")
     return spec.data.channels
 
 
