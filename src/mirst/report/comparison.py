@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mirst.metrics import metric_named
+from mirst.report.charts import Axis, Chart, Whisker, interval_chart
 from mirst.report.context import attack_name
 from mirst.report.differences import NOT_SIGNIFICANT
 
@@ -45,6 +46,20 @@ def comparison(whole: Mapping[str, pd.DataFrame], judged: pd.DataFrame) -> dict[
         for attack in f1.index:
             line[f"difference of F1 from {first}, {attack_name(attack)}"] = _difference(against.get((defense, attack)))
     return lines
+
+
+def f1_charts(f1: pd.DataFrame, constant: float) -> list[Chart]:
+    """F1 of every column of the table with its interval, a chart per row; the dotted line is one fixed answer."""
+    title = metric_named("f1").title
+    charts = []
+    for number, (attack, row) in enumerate(f1.iterrows()):
+        name = attack_name(attack)
+        series = min(number, 2)
+        whiskers = [Whisker(str(defense), one.value, one.low, one.high, series) for defense, one in row.items()]
+        values = "; ".join(f"{defense} {one}" for defense, one in row.items())
+        alt = f"{title}, {name}: {values}."
+        charts.append(interval_chart(name, whiskers, Axis(title), alt, references=[(constant, 3)]))
+    return charts
 
 
 def _difference(row: dict[Hashable, Any] | None) -> ComparisonCell:

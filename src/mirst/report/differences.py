@@ -11,6 +11,8 @@ from mirst.metrics import metric_named
 from mirst.report.baselines import baseline_titles
 from mirst.report.context import ReportContext, attack_name, of_defense
 from mirst.report.exports import markdown
+from mirst.study import Results
+from mirst.study.named_configs import NamedDefense
 from mirst.study.summary import pooled_difference, pooled_interval
 
 LEVEL = 0.05
@@ -70,15 +72,11 @@ def differences(context: ReportContext) -> pd.DataFrame:
     entries = [entry for entry in results.spec.defenses if results.is_whole(entry)]
     rows, found = [], []
     for name, under in context.under_attack.items():
+        of_seed = _of_seeds(results, entries, under)
         for first, second in combinations(entries, 2):
             one, other = (of_defense(under, entry) for entry in (first, second))
             whole = pooled_difference(one, other, results.classes, results.positive)
-            seeds = [
-                pooled_difference(
-                    one[one["seed"] == seed], other[other["seed"] == seed], results.classes, results.positive
-                ).value
-                for seed in results.spec.seeds
-            ]
+            seeds = [of_seed[second.title, seed] - of_seed[first.title, seed] for seed in results.spec.seeds]
             found.append(whole)
             rows.append((name, first.title, second.title, str(whole), ", ".join(f"{value:+.3f}" for value in seeds)))
     table = pd.DataFrame(rows, columns=["attack", "first", "second", "difference", "seeds"])
@@ -90,6 +88,17 @@ def differences(context: ReportContext) -> pd.DataFrame:
         for one, p, first, second in zip(found, table["p"], table["first"], table["second"], strict=True)
     ]
     return table
+
+
+def _of_seeds(results: Results, entries: list[NamedDefense], under: pd.DataFrame) -> dict[tuple[str, int], float]:
+    """F1 by defense and seed."""
+    found = {}
+    for entry in entries:
+        own = of_defense(under, entry)
+        for seed in results.spec.seeds:
+            rows = own[own["seed"] == seed]
+            found[entry.title, seed] = pooled_interval(rows, results.classes, results.positive).value
+    return found
 
 
 def differences_table(table: pd.DataFrame, whole: pd.DataFrame) -> str:
