@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 WIDTH, LEFT, RIGHT, TOP, BELOW = 340, 40, 10, 8, 36
 """Of a chart and its margins, in units of which a letter is about 12 high; a narrow phone shows them at full size."""
-ROW = 34
-"""Height of a row of intervals: its name, and below it the interval."""
+ROW = 31
+"""Height of a row: its name, and below it one or two intervals."""
 SERIES = 6
 """Colours of the style sheet; further lines repeat them with other dashes."""
 
@@ -53,7 +53,7 @@ class Axis:
         power = 10.0 ** np.floor(np.log10(span / 3))
         step = next(power * times for times in (1, 2, 5, 10) if span / (power * times) <= 5)
         first, last = np.ceil(self.low / step - 1e-9), np.floor(self.high / step + 1e-9)
-        return [float(step * number) for number in np.arange(first, last + 1)]
+        return [float(step * number + 0.0) for number in np.arange(first, last + 1)]
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def interval_chart(
         parts.append(f'<text x="{RIGHT}" y="{TOP + ROW * number + 12}">{escape(name)}</text>')
     for one in whiskers:
         seen[one.row] = seen.get(one.row, 0) + 1
-        y = TOP + ROW * rows[one.row] + 13 + 7 * seen[one.row]
+        y = TOP + ROW * rows[one.row] + 11 + 7 * seen[one.row]
         parts += frame.whisker(one, y)
     return Chart(title, _svg(parts, height, alt), legend or {})
 

@@ -24,6 +24,7 @@ class ComparisonCell(NamedTuple):
     key: float
     """What the table sorts by."""
     significant: bool = False
+    is_difference: bool = False
 
 
 def comparison(whole: Mapping[str, pd.DataFrame], judged: pd.DataFrame) -> dict[str, dict[str, ComparisonCell]]:
@@ -64,11 +65,11 @@ def f1_charts(f1: pd.DataFrame, constant: float) -> list[Chart]:
 
 def _difference(row: dict[Hashable, Any] | None) -> ComparisonCell:
     if row is None:
-        return ComparisonCell("-", "", 0.0)
+        return ComparisonCell("-", "", 0.0, is_difference=True)
     significant = row["reading"] != NOT_SIGNIFICANT
     label = "significant" if significant else NOT_SIGNIFICANT
     cell = _cell(row["difference"], row["value"])
-    return cell._replace(detail=f"{cell.detail} {label}", significant=significant)
+    return cell._replace(detail=f"{cell.detail} {label}", significant=significant, is_difference=True)
 
 
 def _cell(text: str, key: float) -> ComparisonCell:

@@ -78,7 +78,8 @@ def _charts(results: Results, curves: dict[str, pd.DataFrame], alt: str) -> list
     lines = {metric: [_line(title, one, metric.name, numbers) for title, one in curves.items()] for metric in DRAWN}
     for entry in results.spec.defenses:
         own = of_defense(next(reversed(results.suites.values()), results.outcomes.iloc[:0]), entry)
-        for eps, at in own.groupby("eps"):
+        for eps in own["eps"].unique():
+            at = own[own["eps"] == eps]
             reached = row_metrics(at, results.classes, results.positive)
             for metric, drawn in lines.items():
                 drawn.append(Line("", [eps * 255], [reached[metric.name]], numbers.get(entry.title, 0), [0]))

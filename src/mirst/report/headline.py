@@ -12,7 +12,7 @@ from mirst.report.external import Validation
 from mirst.report.study_notes import constant_f1
 from mirst.study import Results
 
-MOST_NAMES = 5
+MOST_NAMES = 8
 """Of the models that a sentence names; the tables name all."""
 
 
@@ -124,30 +124,30 @@ def _who_keeps(given: Evidence, names: list[str], keeps: list[str]) -> list[str]
     if len(names) == 1:
         return [f"The model {names[0]} does better under attack than one fixed answer for every image."]
     first, plain = leading(given.f1, given.judged), given.plain
+    best = "" if len(first) == 1 else "the study cannot tell which of them is best"
     sentences = []
     if plain in names and plain in first:
-        sentences.append(f"No defense is shown to withstand attacks better than plain training ({plain}).")
+        sentences = [f"No model here is shown to withstand attacks better than plain training ({plain})."]
     elif plain in names:
         better = [name for name in first if _differ(given.judged, given.f1.index[-1], str(plain), name)]
         verb = "withstands" if len(better) == 1 else "withstand"
-        sentences.append(f"{_some(better, names)} {verb} attacks better than plain training ({plain}).")
-    sentences.append(_leaders(first, names))
+        end = f"; {best}." if best and better == first else "."
+        sentences = [f"{_some(better, names)} {verb} attacks better than plain training ({plain}){end}"]
+        best = "" if better == first else best
+    if len(first) == 1 and len(names) > 2:
+        sentences.append(f"{first[0]} has a higher F1 under attack than every other model here.")
+    elif len(first) > 1 and best:
+        sentences.append(f"{_some(first, names)} have the highest F1 under attack; {best}.")
+    return [*sentences, _beside_fixed(names, keeps)]
+
+
+def _beside_fixed(names: list[str], keeps: list[str]) -> str:
+    better = "shown to do better under attack than one fixed answer for every image"
+    if keeps == names:
+        return f"All {len(names)} models are {better}."
     lost = [name for name in names if name not in keeps]
-    if lost:
-        verb = "does not keep its" if len(lost) == 1 else "do not keep their"
-        sentences.append(
-            f"{_some(lost, names)} {verb} answers: under attack, "
-            f"{'it is' if len(lost) == 1 else 'they are'} not shown to do better than one fixed answer for every image."
-        )
-    return sentences
-
-
-def _leaders(first: list[str], names: list[str]) -> str:
-    if len(first) == 1:
-        return f"{first[0]} has a higher F1 under attack than every other model here."
-    if len(first) == len(names):
-        return f"The {len(names)} models cannot be told apart under attack."
-    return f"{_some(first, names)} have the highest F1 under attack; the study cannot tell which of them is best."
+    others = lost[0] if len(lost) == 1 else "the others"
+    return f"Only {_some(keeps, names)} {'is' if len(keeps) == 1 else 'are'} {better}; do not rely on {others}."
 
 
 def _strength(given: Evidence, keeps: list[str]) -> list[str]:
@@ -175,14 +175,14 @@ def proof_sentence(results: Results) -> list[str]:
     own = max(entry.attack.eps for entry in results.spec.attacks)
     eps = own if (counts["eps"] == own).any() else counts["eps"].min()
     at = counts[counts["eps"] == eps]
-    shares = at["certified"] / at["images"]
+    shares = dict(zip(at["defense"], 100 * at["certified"] / at["images"], strict=True))
     change = f"no change of up to {pixels(eps)} per pixel makes the model wrong"
-    if not shares.max():
+    proved = [f"{share:.0f} % for {name}" for name, share in shares.items() if share]
+    if not proved:
         return [f"For no image it is proved that {change}."]
-    low, high = f"{100 * shares.min():.0f} %", f"{100 * shares.max():.0f} %"
-    share = high if low == high else f"{low} to {high}"
-    depending = "" if low == high else ", depending on the model"
-    return [f"For {share} of the images{depending}, it is proved that {change}."]
+    if len(proved) > MOST_NAMES:
+        proved = [f"up to {max(shares.values()):.0f} %, depending on the model"]
+    return [f"It is proved that {change} on a share of the images: {listed(proved)}."]
 
 
 def elsewhere_sentence(one: Validation) -> list[str]:

@@ -110,7 +110,7 @@ def _terms(context: ReportContext) -> dict[str, str]:
         else f"the worst of the attacks of the suite {worst}"
     )
     f1 = (
-        f"the harmonic mean of sensitivity and precision for {results.positive}"
+        f"the harmonic mean of sensitivity and positive predictive value (precision) for {results.positive}"
         if len(results.classes) == 2
         else "for each class the harmonic mean of sensitivity and precision, then the mean over the classes"
     )
