@@ -43,7 +43,7 @@ def test_the_numbers_are_those_of_the_rows(results, whole, judged):
         assert numbers.at[name, "strongest attack"] == str(whole["f1"].loc["paper protocol", name])
     assert numbers.iloc[-1].tolist() == ["0.667", "0.667", "-"]  # half of the images are malignant: 2 / 3
     difference = judged.set_index("attack").at["paper protocol", "value"]
-    assert numbers.at["mirst+dm", "difference from ce under attack"].startswith(f"{difference:+.3f}, ")
+    assert numbers.at["mirst+dm", "difference from ce under attack"].startswith(f"{difference:+.3f} ")
     assert "without checks for gradient masking" in found.sentences[-1]
 
 

@@ -148,7 +148,7 @@ def interval_chart(
         parts.append(frame.path([place] * 2, [0, len(rows)], f"reference s{series % SERIES}"))
     seen: dict[str, int] = {}
     for name, number in rows.items():
-        parts.append(f'<text x="{RIGHT}" y="{TOP + ROW * number + 12}">{escape(name)}</text>')
+        parts.append(f'<text x="{RIGHT + 4}" y="{TOP + ROW * number + 12}">{escape(name)}</text>')
     for one in whiskers:
         seen[one.row] = seen.get(one.row, 0) + 1
         y = TOP + ROW * rows[one.row] + 11 + 7 * seen[one.row]

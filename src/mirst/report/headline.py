@@ -117,7 +117,21 @@ def _none_keeps(given: Evidence, names: list[str]) -> list[str]:
     return [
         "No model here keeps its answers under attack; do not rely on any of them.",
         f"Under attack, none is shown {better}.",
+        *_less_bad(given, names),
     ]
+
+
+def _less_bad(given: Evidence, names: list[str]) -> list[str]:
+    """Which models lose less than plain training, though none keeps its answers."""
+    attack, plain = given.f1.index[-1], given.plain
+    if plain not in names:
+        return []
+    under = {name: given.f1[name].iloc[-1].value for name in names}
+    better = [
+        name for name in names if under[name] > under[str(plain)] and _differ(given.judged, attack, str(plain), name)
+    ]
+    loses = "loses" if len(better) == 1 else "lose"
+    return [f"{_some(better, names)} {loses} fewer of them than plain training ({plain})."] if better else []
 
 
 def _who_keeps(given: Evidence, names: list[str], keeps: list[str]) -> list[str]:
@@ -182,7 +196,7 @@ def proof_sentence(results: Results) -> list[str]:
         return [f"For no image it is proved that {change}."]
     if len(proved) > MOST_NAMES:
         proved = [f"up to {max(shares.values()):.0f} %, depending on the model"]
-    return [f"It is proved that {change} on a share of the images: {listed(proved)}."]
+    return [f"It is proved for a share of the images that {change}: {listed(proved)}."]
 
 
 def elsewhere_sentence(one: Validation) -> list[str]:

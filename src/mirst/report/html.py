@@ -1,5 +1,6 @@
 """The report of a study: one self-contained `report.html`, and its tables beside it."""
 
+import re
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ from mirst.report.study_notes import notes
 from mirst.report.tables import measured_metrics, metric_table, paper_rows, paper_table
 from mirst.report.verdict import verdict
 from mirst.study import read_results
+
+WARNING = re.compile("[A-Z]{4}")
+"""How a note on a defect of the study begins."""
 
 
 def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
@@ -81,6 +85,7 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
     write_tables(results.folder / "tables", tables)
     examples = {entry.title: examples_of(results, entry) for entry in results.spec.defenses}
     residuals = {entry.title: residuals_of(results, entry, trusted=trusted) for entry in results.spec.defenses}
+    said = notes(results)
     study = yaml.safe_dump(results.spec.resolved(), sort_keys=False)
     page = results.files.report
     render(
@@ -92,7 +97,8 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
         is_synthetic=is_synthetic(results),
         verdict=verdict(context, whole["f1"], judged, elsewhere),
         not_run=not_run(results),
-        notes=notes(results),
+        warnings=[note for note in said if WARNING.match(note)],
+        notes=[note for note in said if not WARNING.match(note)],
         comparison=comparison(with_baselines, judged),
         tables={metric_named(name).title: metric_table(context, name) for name in measured_metrics(context)},
         differences=judged,

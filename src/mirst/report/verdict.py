@@ -86,7 +86,7 @@ def _against(judged: pd.DataFrame, attack: object, plain: str, name: str) -> str
         return "-"
     row = judged[pair].iloc[0]
     value = row["value"] if row["first"] == plain else -row["value"]
-    return f"{value:+.3f}, {NOT_SIGNIFICANT if row['reading'] == NOT_SIGNIFICANT else 'significant'}"
+    return f"{value:+.3f} {NOT_SIGNIFICANT if row['reading'] == NOT_SIGNIFICANT else 'significant'}"
 
 
 def _proved(results: Results) -> dict[str, dict[str, str]]:
@@ -95,7 +95,7 @@ def _proved(results: Results) -> dict[str, dict[str, str]]:
         return {}
     found: dict[str, dict[str, str]] = {}
     for row in between(results).to_dict("records"):
-        share = f"{100 * row['certified'] / row['images']:.0f} % of images"
+        share = f"{100 * row['certified'] / row['images']:.0f}\u00a0%"
         found.setdefault(row["defense"], {})[f"proved at eps {pixels(row['eps'])}"] = share
     return found
 
@@ -107,7 +107,7 @@ def _terms(context: ReportContext) -> dict[str, str]:
     suite = (
         "the worst of the study's own attacks (the paper protocol)"
         if worst == PROTOCOL
-        else f"the worst of the attacks of the suite {worst}"
+        else f"the worst of several strong attacks (the suite {worst})"
     )
     f1 = (
         f"the harmonic mean of sensitivity and positive predictive value (precision) for {results.positive}"
@@ -115,6 +115,7 @@ def _terms(context: ReportContext) -> dict[str, str]:
         else "for each class the harmonic mean of sensitivity and precision, then the mean over the classes"
     )
     terms = {
+        "Model": "each name is a way of training; ce is plain training, all others are defenses against attacks.",
         "F1 score": f"{f1}; 1 is best, 0 worst. In brackets: its 95 % interval over groups, "
         "which are the copies of one image or the images of one patient.",
         "Attack": "a change of the image, too small to see or nearly so, that is computed to make the model wrong.",
