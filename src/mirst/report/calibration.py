@@ -44,7 +44,7 @@ class Reliability:
 class Calibration:
     """The calibration figure of one defense, clean and under the strongest attack of `attacked_rows`.
 
-    >>> Calibration("ce", Chart("ce", Markup(), {}), under={}).under
+    >>> Calibration("ce", line_chart("ce", [], Axis("probability"), Axis("share"), "ce: no images"), under={}).under
     {}
     """
 

@@ -34,7 +34,8 @@ class Rates:
 class OperatingPoint:
     """The operating points of one defense, pooled over the folds, clean and under the strongest suite that was run.
 
-    >>> OperatingPoint("ce", Chart("ce", Markup(), {}), thresholds=[0.0, 0.4], shift=-0.5, under={}).thresholds
+    >>> chart = line_chart("ce", [], Axis("1 - specificity"), Axis("sensitivity"), "ce: no images")
+    >>> OperatingPoint("ce", chart, thresholds=[0.0, 0.4], shift=-0.5, under={}).thresholds
     [0.0, 0.4]
     """
 
