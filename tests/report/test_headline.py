@@ -39,7 +39,7 @@ ALL = "All {} models are shown to do better under attack than one fixed answer f
             [
                 "No model here keeps its answers under attack; do not rely on any of them.",
                 "Under attack, none is shown to do better than one fixed answer for every image.",
-                "rst loses fewer of them than plain training (ce).",
+                "rst loses less than plain training (ce).",
             ],
             id="none is above the fixed answer, though one beats plain training",
         ),
@@ -63,7 +63,7 @@ ALL = "All {} models are shown to do better under attack than one fixed answer f
         pytest.param(
             evidence({"ce": LOW, "rst": HIGH, "at": MIDDLE}, [("rst", "ce"), ("rst", "at"), ("at", "ce")]),
             [
-                "rst withstands attacks better than plain training (ce).",
+                "rst and at withstand attacks better than plain training (ce).",
                 "rst has a higher F1 under attack than every other model here.",
                 ONLY.format("rst and at are", "ce"),
             ],

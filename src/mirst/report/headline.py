@@ -114,44 +114,41 @@ def _none_keeps(given: Evidence, names: list[str]) -> list[str]:
         ]
     if not works:
         return [f"No model here is shown {better}, even without an attack; do not rely on any of them."]
+    less = _above_plain(given, names)
+    verb = "loses" if len(less) == 1 else "lose"
+    less_bad = [f"{_some(less, names)} {verb} less than plain training ({given.plain})."] if less else []
     return [
         "No model here keeps its answers under attack; do not rely on any of them.",
         f"Under attack, none is shown {better}.",
-        *_less_bad(given, names),
+        *less_bad,
     ]
 
 
-def _less_bad(given: Evidence, names: list[str]) -> list[str]:
-    """Which models lose less than plain training, though none keeps its answers."""
-    attack, plain = given.f1.index[-1], given.plain
-    if plain not in names:
+def _above_plain(given: Evidence, names: list[str]) -> list[str]:
+    """The models of a significantly higher F1 under attack than plain training."""
+    if given.plain not in names:
         return []
-    under = {name: given.f1[name].iloc[-1].value for name in names}
-    better = [
-        name for name in names if under[name] > under[str(plain)] and _differ(given.judged, attack, str(plain), name)
-    ]
-    loses = "loses" if len(better) == 1 else "lose"
-    return [f"{_some(better, names)} {loses} fewer of them than plain training ({plain})."] if better else []
+    plain, under = str(given.plain), {name: given.f1[name].iloc[-1].value for name in names}
+    attack = given.f1.index[-1]
+    return [name for name in names if under[name] > under[plain] and _differ(given.judged, attack, plain, name)]
 
 
 def _who_keeps(given: Evidence, names: list[str], keeps: list[str]) -> list[str]:
     if len(names) == 1:
         return [f"The model {names[0]} does better under attack than one fixed answer for every image."]
-    first, plain = leading(given.f1, given.judged), given.plain
-    best = "" if len(first) == 1 else "the study cannot tell which of them is best"
+    first, better, plain = leading(given.f1, given.judged), _above_plain(given, names), given.plain
+    unknown = "the study cannot tell which of them is best"
     sentences = []
-    if plain in names and plain in first:
-        sentences = [f"No model here is shown to withstand attacks better than plain training ({plain})."]
-    elif plain in names:
-        better = [name for name in first if _differ(given.judged, given.f1.index[-1], str(plain), name)]
+    if better:
         verb = "withstands" if len(better) == 1 else "withstand"
-        end = f"; {best}." if best and better == first else "."
-        sentences = [f"{_some(better, names)} {verb} attacks better than plain training ({plain}){end}"]
-        best = "" if better == first else best
+        end = f"; {unknown}." if better == first and len(first) > 1 else "."
+        sentences.append(f"{_some(better, names)} {verb} attacks better than plain training ({plain}){end}")
+    elif plain in names:
+        sentences.append(f"No model here is shown to withstand attacks better than plain training ({plain}).")
     if len(first) == 1 and len(names) > 2:
         sentences.append(f"{first[0]} has a higher F1 under attack than every other model here.")
-    elif len(first) > 1 and best:
-        sentences.append(f"{_some(first, names)} have the highest F1 under attack; {best}.")
+    elif len(first) > 1 and better != first:
+        sentences.append(f"{_some(first, names)} have the highest F1 under attack; {unknown}.")
     return [*sentences, _beside_fixed(names, keeps)]
 
 
