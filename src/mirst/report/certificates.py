@@ -114,9 +114,10 @@ def proof_and_attack(results: Results) -> ProofAndAttack | None:
     if results.certificates is None:
         return None
     curves = {entry.title: _curves(results, entry) for entry in _entries(results)}
+    largest = max(float(one["eps"].max()) for one in curves.values())
     tables = {heading: two_sided_text(table) for heading, table in certified_tables(results).items()}
     return ProofAndAttack(
-        [_chart(title, one) for title, one in curves.items()],
+        [_chart(title, one, largest) for title, one in curves.items()],
         tables,
         _comparisons(results),
         [_ends(results, entry) for entry in _entries(results)],
@@ -219,7 +220,8 @@ def _curves(results: Results, entry: NamedDefense) -> pd.DataFrame:
     return pd.DataFrame({"eps": eps, "certified": certified, "attacked": attacked})
 
 
-def _chart(title: str, curve: pd.DataFrame) -> Chart:
+def _chart(title: str, curve: pd.DataFrame, largest: float) -> Chart:
+    """Up to the eps that all charts have in common."""
     levels = curve["eps"] * 255
     lines = [Line(name, levels, curve[name], number) for number, name in enumerate(("certified", "attacked"))]
     last = curve.iloc[-1]
@@ -227,7 +229,7 @@ def _chart(title: str, curve: pd.DataFrame) -> Chart:
         f"{title}: F1 over eps. At eps {levels.iloc[-1]:g}/255 it is {last['certified']:.3f} certified and "
         f"{last['attacked']:.3f} attacked; the tables contain the numbers."
     )
-    x = Axis("eps, in gray levels of 255", 0, float(levels.max()))
+    x = Axis("eps, in gray levels of 255", 0, 255 * largest)
     return line_chart(title, lines, x, Axis(metric_named("f1").title), alt, between=(lines[0], lines[1]))
 
 
