@@ -45,7 +45,7 @@ class Metric:
     from_ratio: Callable[[Any], Any] = lambda value: value
     """Monotone: from a ratio, or the end of its interval, to the metric."""
     headline: bool = False
-    """Whether a report gives its intervals, bar chart and differences between studies too, beside its table."""
+    """Whether a report gives its intervals and differences between studies too, beside its table."""
     drawn: bool = False
     """Whether it is drawn over eps."""
 

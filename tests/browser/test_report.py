@@ -34,7 +34,8 @@ def column(page, table, place):
 
 def test_it_opens_whole(report):
     assert report.locator("h1").inner_text() == "small"
-    assert report.locator(".verdict p").count() == 3
+    assert report.locator(".verdict p").count() >= 1
+    assert report.locator("main > details[open]").count() == 0
     broken = report.evaluate("[...document.images].filter(image => !image.naturalWidth).length")
     assert (broken, report.locator("img").count() > 5) == (0, True)
     missing = report.evaluate(
@@ -68,6 +69,7 @@ def test_the_keyboard_is_enough(report):
 
 
 def test_rows_are_filtered(report):
+    report.locator("#differences").click()  # unfolds the section
     before = report.locator("table.filterable").first.locator("tbody tr:visible").count()
     report.locator("label.filter input").first.fill("paper protocol")
     rows = report.locator("table.filterable").first.locator("tbody tr:visible")
@@ -77,12 +79,15 @@ def test_rows_are_filtered(report):
 
 
 def test_the_gallery_shows_its_images_and_opens_its_list(report):
-    assert report.locator(".gallery img").count() == 3 * report.locator(".gallery figure").count() > 0
-    rows = report.locator("details tbody tr")
+    section = report.locator("details.section", has=report.locator("#gallery"))
+    report.locator("nav a[href='#gallery']").click()
+    assert section.locator(".gallery img").first.is_visible()
+    assert section.locator(".gallery img").count() == 3 * section.locator(".gallery figure").count() > 0
+    rows = section.locator("details tbody tr")
     assert not rows.first.is_visible()
-    report.locator("summary").first.press("Enter")
+    section.locator("details summary").first.press("Enter")
     assert rows.first.is_visible()
-    eps = [float(text) for text in report.locator("details").first.locator("tbody td:nth-child(3)").all_inner_texts()]
+    eps = [float(text) for text in section.locator("details").first.locator("tbody td:nth-child(3)").all_inner_texts()]
     assert eps == sorted(eps)
 
 
@@ -92,6 +97,8 @@ def test_it_fits_and_reads_well(report, width, scheme):
     report.set_viewport_size({"width": width, "height": 1000})
     report.emulate_media(color_scheme=scheme)
     assert report.evaluate("document.documentElement.scrollWidth") <= width
+    hidden = "[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+    assert report.evaluate(f"{hidden}.every(e => !e.previousElementSibling.hidden)")
     assert serious(report) == []
 
 

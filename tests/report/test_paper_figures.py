@@ -12,7 +12,8 @@ from mirst.attacks import FGSM, PGD
 from mirst.errors import MirstError
 from mirst.nn import BoxFusion, ModelCard, build_model, drop_max2d, replace_first_max_pool, save_model
 from mirst.report import attacks_figure, read_figure_input, residuals_figure, save_figure, write_report
-from mirst.report.paper_figures import FigureInput, residual_maps, residuals_of
+from mirst.report.paper_figures import FigureInput, residual_maps
+from mirst.report.residuals import residuals_of
 from mirst.study import read_results
 from tests.helpers import CARD, small_cnn, with_boxes
 
@@ -109,6 +110,8 @@ def test_what_it_refuses(checkpoint, image, tmp_path):
 
 def test_the_report_holds_the_maps_of_every_defense(finished):
     results = read_results(finished)
-    assert all(residuals_of(results, entry) is not None for entry in results.spec.defenses)
     page = write_report(finished).read_text()
-    assert page.count("residual maps of two attacked images") == len(results.spec.defenses)
+    for entry in results.spec.defenses:
+        found = residuals_of(results, entry)
+        assert [set(one.maps) for one in found] == [{"max-pool", "drop-max"}] * 2
+        assert all(picture in page for one in found for picture in (one.clean, one.attacked, *one.maps.values()))

@@ -67,7 +67,9 @@ def test_the_page_is_whole_and_needs_no_network(results):
     examples = [examples_of(results, entry) for entry in results.spec.defenses]
     assert [len(own) for own in examples] == [4, 4]
     shown = 2 * 4 * (1 + 2 * len(results.spec.attacks))
-    assert len(pictures) == 3 + 5 * 2 + shown  # charts; residuals, training, calibration, abstention, ROC; examples
+    assert len(pictures) == shown + 2 * 2 * 4  # examples; two images of each defense with two residual maps
+    charts = re.findall(r'<svg [^>]*role="img" aria-label="([^"]+)"', page)
+    assert len(charts) == 2 + 2 * (2 + 1 + 1 + 1)  # F1 clean and attacked; training, calibration, abstention, ROC
     assert all(source.startswith("data:image/png;base64,") for source in pictures)
     assert all(link in anchors or link.startswith("data:text/yaml;base64,") for link in links)
     assert not re.search(r"https?://", page)

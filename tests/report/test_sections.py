@@ -62,7 +62,7 @@ def test_calibration_is_shown_clean_and_attacked(context):
     assert [one.title for one in found] == ["ce", "mirst+dm"]
     for one in found:
         assert list(one.under) == ["no attack", "paper protocol (eps 5/255)"]
-        assert f"no attack {one.under['no attack'].ece:.3f}" in one.alt
+        assert f"no attack {one.under['no attack'].ece:.3f}" in one.chart.svg
 
 
 def test_the_operating_point_is_where_the_models_decide(context):
@@ -82,7 +82,7 @@ def test_training_curves_name_the_kept_epochs(results):
     assert (undefended.title, robust.title) == ("ce", "mirst+dm")
     assert len(robust.kept.split(", ")) == 4
     assert "not measured" not in robust.attacked + robust.clean
-    assert robust.kept in robust.alt
+    assert robust.kept in robust.charts[0].svg
 
 
 def test_a_history_of_an_older_version_shows_no_loss_as_accuracy(results, tmp_path):

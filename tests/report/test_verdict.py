@@ -3,12 +3,14 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from sklearn.metrics import f1_score
 
-from mirst.evaluation import classification_metrics
 from mirst.report import ReportContext
 from mirst.report.comparison import comparison
 from mirst.report.differences import differences, intervals
-from mirst.report.verdict import best_under_attack, verdict
+from mirst.report.identity import identity, is_synthetic
+from mirst.report.sections import not_run
+from mirst.report.verdict import reliability, verdict
 from mirst.study import read_results
 
 
@@ -24,36 +26,57 @@ def whole(results):
     return {name: intervals(ReportContext(results), name) for name in ("f1", "sensitivity")}
 
 
-def test_three_sentences_with_the_numbers_of_the_rows(results, whole):
-    training, numbers, reliability = verdict(ReportContext(results), whole)
-    assert training.startswith("On 24 images (12 benign, 12 malignant; 24 groups of copies or patients), resnet_tiny")
-    assert training.endswith("the defenses ce and mirst+dm, each on 2 group folds with 2 seeds.")
-    best = best_under_attack(whole["f1"])
-    rows = results.outcomes[
-        (results.outcomes["defense"] == best.split("+")[0]) & (results.outcomes["attack"] == "none")
-    ]
-    clean = classification_metrics(rows["label"], rows["prediction"], rows["score"], results.classes, results.positive)
-    assert numbers.startswith(f"{best}, the best defense under attack, has F1 {clean['f1']:.3f} [")
-    assert f"and sensitivity {clean['sensitivity']:.3f} [" in numbers
-    assert "under the strongest attacks that were run (paper protocol, eps 5/255)" in numbers
-    assert numbers.endswith("predicting malignant for every image would give F1 0.667 under any attack.")
-    assert "without checks for gradient masking" in reliability
-    assert "--suite standard" in reliability
+@pytest.fixture(scope="module")
+def judged(results):
+    return differences(ReportContext(results))
+
+
+def test_the_numbers_are_those_of_the_rows(results, whole, judged):
+    found = verdict(ReportContext(results), whole["f1"], judged)
+    numbers = found.numbers.set_index("model")
+    assert list(numbers.index) == ["ce", "mirst+dm", "fixed answer: malignant for every image"]
+    clean = results.outcomes[results.outcomes["attack"] == "none"]
+    for name in ("ce", "mirst+dm"):
+        rows = clean[clean["defense"] == name.removesuffix("+dm")]
+        f1 = f1_score(rows["label"], rows["prediction"], pos_label="malignant")
+        assert numbers.at[name, "no attack"].startswith(f"{f1:.3f} [")
+        assert numbers.at[name, "strongest attack"] == str(whole["f1"].loc["paper protocol", name])
+    assert numbers.iloc[-1].tolist() == ["0.667", "0.667", "-"]  # half of the images are malignant: 2 / 3
+    difference = judged.set_index("attack").at["paper protocol", "value"]
+    assert numbers.at["mirst+dm", "difference from ce under attack"].startswith(f"{difference:+.3f} ")
+    assert "without checks for gradient masking" in found.sentences[-1]
+
+
+def test_the_page_says_what_it_is_of_and_what_was_not_run(results):
+    context = ReportContext(results)
+    found = identity(context)
+    assert found["Data"].endswith(": 24 images (12 benign, 12 malignant; 24 groups)")
+    assert found["Training"] == "ce, mirst+dm; each on 2 group folds with 2 seeds"
+    assert found["Strongest attack"] == "paper protocol, eps 5/255"
+    commands = not_run(results)
+    assert commands[f"mirst evaluate {results.folder} --suite distances"] == ["Robustness over eps", "Flipped images"]
+    assert f"mirst evaluate {results.folder} --suite standard" in commands
+    assert not any("boxes" in command for command in commands)  # there are no lesions
+
+
+@pytest.mark.parametrize(("name", "synthetic"), [("malignant/phantom-001.png", True), ("malignant/1.png", False)])
+def test_only_studies_of_phantoms_alone_are_synthetic(results, name, synthetic):
+    rows = results.outcomes.assign(image=["benign/phantom-002.png", *[name] * (len(results.outcomes) - 1)])
+    assert is_synthetic(replace(results, outcomes=rows)) == synthetic
 
 
 @pytest.mark.parametrize(
     ("verdicts", "said"),
     [(["pass", "pass"], "The models of fold 0 passed all 2 checks"), (["pass", "fail"], "1 of 2 checks")],
 )
-def test_checks_that_were_run_are_reported(results, whole, verdicts, said):
+def test_checks_that_were_run_are_reported(results, verdicts, said):
     checks = pd.DataFrame({"defense": "ce", "drop_max": False, "name": ["budget", "one-step"], "verdict": verdicts})
-    reliability = verdict(ReportContext(replace(results, checks={"standard": checks})), whole)[2]
-    assert reliability.startswith(said)
-    assert ("may be too high" in reliability) == ("fail" in verdicts)
+    sentence = reliability(replace(results, checks={"standard": checks}))
+    assert sentence.startswith(said)
+    assert ("may be too high" in sentence) == ("fail" in verdicts)
 
 
-def test_the_comparison_has_every_defense_and_marks_significant_differences(results, whole):
-    judged = differences(ReportContext(results))
+def test_the_comparison_has_every_defense_and_marks_significant_differences(whole, judged):
     lines = comparison(whole, judged)
     assert list(lines) == ["ce", "mirst+dm"]
     cell = lines["mirst+dm"]["F1 score, paper protocol"]

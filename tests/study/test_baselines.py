@@ -14,8 +14,9 @@ from mirst.metrics import classification_metrics
 from mirst.report import ReportContext, notes, write_report
 from mirst.report.certified_gains import certified_gains, gains_text
 from mirst.report.differences import intervals
+from mirst.report.headline import highest_under_attack
 from mirst.report.tables import metric_table
-from mirst.report.verdict import best_under_attack, verdict
+from mirst.report.verdict import beside_the_box
 from mirst.study import Local, attack_study, load_spec, read_results, run_study
 from mirst.study.baselines import BASELINES, baseline_rows, write_baselines_on
 from mirst.study.layout import StudyFolder
@@ -192,13 +193,11 @@ def test_the_verdict_says_whether_the_best_network_adds_to_the_box(results, netw
         results, outcomes=with_share(results.outcomes, network), baselines=with_share(results.baselines, box)
     )
     context = ReportContext(changed)
-    whole = {metric: intervals(context, metric) for metric in ("f1", "sensitivity")}
-    sentences = verdict(context, whole)
-    assert len(sentences) == 4
-    best = best_under_attack(whole["f1"])
-    assert sentences[2].startswith(f"The box alone, without a network, has F1 {box:.3f} [")
-    assert f"; {best} {reading} (difference of F1 " in sentences[2]
-    assert f" without attack and {reading} (difference of F1 " in sentences[2]
+    f1 = intervals(context)
+    sentence = beside_the_box(context, f1)
+    assert sentence.startswith(f"The box alone, without a network, has F1 {box:.3f} [")
+    assert f"; {highest_under_attack(f1)} {reading} (difference of F1 " in sentence
+    assert f" without attack and {reading} (difference of F1 " in sentence
 
 
 def test_the_difference_from_the_box_is_that_of_the_models_of_all_seeds(results):
@@ -212,7 +211,7 @@ def test_the_difference_from_the_box_is_that_of_the_models_of_all_seeds(results)
             results, outcomes=rows.assign(prediction=rows["label"].where(rows["seed"] == right, opposite))
         )
         context = ReportContext(changed)
-        sentence = verdict(context, {metric: intervals(context, metric) for metric in ("f1", "sensitivity")})[2]
+        sentence = beside_the_box(context, intervals(context))
         values += re.findall(r"difference of F1 over the models of all seeds ([+-]\S+)", sentence)
     box, _ = f1_and_auc(results.baselines.query("defense == 'box' and attack == 'none'"))
     half = 0.5  # as many are found as missed, and as many false alarms: F1 = 2 * n / (2 * n + n + n)

@@ -11,7 +11,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 from mirst.data.sampling import Interval, Stack, blurred, sampling_matrix
@@ -224,6 +223,8 @@ def _centres(wholes: Views, count: int) -> tuple[Views, list[NDArray[np.intp]]]:
     """`(count, dimensions)` unit vectors, and the images of each cell."""
     if count == 1:
         return wholes[:1], [np.arange(len(wholes))]
+    from sklearn.cluster import MiniBatchKMeans  # here, because it takes a second to import
+
     with threadpool_limits(1):
         clusters = MiniBatchKMeans(count, batch_size=4096, max_iter=20, n_init=1, random_state=0).fit(wholes)
     centres = clusters.cluster_centers_ / (np.linalg.norm(clusters.cluster_centers_, axis=1, keepdims=True) + 1e-6)

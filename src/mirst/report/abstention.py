@@ -1,33 +1,17 @@
 """Abstention: the error among the images that a model keeps, clean and under attack."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mirst.evaluation.calibration import RiskCoverage
-from mirst.report.calibration import COLOURS
+from mirst.report.charts import Axis, Chart, Line, line_chart
 from mirst.report.exports import Table
-from mirst.report.figures import as_png, data_uri, without_frame
 from mirst.report.held_out import HeldOut
 
 KEPT = (1.0, 0.9, 0.8, 0.5)
 PLACE = ["defense", "attack", "calibrated_on"]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The risk-coverage curves of one defense.
-
-    >>> Curve("ce", "data:image/png;base64,", "ce: no images").title
-    'ce'
-    """
-
-    title: str
-    picture: str
-    alt: str
 
 
 def risk_coverage(one: HeldOut) -> RiskCoverage:
@@ -50,23 +34,13 @@ def abstention_table(found: Sequence[HeldOut]) -> Table:
     return Table(shown, numbers)
 
 
-def abstention_curves(found: Sequence[HeldOut]) -> list[Curve]:
+def abstention_curves(found: Sequence[HeldOut]) -> list[Chart]:
     """A figure per defense, with a curve for each of its attacks, of which there are at most two."""
     curves = []
     for title in dict.fromkeys(one.defense for one in found):
         own = {one.attack: risk_coverage(one) for one in found if one.defense == title}
         areas = ", ".join(f"{attack} {curve.area:.3f}" for attack, curve in own.items())
         alt = f"{title}: error among the images kept, by the share kept. Area under the curve: {areas}."
-        curves.append(Curve(title, data_uri(as_png(_figure(own))), alt))
+        lines = [Line(attack, curve.kept, curve.risk, number) for number, (attack, curve) in enumerate(own.items())]
+        curves.append(line_chart(title, lines, Axis("share of images kept"), Axis("error among them"), alt))
     return curves
-
-
-def _figure(own: dict[str, RiskCoverage]) -> Figure:
-    figure = Figure(figsize=(3.6, 3.1), layout="constrained")
-    axes = figure.subplots()
-    for (attack, curve), colour in zip(own.items(), COLOURS, strict=True):
-        axes.plot(curve.kept, curve.risk, color=colour, label=attack, linewidth=1.2)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="share of images kept", ylabel="error among them")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    without_frame(axes)
-    return figure

@@ -5,18 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from scipy.special import expit
 
 from mirst.evaluation.calibration import BINS, bin_of, brier_score, calibration_error
 from mirst.metrics import CLASS_SCORE
+from mirst.report.charts import Axis, Chart, Line, line_chart
 from mirst.report.context import ReportContext, of_defense, scored
 from mirst.report.exports import Table
-from mirst.report.figures import as_png, data_uri, without_frame
 from mirst.report.held_out import HeldOut, attacked_rows
 
 CORRECT = "correctly classified"
-COLOURS = ("#2b6cb0", "#c05621")
 COLUMNS = [
     *("defense", "attack", "calibrated_on", "images", "lowest_temperature", "highest_temperature"),
     *("ece", "ece_low", "ece_high", "brier", "calibrated_ece", "calibrated_low", "calibrated_high", "calibrated_brier"),
@@ -46,13 +44,12 @@ class Reliability:
 class Calibration:
     """The calibration figure of one defense, clean and under the strongest attack of `attacked_rows`.
 
-    >>> Calibration("ce", "data:image/png;base64,", "ce: no images", under={}).title
-    'ce'
+    >>> Calibration("ce", line_chart("ce", [], Axis("probability"), Axis("share"), "ce: no images"), under={}).under
+    {}
     """
 
     title: str
-    picture: str
-    alt: str
+    chart: Chart
     under: dict[str, Reliability]
     """By the attack's heading."""
 
@@ -73,8 +70,7 @@ def calibrations(context: ReportContext) -> list[Calibration]:
                 f"{entry.title}: share of {calibrated} images by predicted probability. "
                 f"Expected calibration error: {errors}."
             )
-            picture = data_uri(as_png(_figure(under, calibrated)))
-            found.append(Calibration(entry.title, picture, alt, under))
+            found.append(Calibration(entry.title, _chart(entry.title, under, calibrated, alt), under))
     return found
 
 
@@ -127,17 +123,11 @@ def _errors(one: HeldOut) -> tuple[object, ...]:
     return *place, min(temperatures), max(temperatures), *cells
 
 
-def _figure(under: dict[str, Reliability], positive: str) -> Figure:
-    figure = Figure(figsize=(3.6, 3.1), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="#a0aec0", linewidth=1, linestyle="--")
-    for (name, one), colour in zip(under.items(), COLOURS, strict=True):
-        at = one.bins["probability"]
-        axes.plot(at, one.bins["share"], "o-", color=colour, label=name, markersize=4, linewidth=1.2)
-    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02))
+def _chart(title: str, under: dict[str, Reliability], positive: str, alt: str) -> Chart:
+    lines = [
+        Line(name, one.bins["probability"], one.bins["share"], number, np.arange(len(one.bins)))
+        for number, (name, one) in enumerate(under.items())
+    ]
     of = "the predicted class" if positive == CORRECT else positive
-    axes.set_xlabel(f"predicted probability of {of}", parse_math=False)  # a class may be called $x$
-    axes.set_ylabel(f"share of {positive} images", parse_math=False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    without_frame(axes)
-    return figure
+    x, y = Axis(f"predicted probability of {of}"), Axis(f"share of {positive} images")
+    return line_chart(title, lines, x, y, alt, diagonal=True)

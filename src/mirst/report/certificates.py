@@ -6,15 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mirst.evaluation import certified_rows, curve, two_sided
 from mirst.metrics import metric_named
 from mirst.report.baselines import baselines_at
 from mirst.report.certified_gains import certified_gains, gains_text
 from mirst.report.certified_gaps import between, between_text, gap_quantiles, gap_text
+from mirst.report.charts import Axis, Chart, Line, line_chart
 from mirst.report.context import of_defense, pixels
-from mirst.report.figures import as_png, data_uri, without_frame
 from mirst.report.pictures import picture_uri
 from mirst.study import Results
 from mirst.study.layout import TrialFolder
@@ -25,8 +24,6 @@ from mirst.study.trial import Trial
 
 LISTED = 6
 """Images of each kind and defense."""
-COLUMNS = 3
-"""Panels beside each other."""
 GAINS = (
     "Certified metrics minus those of the lesion's box alone, which no change of pixels alters, on the same images: "
     "the difference with its 95 % interval by group; p after Holm's correction for all rows"
@@ -95,13 +92,13 @@ class Captioned(NamedTuple):
 class ProofAndAttack:
     """The section.
 
-    >>> proof = ProofAndAttack("data:", "F1 over eps", {}, {}, [], searched=False, method="interval")
+    >>> proof = ProofAndAttack([], {}, {}, [], searched=False, method="interval")
     >>> proof.method
     'interval'
     """
 
-    picture: str
-    alt: str
+    charts: list[Chart]
+    """One per defense."""
     tables: dict[str, pd.DataFrame]
     """By heading, for readers."""
     comparisons: dict[str, Captioned]
@@ -117,15 +114,10 @@ def proof_and_attack(results: Results) -> ProofAndAttack | None:
     if results.certificates is None:
         return None
     curves = {entry.title: _curves(results, entry) for entry in _entries(results)}
+    largest = max(float(one["eps"].max()) for one in curves.values())
     tables = {heading: two_sided_text(table) for heading, table in certified_tables(results).items()}
-    alt = "F1 over eps, certified and attacked. At the largest eps of the certificates, "
-    alt += "; ".join(
-        f"{name}: {float(one['certified'].iloc[-1]):.3f} and {float(one['attacked'].iloc[-1]):.3f}"
-        for name, one in curves.items()
-    )
     return ProofAndAttack(
-        data_uri(as_png(_figure(curves))),
-        f"{alt}; the tables contain the numbers.",
+        [_chart(title, one, largest) for title, one in curves.items()],
         tables,
         _comparisons(results),
         [_ends(results, entry) for entry in _entries(results)],
@@ -228,26 +220,17 @@ def _curves(results: Results, entry: NamedDefense) -> pd.DataFrame:
     return pd.DataFrame({"eps": eps, "certified": certified, "attacked": attacked})
 
 
-def _figure(curves: Mapping[str, pd.DataFrame]) -> Figure:
-    """A panel for each defense."""
-    columns = min(COLUMNS, len(curves))
-    rows = -(-len(curves) // columns)
-    figure = Figure(figsize=(0.8 + 3.1 * columns, 0.6 + 2.4 * rows), layout="constrained")
-    panels: Any = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for axes, (name, one) in zip(panels.flat, curves.items(), strict=False):
-        levels = one["eps"] * 255
-        axes.fill_between(levels, one["certified"], one["attacked"], color="#c9d6e8", label="not known")
-        axes.plot(levels, one["attacked"], "--", color="#9c2f2f", label="attacked")
-        axes.plot(levels, one["certified"], color="#1f5a8a", label="certified")
-        axes.set(title=name, ylim=(0, 1), xlim=(0, None))
-        axes.title.set_fontsize(10)
-        without_frame(axes)
-    for axes in panels.flat[len(curves) :]:
-        axes.set_visible(False)
-    figure.supxlabel("eps, in gray levels of 255", fontsize=10)
-    figure.supylabel(metric_named("f1").title, fontsize=10)
-    figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
-    return figure
+def _chart(title: str, curve: pd.DataFrame, largest: float) -> Chart:
+    """Up to the eps that all charts have in common."""
+    levels = curve["eps"] * 255
+    lines = [Line(name, levels, curve[name], number) for number, name in enumerate(("certified", "attacked"))]
+    last = curve.iloc[-1]
+    alt = (
+        f"{title}: F1 over eps. At eps {levels.iloc[-1]:g}/255 it is {last['certified']:.3f} certified and "
+        f"{last['attacked']:.3f} attacked; the tables contain the numbers."
+    )
+    x = Axis("eps, in gray levels of 255", 0, 255 * largest)
+    return line_chart(title, lines, x, Axis(metric_named("f1").title), alt, between=(lines[0], lines[1]))
 
 
 def _ends(results: Results, entry: NamedDefense) -> Ends:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mirst.metrics import metric_named
+from mirst.report.charts import Axis, Chart, Whisker, interval_chart
 from mirst.report.context import attack_name
 from mirst.report.differences import NOT_SIGNIFICANT
 
@@ -23,6 +24,7 @@ class ComparisonCell(NamedTuple):
     key: float
     """What the table sorts by."""
     significant: bool = False
+    is_difference: bool = False
 
 
 def comparison(whole: Mapping[str, pd.DataFrame], judged: pd.DataFrame) -> dict[str, dict[str, ComparisonCell]]:
@@ -47,13 +49,27 @@ def comparison(whole: Mapping[str, pd.DataFrame], judged: pd.DataFrame) -> dict[
     return lines
 
 
+def f1_charts(f1: pd.DataFrame, constant: float) -> list[Chart]:
+    """F1 of every column of the table with its interval, a chart per row; the dotted line is one fixed answer."""
+    title = metric_named("f1").title
+    charts = []
+    for number, (attack, row) in enumerate(f1.iterrows()):
+        name = attack_name(attack)
+        series = min(number, 2)
+        whiskers = [Whisker(str(defense), one.value, one.low, one.high, series) for defense, one in row.items()]
+        values = "; ".join(f"{defense} {one}" for defense, one in row.items())
+        alt = f"{title}, {name}: {values}."
+        charts.append(interval_chart(name, whiskers, Axis(title), alt, references=[(constant, 3)]))
+    return charts
+
+
 def _difference(row: dict[Hashable, Any] | None) -> ComparisonCell:
     if row is None:
-        return ComparisonCell("-", "", 0.0)
+        return ComparisonCell("-", "", 0.0, is_difference=True)
     significant = row["reading"] != NOT_SIGNIFICANT
     label = "significant" if significant else NOT_SIGNIFICANT
     cell = _cell(row["difference"], row["value"])
-    return cell._replace(detail=f"{cell.detail} {label}", significant=significant)
+    return cell._replace(detail=f"{cell.detail} {label}", significant=significant, is_difference=True)
 
 
 def _cell(text: str, key: float) -> ComparisonCell:

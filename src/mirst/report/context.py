@@ -1,5 +1,6 @@
 """A finished study as the sections of a report see it."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -146,3 +147,12 @@ def pixels(eps: float) -> str:
     """
     levels = eps * 255
     return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:.4g}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """As a sentence has them.
+
+    >>> listed(["ce", "at", "rst"])
+    'ce, at and rst'
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

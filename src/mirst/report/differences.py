@@ -11,6 +11,7 @@ from mirst.metrics import metric_named
 from mirst.report.baselines import baseline_titles
 from mirst.report.context import ReportContext, attack_name, of_defense
 from mirst.report.exports import markdown
+from mirst.study import Results
 from mirst.study.summary import pooled_difference, pooled_interval
 
 LEVEL = 0.05
@@ -70,17 +71,14 @@ def differences(context: ReportContext) -> pd.DataFrame:
     entries = [entry for entry in results.spec.defenses if results.is_whole(entry)]
     rows, found = [], []
     for name, under in context.under_attack.items():
-        for first, second in combinations(entries, 2):
-            one, other = (of_defense(under, entry) for entry in (first, second))
+        own = {entry.title: of_defense(under, entry) for entry in entries}
+        of_seed = _of_seeds(results, own)
+        for first, second in combinations(own, 2):
+            one, other = own[first], own[second]
             whole = pooled_difference(one, other, results.classes, results.positive)
-            seeds = [
-                pooled_difference(
-                    one[one["seed"] == seed], other[other["seed"] == seed], results.classes, results.positive
-                ).value
-                for seed in results.spec.seeds
-            ]
+            seeds = [of_seed[second, seed] - of_seed[first, seed] for seed in results.spec.seeds]
             found.append(whole)
-            rows.append((name, first.title, second.title, str(whole), ", ".join(f"{value:+.3f}" for value in seeds)))
+            rows.append((name, first, second, str(whole), ", ".join(f"{value:+.3f}" for value in seeds)))
     table = pd.DataFrame(rows, columns=["attack", "first", "second", "difference", "seeds"])
     for part in ("value", "low", "high"):
         table[part] = [getattr(one, part) for one in found]
@@ -90,6 +88,15 @@ def differences(context: ReportContext) -> pd.DataFrame:
         for one, p, first, second in zip(found, table["p"], table["first"], table["second"], strict=True)
     ]
     return table
+
+
+def _of_seeds(results: Results, own: Mapping[str, pd.DataFrame]) -> dict[tuple[str, int], float]:
+    """F1 by defense and seed."""
+    return {
+        (title, seed): pooled_interval(rows[rows["seed"] == seed], results.classes, results.positive).value
+        for title, rows in own.items()
+        for seed in results.spec.seeds
+    }
 
 
 def differences_table(table: pd.DataFrame, whole: pd.DataFrame) -> str:

@@ -1,33 +1,30 @@
 """Metrics over the eps of the attack."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mirst.evaluation import LARGEST, curve
 from mirst.metrics import METRICS, row_metrics
+from mirst.report.charts import Axis, Chart, Line, line_chart
 from mirst.report.context import of_defense
-from mirst.report.figures import as_png, data_uri, without_frame
 from mirst.study import Results
 
 DRAWN = [metric for metric in METRICS.values() if metric.drawn]
 TABLED = (0, 0.5, 1, 2, 3, 4, 5, 6, 8, 12, 16)
 """Gray levels."""
-LINES = ("-", "--", "-.", ":")
 
 
 @dataclass(frozen=True)
 class EpsCurve:
     """The figure and its table.
 
-    >>> EpsCurve("data:image/png;base64,", "F1 over eps", pd.DataFrame({"ce": [0.8]}), suite=None).titles
+    >>> EpsCurve([], pd.DataFrame({"ce": [0.8]}), suite=None).titles
     'F1 score and Accuracy'
     """
 
-    picture: str
-    alt: str
+    charts: list[Chart]
+    """One per drawn metric."""
     table: pd.DataFrame
     """F1: a row per eps, as text, a column per defense."""
     suite: str | None
@@ -45,8 +42,8 @@ def eps_curve(results: Results) -> EpsCurve | None:
     alt = f"{EpsCurve.titles} of every defense over eps. F1 falls below half of its clean value " + ", ".join(
         f"for {title} {where}" for title, where in halves.items()
     )
-    picture = data_uri(as_png(_figure(results, curves)))
-    return EpsCurve(picture, f"{alt}; the table contains the numbers.", table, next(reversed(results.suites), None))
+    charts = _charts(results, curves, f"{alt}; the table contains the numbers.")
+    return EpsCurve(charts, table, next(reversed(results.suites), None))
 
 
 def f1_over_eps(results: Results) -> pd.DataFrame:
@@ -76,22 +73,19 @@ def _half(curve: pd.DataFrame) -> str:
     return f"at {below['eps'].iloc[0] * 255:g}/255" if len(below) else f"at no eps up to {LARGEST * 255:g}/255"
 
 
-def _figure(results: Results, curves: dict[str, pd.DataFrame]) -> Figure:
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-    panels: Any = figure.subplots(1, len(DRAWN), sharey=True)
-    for axes, metric in zip(panels, DRAWN, strict=True):
-        for number, (title, one) in enumerate(curves.items()):
-            colour = f"C{number}"
-            axes.plot(one["eps"] * 255, one[metric.name], LINES[number % len(LINES)], color=colour, label=title)
-        axes.set(xlabel="eps, in gray levels of 255", ylabel=metric.title, ylim=(0, 1), xlim=(0, None))
-        without_frame(axes)
-    for number, entry in enumerate(results.spec.defenses):
-        for rows in list(results.suites.values())[-1:]:
-            own = of_defense(rows, entry)
-            for eps in own["eps"].unique():
-                at = own[own["eps"] == eps]
-                reached = row_metrics(at, results.classes, results.positive)
-                for axes, metric in zip(panels, DRAWN, strict=True):
-                    axes.plot(eps * 255, reached[metric.name], "x", color=f"C{number}", markersize=6)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(curves), frameon=False)
-    return figure
+def _charts(results: Results, curves: dict[str, pd.DataFrame], alt: str) -> list[Chart]:
+    numbers = {title: number for number, title in enumerate(curves)}
+    lines = {metric: [_line(title, one, metric.name, numbers) for title, one in curves.items()] for metric in DRAWN}
+    for entry in results.spec.defenses:
+        own = of_defense(next(reversed(results.suites.values()), results.outcomes.iloc[:0]), entry)
+        for eps in own["eps"].unique():
+            at = own[own["eps"] == eps]
+            reached = row_metrics(at, results.classes, results.positive)
+            for metric, drawn in lines.items():
+                drawn.append(Line("", [eps * 255], [reached[metric.name]], numbers.get(entry.title, 0), [0]))
+    x = Axis("eps, in gray levels of 255", 0, LARGEST * 255)
+    return [line_chart(metric.title, drawn, x, Axis(metric.title), alt) for metric, drawn in lines.items()]
+
+
+def _line(title: str, curve: pd.DataFrame, metric: str, numbers: dict[str, int]) -> Line:
+    return Line(title, curve["eps"] * 255, curve[metric], numbers[title])

@@ -1,5 +1,6 @@
 """The report of a study: one self-contained `report.html`, and its tables beside it."""
 
+import re
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from mirst.files import write_text
 from mirst.metrics import metric_named, study_metrics
 from mirst.report.certificates import certified_numbers, two_sided_text
-from mirst.report.comparison import comparison
+from mirst.report.comparison import comparison, f1_charts
 from mirst.report.context import ReportContext
 from mirst.report.differences import (
     NOT_SIGNIFICANT,
@@ -24,13 +25,17 @@ from mirst.report.differences import (
 )
 from mirst.report.examples import examples_of
 from mirst.report.exports import Table, write_tables
-from mirst.report.figures import as_png, bar_chart, data_uri, interval_chart
-from mirst.report.paper_figures import residuals_of
-from mirst.report.sections import section_variables
+from mirst.report.headline import constant_answer
+from mirst.report.identity import identity, is_synthetic
+from mirst.report.residuals import residuals_of
+from mirst.report.sections import not_run, section_variables
 from mirst.report.study_notes import notes
 from mirst.report.tables import measured_metrics, metric_table, paper_rows, paper_table
 from mirst.report.verdict import verdict
 from mirst.study import read_results
+
+WARNING = re.compile("[A-Z]{4}")
+"""How a note on a defect of the study begins."""
 
 
 def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
@@ -73,27 +78,33 @@ def write_report(folder: str | Path, *, trusted: str | None = None) -> Path:
     if "subgroups" in sections:
         tables["subgroups"] = sections["subgroups"].table
     held_out = [sections["held_out"]] if "held_out" in sections else []
-    for one in (*sections.get("external", ()), *held_out):
+    elsewhere = (*sections.get("external", ()), *held_out)
+    for one in elsewhere:
         tables[f"external-{one.name}"] = one.changes
         tables |= {f"operating-points-{one.name}": one.points} if len(one.points.numbers) else {}
     write_tables(results.folder / "tables", tables)
     examples = {entry.title: examples_of(results, entry) for entry in results.spec.defenses}
     residuals = {entry.title: residuals_of(results, entry, trusted=trusted) for entry in results.spec.defenses}
+    said = notes(results)
     study = yaml.safe_dump(results.spec.resolved(), sort_keys=False)
     page = results.files.report
     render(
         page,
         "report.html.j2",
         name=results.folder.name,
-        verdict=verdict(context, whole),
-        notes=notes(results),
+        date=str(results.run["started"])[:10],
+        identity=identity(context),
+        is_synthetic=is_synthetic(results),
+        verdict=verdict(context, whole["f1"], judged, elsewhere),
+        not_run=not_run(results),
+        warnings=[note for note in said if WARNING.match(note)],
+        notes=[note for note in said if not WARNING.match(note)],
         comparison=comparison(with_baselines, judged),
         tables={metric_named(name).title: metric_table(context, name) for name in measured_metrics(context)},
         differences=judged,
         not_significant=NOT_SIGNIFICANT,
-        interval_chart=data_uri(as_png(interval_chart(with_baselines["f1"]))),
-        charts={metric_named(name).title: data_uri(bar_chart(context, name)) for name in headline},
-        residuals={title: data_uri(as_png(figure)) for title, figure in residuals.items() if figure is not None},
+        charts=f1_charts(with_baselines["f1"], constant_answer(results)[1]),
+        residuals={title: own for title, own in residuals.items() if own},
         examples={title: own for title, own in examples.items() if own},
         study=study,
         study_uri=f"data:text/yaml;base64,{b64encode(study.encode()).decode()}",

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mirst.nn import read_card
-from mirst.report.calibration import COLOURS
+from mirst.report.charts import Axis, Chart, Line, line_chart
 from mirst.report.context import ReportContext, of_defense, scored
-from mirst.report.figures import as_png, data_uri, without_frame
 from mirst.study import Results
 from mirst.study.named_configs import NamedDefense
 from mirst.thresholds import roc_curve
@@ -36,13 +34,13 @@ class Rates:
 class OperatingPoint:
     """The operating points of one defense, pooled over the folds, clean and under the strongest suite that was run.
 
-    >>> OperatingPoint("ce", "data:", "ce: no images", thresholds=[0.0, 0.4], shift=-0.5, under={}).thresholds
+    >>> chart = line_chart("ce", [], Axis("1 - specificity"), Axis("sensitivity"), "ce: no images")
+    >>> OperatingPoint("ce", chart, thresholds=[0.0, 0.4], shift=-0.5, under={}).thresholds
     [0.0, 0.4]
     """
 
     title: str
-    picture: str
-    alt: str
+    chart: Chart
     thresholds: list[float]
     """For each trial, folds first: the log-odds above which the model predicts the positive class."""
     shift: float
@@ -90,9 +88,8 @@ def _point(
     rates = "; ".join(
         f"{name}: sensitivity {one.sensitivity:.3f}, specificity {one.specificity:.3f}" for name, one in under.items()
     )
-    picture = data_uri(as_png(_figure(scores, under)))
     alt = f"{title}: sensitivity against 1 - specificity as the threshold moves. At the operating point, {rates}."
-    return OperatingPoint(title, picture, alt, list(thresholds.values()), shift, under)
+    return OperatingPoint(title, _chart(title, scores, under, alt), list(thresholds.values()), shift, under)
 
 
 def _above(rows: pd.DataFrame, thresholds: dict[tuple[int, int], float]) -> pd.Series:
@@ -108,16 +105,11 @@ def _rates(score: pd.Series, is_positive: pd.Series, threshold: float) -> tuple[
     return float(called[is_positive].mean()), float((~called)[~is_positive].mean())
 
 
-def _figure(scores: dict[str, tuple[pd.Series, pd.Series]], under: dict[str, Rates]) -> Figure:
-    figure = Figure(figsize=(3.6, 3.6), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="#a0aec0", linewidth=1, linestyle="--")
-    for (name, (score, truth)), colour in zip(scores.items(), COLOURS, strict=True):
+def _chart(title: str, scores: dict[str, tuple[pd.Series, pd.Series]], under: dict[str, Rates], alt: str) -> Chart:
+    lines = []
+    for number, (name, (score, truth)) in enumerate(scores.items()):
         false_rate, true_rate, _ = roc_curve(truth, score)
-        axes.plot(false_rate, true_rate, color=colour, linewidth=1.4, label=name)
         point = under[name]
-        axes.plot(1 - point.specificity, point.sensitivity, "o", color=colour, markersize=7, markeredgecolor="white")
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
-    axes.legend(frameon=False, loc="lower right", fontsize=8)
-    without_frame(axes)
-    return figure
+        lines.append(Line(name, false_rate, true_rate, number))
+        lines.append(Line("", [1 - point.specificity], [point.sensitivity], number, [0]))
+    return line_chart(title, lines, Axis("1 - specificity"), Axis("sensitivity"), alt, height=300, diagonal=True)

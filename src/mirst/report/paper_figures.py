@@ -17,12 +17,9 @@ from mirst.errors import MirstError
 from mirst.evaluation import decide
 from mirst.evaluation.predictions import boxes_for, images_for
 from mirst.files import atomic
-from mirst.nn import DropMax2d, ModelCard, drop_max2d, is_factory, load_model, read_card
+from mirst.nn import DropMax2d, ModelCard, drop_max2d, load_model
 from mirst.nn.logits import logits_of
 from mirst.report.figures import draw_image, draw_perturbation
-from mirst.study import Results
-from mirst.study.named_configs import NamedDefense
-from mirst.study.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -95,25 +92,41 @@ def residual_maps(model: nn.Module, clean: Tensor, attacked: Tensor) -> dict[str
         channels, signed; of an ensemble, that of its first member.
 
     Raises:
-        MirstError: the model has no pooling layer.
+        MirstError: the model has no pooling layer, or does not use it.
     """
     pool = next((m for m in model.modules() if isinstance(m, nn.MaxPool2d | DropMax2d)), None)
     if pool is None:
         raise MirstError(f"{type(model).__name__} has no max-pool or drop-max layer; choose a model with one")
-    seen: list[Tensor] = []
-    handle = pool.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
-    try:
-        with torch.no_grad():
-            model(clean)
-            model(attacked)
-    finally:
-        handle.remove()
-    before, after = seen[0], seen[1]
+    before, after = _before(model, pool, clean), _before(model, pool, attacked)
     size: Any = (pool.kernel_size, pool.stride, pool.padding)
     return {
         "max-pool": (F.max_pool2d(before, *size) - F.max_pool2d(after, *size)).sum(1),
         "drop-max": (drop_max2d(before, *size) - drop_max2d(after, *size)).sum(1),
     }
+
+
+class _ReachedError(Exception):
+    """Ends a forward pass at a layer."""
+
+    def __init__(self, activations: Tensor) -> None:
+        self.activations = activations
+
+
+def _before(model: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
+    """The input of a layer; no later layer is computed."""
+
+    def stop(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        raise _ReachedError(inputs[0].detach())
+
+    handle = layer.register_forward_pre_hook(stop)
+    try:
+        with torch.no_grad():
+            model(x)
+    except _ReachedError as reached:
+        return reached.activations
+    finally:
+        handle.remove()
+    raise MirstError(f"{type(model).__name__} does not use its pooling layer; choose a model that does")
 
 
 def residuals_figure(given: FigureInput, attack: Attack, name: str) -> Figure:
@@ -142,32 +155,6 @@ def draw_residuals(
             axes.axis("off")
     figure.colorbar(shown, ax=grid, shrink=0.8)
     return figure
-
-
-def residuals_of(results: Results, entry: NamedDefense, count: int = 2, *, trusted: str | None = None) -> Figure | None:
-    """Figure 2 of the first examples that a study kept of a defense, under its strongest gradient attack, PGD.
-
-    `None` if it kept none, was not attacked by PGD, has no pooling layer, or is a model of code that is not trusted.
-
-    Args:
-        trusted: the `package.module:factory` whose code may be run, as for `mirst.nn.load_model`.
-    """
-    folder = results.files.trial(Trial(entry, 0, results.spec.seeds[0]).name)
-    if not folder.examples.exists():
-        return None
-    with np.load(folder.examples, allow_pickle=False) as file:
-        names, clean, attacked = list(file["attacks"]), file["clean"][:count], file["attacked"][:, :count]
-    if "pgd" not in names:
-        return None
-    moved = attacked[names.index("pgd")]
-    if is_factory(name := read_card(folder.model).model) and name != trusted:
-        return None
-    model, _ = load_model(folder.model, trusted)
-    try:
-        maps = residual_maps(model, torch.from_numpy(clean), torch.from_numpy(moved))
-    except MirstError:
-        return None
-    return draw_residuals(list(clean), list(moved), {k: v.numpy() for k, v in maps.items()}, "pgd")
 
 
 def save_figure(figure: Figure, out: Path) -> Path:

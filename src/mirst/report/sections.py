@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from mirst.evaluation.corruptions import set_of
@@ -38,10 +39,14 @@ class Section:
     name: str
     """Of the template and of the anchor."""
     heading: str
+    about: str = ""
+    """What a folded section contains; a section without it is open."""
     variables: Callable[[ReportContext], Variables] = lambda context: {}
     """What the template needs beside the tables of the whole page."""
 
     is_shown: Callable[[Results], bool] = lambda results: True
+    command: str | None = None
+    """What gives the section its numbers, if it is not shown; RESULTS stands for the folder."""
 
     @property
     def template(self) -> str:
@@ -59,7 +64,8 @@ def _operating_point(context: ReportContext) -> Variables:
 
 def _corruptions(context: ReportContext) -> Variables:
     grid = corruption_grid(context.results, "f1", context.results.files)
-    return {"corruptions": grid, "corruption_set": None if grid is None else set_of(grid.index.unique("corruption"))}
+    assert grid is not None
+    return {"corruptions": grid, "corruption_set": set_of(grid.index.unique("corruption"))}
 
 
 def _calibration(context: ReportContext) -> Variables:
@@ -82,59 +88,128 @@ def _calibration(context: ReportContext) -> Variables:
     }
 
 
+DISTANCES = "mirst evaluate RESULTS --suite distances"
+STRONG = "mirst evaluate RESULTS --suite standard"
+
 SECTIONS = (
     Section("verdict", "Verdict"),
     Section("comparison", "Comparison"),
-    Section("results", "Results"),
-    Section("differences", "Differences"),
-    Section("eps_curve", "Robustness over eps", lambda context: {"eps_curve": eps_curve(context.results)}),
+    Section(
+        "eps_curve",
+        "Robustness over eps",
+        variables=lambda context: {"eps_curve": eps_curve(context.results)},
+        is_shown=lambda results: results.distances is not None,
+        command=DISTANCES,
+    ),
     Section(
         "certificates",
         "Between proof and attack",
-        lambda context: {"proof": proof_and_attack(context.results)},
+        variables=lambda context: {"proof": proof_and_attack(context.results)},
         is_shown=lambda results: results.certificates is not None,
+        command="mirst certify RESULTS",
     ),
     Section(
         "external",
         "External validation",
-        lambda context: {"external": external_validations(context)},
+        variables=lambda context: {"external": external_validations(context)},
         is_shown=lambda results: any(not is_held_out(results.spec, one) for one in results.files.external_sets()),
+        command="mirst validate RESULTS --data OTHER_DATA",
     ),
     Section(
         "held_out",
         "Held-out test set",
-        lambda context: {"held_out": held_out_test(context)},
+        variables=lambda context: {"held_out": held_out_test(context)},
         is_shown=lambda results: any(is_held_out(results.spec, one) for one in results.files.external_sets()),
-    ),
-    Section("training", "Training", lambda context: {"training": training_curves(context.results)}),
-    Section("gallery", "Flipped images", lambda context: {"galleries": galleries(context)}),
-    Section("confusion", "Confusion matrices", lambda context: {"confusions": confusions(context)}),
-    Section(
-        "classes",
-        "Classes",
-        lambda context: {"classes": class_tables(context)},
-        is_shown=lambda results: len(results.classes) > 2,
     ),
     Section(
         "subgroups",
         "Subgroups",
-        lambda context: {"subgroups": subgroups(context)},
+        "metrics by scanner, site, age band and the like",
+        variables=lambda context: {"subgroups": subgroups(context)},
         is_shown=lambda results: bool(subgroup_names(results)),
     ),
-    Section("corruptions", "Natural corruptions", _corruptions),
+    Section("results", "Results", "a table for each metric, under every attack"),
+    Section("differences", "Differences", "every two models on the same images"),
+    Section(
+        "classes",
+        "Classes",
+        "metrics of each class",
+        variables=lambda context: {"classes": class_tables(context)},
+        is_shown=lambda results: len(results.classes) > 2,
+    ),
+    Section(
+        "confusion",
+        "Confusion matrices",
+        "which class is mistaken for which",
+        variables=lambda context: {"confusions": confusions(context)},
+    ),
+    Section(
+        "gallery",
+        "Flipped images",
+        "the images whose prediction the smallest attacks change",
+        variables=lambda context: {"galleries": galleries(context)},
+        is_shown=lambda results: results.distances is not None,
+        command=DISTANCES,
+    ),
+    Section(
+        "corruptions",
+        "Natural corruptions",
+        "F1 under noise, blur and the like, without an attack",
+        variables=_corruptions,
+        is_shown=lambda results: results.files.corruptions.exists(),
+        command="mirst evaluate RESULTS --suite corruptions",
+    ),
     Section(
         "boxes",
         "Misplaced boxes",
-        lambda context: {"boxes": box_grid(context.results, "f1")},
-        is_shown=lambda results: results.spec.data.view == "lesion",
+        "F1 if the box of the lesion is shifted or scaled",
+        variables=lambda context: {"boxes": box_grid(context.results, "f1")},
+        is_shown=lambda results: results.files.boxes.exists(),
+        command="mirst evaluate RESULTS --suite boxes",
     ),
-    Section("residuals", "Residual maps"),
-    Section("calibration", "Calibration", _calibration),
-    Section("operating_point", "Operating threshold", _operating_point),
-    Section("examples", "Examples"),
-    Section("audit", "Data audit"),
-    Section("repeat", "How to reproduce the study", lambda context: {"training_time": training_time(context.results)}),
+    Section(
+        "calibration",
+        "Calibration",
+        "whether predicted probabilities agree with what is observed; abstention",
+        variables=_calibration,
+    ),
+    Section(
+        "operating_point",
+        "Operating threshold",
+        "sensitivity and specificity at other thresholds",
+        variables=_operating_point,
+        is_shown=lambda results: len(results.classes) == 2,
+    ),
+    Section("examples", "Examples", "images before and after each attack"),
+    Section("residuals", "Residual maps", "the part of an attack that passes the first pooling layer"),
+    Section(
+        "training",
+        "Training",
+        "curves and kept epochs of every model",
+        variables=lambda context: {"training": training_curves(context.results)},
+    ),
+    Section("audit", "Data audit", "copies, label conflicts and damaged files"),
+    Section(
+        "repeat",
+        "How to reproduce the study",
+        "versions, settings and the command",
+        variables=lambda context: {"training_time": training_time(context.results)},
+    ),
 )
+
+
+def not_run(results: Results) -> dict[str, list[str]]:
+    """The headings of what the folder has no numbers of, by the command that computes them."""
+    shown = [] if results.checks else [("Strong attacks, and checks for gradient masking", STRONG)]
+    for section in SECTIONS:
+        applies = section.name != "boxes" or results.spec.data.view == "lesion"
+        if section.command is not None and applies and not section.is_shown(results):
+            shown.append((section.heading, section.command))
+    folder, commands = quote(str(results.folder)), dict.fromkeys(command for _, command in shown)
+    return {
+        command.replace("RESULTS", folder): [heading for heading, own in shown if own == command]
+        for command in commands
+    }
 
 
 def section_variables(context: ReportContext) -> dict[str, Any]:

@@ -1,22 +1,21 @@
 """Metrics of the subgroups of the images: by scanner, site, age band or whatever else the data set tells of them."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mirst.data import MOST_VALUES
 from mirst.data.record import natural
 from mirst.evaluation import Interval
 from mirst.metrics import class_metrics, metric_named
-from mirst.report.calibration import COLOURS
+from mirst.report.charts import Axis, Chart, Whisker, interval_chart
 from mirst.report.context import ReportContext, of_defense
 from mirst.report.differences import intervals
 from mirst.report.exports import Table
-from mirst.report.figures import as_png, data_uri, without_frame
-from mirst.report.verdict import best_under_attack
+from mirst.report.headline import highest_under_attack
 from mirst.study import Results
 from mirst.study.summary import pooled_interval
 
@@ -24,22 +23,9 @@ FEWEST = 10
 """Groups of a class, such as patients: with fewer, an interval covers up to two thirds of the range of a metric."""
 TOO_FEW = "too few to say"
 ALL = "all images"
-LETTERS = 44
+LETTERS = 34
 """Of the name of a subgroup that fit into a chart."""
 PLACE = ["attribute", "subgroup", "images", "groups", "defense", "attack"]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A forest plot.
-
-    >>> Chart("Device: F1 score", "data:image/png;base64,", "no subgroups").heading
-    'Device: F1 score'
-    """
-
-    heading: str
-    picture: str
-    alt: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +37,7 @@ class Subgroups:
     """
 
     best: str
-    """The defense that the page shows: the best under attack."""
+    """The defense that the page shows: that of the highest F1 under attack."""
     charts: dict[str, list[Chart]]
     """Of the best defense, by attribute: a forest plot for each metric."""
     shown: pd.DataFrame
@@ -75,7 +61,7 @@ def subgroups(context: ReportContext) -> Subgroups:
     positive class for sensitivity, the other for specificity, and every class for all other metrics and with more than
     two classes.
     """
-    best = best_under_attack(intervals(context))
+    best = highest_under_attack(intervals(context))
     numbers = pd.DataFrame(_rows(context), columns=[*PLACE, "metric", "value", "low", "high"])
     measured = class_metrics(context.results.positive)
     shown = _shown(numbers, measured)
@@ -152,31 +138,20 @@ def _chart(name: str, metric: str, rows: pd.DataFrame, every: pd.DataFrame) -> C
         f"{value}, {attack}: {TOO_FEW if np.isnan(mean) else f'{mean:.3f}'}"
         for value, attack, mean in zip(rows["subgroup"], rows["attack"], rows["value"], strict=True)
     )
-    return Chart(f"{name}: {title}", data_uri(as_png(_figure(title, rows, every))), f"{title} by {name}. {readings}.")
+    attacks = {str(attack): number for number, attack in enumerate(rows["attack"].unique())}
+    whiskers = [
+        Whisker(_named(row), row["value"], row["low"], row["high"], attacks[row["attack"]], TOO_FEW)
+        for row in rows.to_dict("records")
+    ]
+    references = [
+        (value, attacks[attack])
+        for attack, value in every[["attack", "value"]].itertuples(index=False)
+        if np.isfinite(value)
+    ]
+    alt = f"{title} by {name}. {readings}."
+    return interval_chart(f"{name}: {title}", whiskers, Axis(title), alt, references=references, legend=attacks)
 
 
-def _figure(title: str, rows: pd.DataFrame, every: pd.DataFrame) -> Figure:
-    values = list(rows["subgroup"].unique())
-    figure = Figure(figsize=(3.6, 0.95 + 0.5 * len(values)), layout="constrained")
-    axes = figure.subplots()
-    for number, (attack, own) in enumerate(rows.groupby("attack", sort=False)):
-        whole = every.loc[every["attack"] == attack, "value"].item()
-        axes.axvline(whole, color=COLOURS[number], linestyle=":", linewidth=1, alpha=0.6, zorder=0)
-        known = own.dropna(subset="value")
-        at = np.array([values.index(value) for value in known["subgroup"]]) + 0.02 + 0.22 * number
-        sides = (known["value"] - known["low"], known["high"] - known["value"])
-        axes.errorbar(known["value"], at, xerr=sides, fmt="o", markersize=4, color=COLOURS[number], label=str(attack))
-        for value in own.loc[own["value"].isna(), "subgroup"]:
-            place = values.index(value) + 0.02 + 0.22 * number
-            axes.text(0.01, place, TOO_FEW, fontsize=7, color=COLOURS[number], style="italic", va="center")
-    for place, value in enumerate(values):
-        groups = rows.loc[rows["subgroup"] == value, "groups"].iloc[0]
-        name = value if len(value) <= LETTERS else f"{value[:LETTERS]}…"
-        axes.text(0, place - 0.25, f"{name} ({groups} groups)", fontsize=8, va="center", parse_math=False)
-    axes.set(xlim=(-0.02, 1.02), ylim=(len(values) - 0.5, -0.5), xlabel=title, yticks=[])
-    axes.grid(axis="x", color="#e2e8f0", linewidth=0.8)
-    axes.set_axisbelow(True)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    without_frame(axes)
-    axes.spines["left"].set_visible(False)
-    return figure
+def _named(row: Mapping[Hashable, Any]) -> str:
+    name = row["subgroup"]
+    return f"{name if len(name) <= LETTERS else f'{name[:LETTERS]}…'} ({row['groups']} groups)"

@@ -3,29 +3,29 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from mirst.report.figures import as_png, data_uri, without_frame
+from mirst.report.charts import Axis, Chart, Line, line_chart
 from mirst.study import Results
 from mirst.study.history import read_history
 from mirst.study.named_configs import NamedDefense
 
-CLEAN, ATTACKED, LOSS = "#2b6cb0", "#c05621", "#4a5568"
+CLEAN, ATTACKED, LOSS = 0, 1, 2
+"""Numbers of the colours."""
 
 
 @dataclass(frozen=True)
 class TrainingCurve:
     """The training of one defense.
 
-    >>> TrainingCurve("ce", "data:", "ce: no epochs", kept="3, 5", clean="0.8", attacked="not measured").kept
+    >>> TrainingCurve("ce", charts=[], kept="3, 5", clean="0.8", attacked="not measured").kept
     '3, 5'
     """
 
     title: str
-    picture: str
-    """A data URI."""
-    alt: str
+    charts: list[Chart]
+    """Balanced accuracy, and the loss."""
     kept: str
     """The epochs whose weights were kept, in the order of the folds."""
     clean: str
@@ -63,7 +63,7 @@ def _curve(title: str, trials: list[pd.DataFrame], top: float) -> TrainingCurve:
         f"{title}: balanced accuracy on validation images and training loss by epoch, {len(trials)} trials. "
         f"At the kept epochs ({epochs or 'none'}) it is {clean} clean and {attacked} under PGD."
     )
-    return TrainingCurve(title, data_uri(as_png(_figure(trials, top))), alt, epochs, clean, attacked)
+    return TrainingCurve(title, _charts(title, trials, top, alt), epochs, clean, attacked)
 
 
 def _spread(values: pd.Series) -> str:
@@ -71,27 +71,20 @@ def _spread(values: pd.Series) -> str:
     return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})" if len(values) else "not measured"
 
 
-def _figure(trials: list[pd.DataFrame], top: float) -> Figure:
-    figure = Figure(figsize=(3.6, 3.9), layout="constrained")
-    accuracy, loss = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    for history in trials:
-        kept = history[history["kept"]]
-        for axes, column, colour in (
-            (accuracy, "clean", CLEAN),
-            (accuracy, "attacked", ATTACKED),
-            (loss, "loss", LOSS),
-        ):
-            axes.plot(history["number"], history[column], color=colour, linewidth=0.9, alpha=0.75)
-            axes.plot(
-                kept["number"], kept[column], "o", color=colour, markersize=4.5, markeredgecolor="white", zorder=3
-            )
-    accuracy.set(ylim=(-0.03, 1), ylabel="balanced accuracy")
-    loss.set(ylim=(0, top), ylabel="loss", xlabel="epoch; ● kept")
-    for label, column, colour in (("clean", "clean", CLEAN), ("under PGD", "attacked", ATTACKED)):
-        if any(history[column].notna().any() for history in trials):
-            accuracy.plot([], [], color=colour, label=label)
-    if accuracy.get_legend_handles_labels()[0]:
-        accuracy.legend(frameon=False, loc="lower right", ncols=2)
-    for axes in (accuracy, loss):
-        without_frame(axes)
-    return figure
+def _charts(title: str, trials: list[pd.DataFrame], top: float, alt: str) -> list[Chart]:
+    last = max(history["number"].max() for history in trials)
+    epochs = Axis("epoch; ● kept", 0, float(last))
+    named = {"clean": ("clean", CLEAN), "attacked": ("under PGD", ATTACKED)}
+    measured = {column: one for column, one in named.items() if any(own[column].notna().any() for own in trials)}
+    accuracy = [_line(own, column, *one) for own in trials for column, one in measured.items()]
+    loss = [_line(own, "loss", "", LOSS) for own in trials]
+    return [
+        line_chart(title, accuracy, epochs, Axis("balanced accuracy"), alt, height=180),
+        line_chart(
+            f"{title}: loss", loss, epochs, Axis("training loss", 0, top), f"{title}: loss by epoch", height=130
+        ),
+    ]
+
+
+def _line(history: pd.DataFrame, column: str, label: str, series: int) -> Line:
+    return Line(label, history["number"], history[column], series, np.flatnonzero(history["kept"]))

@@ -292,12 +292,14 @@ def test_an_attack_within_the_largest_certified_eps_cannot_be_missed(with_search
 
 
 def test_the_page_shows_the_section_only_with_certificates(bare, certified, tmp_path):
-    heading = "Between proof and attack"
+    heading = '<h2 id="certificates">Between proof and attack</h2>'
     assert heading in (certified / "report.html").read_text()
     assert (certified / "tables" / "certified.csv").exists()
     plain = shutil.copytree(bare, tmp_path / "plain")
     write_report(plain)
-    assert heading not in (plain / "report.html").read_text()
+    page = (plain / "report.html").read_text()
+    assert heading not in page
+    assert f"<code>mirst certify {plain}</code>" in page
     assert not (plain / "tables" / "certified.csv").exists()
 
 

@@ -64,11 +64,11 @@ def test_the_table_carries_both_columns_and_the_page_opens_with_the_verdict(stud
     without = metric_table(ReportContext(read_results(finished)), "f1")
     assert without.loc["standard (not run)"].tolist() == ["-", "-"]
     page = write_report(study).read_text()
-    verdict = page[page.index('<div class="verdict">') :]
-    verdict = verdict[: verdict.index("</div>")]
-    assert verdict.count("<p>") == 3
-    assert "under the strongest attacks that were run (standard, eps 0.3)" in verdict
-    assert "checks for gradient masking" in verdict
+    assert page.index('<div class="verdict">') < page.index("<table")
+    assert "<dt>Strongest attack</dt><dd>standard, eps 0.3</dd>" in page
+    assert "Only weak attacks were run" not in page
+    section = page[page.index('<h2 id="verdict">') : page.index('<h2 id="comparison">')]
+    assert "checks for gradient masking" in section
     text = (study / "differences.md").read_text()
     assert "| standard | ce | mirst+dm | " in text
     assert text.count("| paper protocol | ") == 2
