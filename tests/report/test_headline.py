@@ -39,7 +39,7 @@ ALL = "All {} models are shown to do better under attack than one fixed answer f
             [
                 "No model here keeps its answers under attack; do not rely on any of them.",
                 "Under attack, none is shown to do better than one fixed answer for every image.",
-                "rst loses less than plain training (ce).",
+                "The model rst loses less than plain training (ce).",
             ],
             id="none is above the fixed answer, though one beats plain training",
         ),
@@ -54,18 +54,18 @@ ALL = "All {} models are shown to do better under attack than one fixed answer f
         pytest.param(
             evidence({"ce": LOW, "rst": HIGH, "mirst": MIDDLE}, [("rst", "ce"), ("mirst", "ce")]),
             [
-                "rst and mirst withstand attacks better than plain training (ce); the study cannot tell which of them "
-                "is best.",
-                ONLY.format("rst and mirst are", "ce"),
+                "The models rst and mirst withstand attacks better than plain training (ce); the study cannot tell which "
+                "of them is best.",
+                ONLY.format("the models rst and mirst are", "the model ce"),
             ],
             id="two that cannot be told apart",
         ),
         pytest.param(
             evidence({"ce": LOW, "rst": HIGH, "at": MIDDLE}, [("rst", "ce"), ("rst", "at"), ("at", "ce")]),
             [
-                "rst and at withstand attacks better than plain training (ce).",
-                "rst has a higher F1 under attack than every other model here.",
-                ONLY.format("rst and at are", "ce"),
+                "The models rst and at withstand attacks better than plain training (ce).",
+                "The model rst has a higher F1 under attack than every other model here.",
+                ONLY.format("the models rst and at are", "the model ce"),
             ],
             id="one above all others",
         ),
@@ -73,7 +73,7 @@ ALL = "All {} models are shown to do better under attack than one fixed answer f
             evidence({"ce": MIDDLE, "rst": HIGH}),
             [
                 "No model here is shown to withstand attacks better than plain training (ce).",
-                "ce and rst have the highest F1 under attack; the study cannot tell which of them is best.",
+                "The models ce and rst have the highest F1 under attack; the study cannot tell which of them is best.",
                 ALL.format(2),
             ],
             id="plain training is inside the noise",
@@ -81,16 +81,16 @@ ALL = "All {} models are shown to do better under attack than one fixed answer f
         pytest.param(
             evidence({"ce": LOW, "rst": HIGH, "at": WITHIN}, [("rst", "ce")]),
             [
-                "rst withstands attacks better than plain training (ce).",
-                "rst and at have the highest F1 under attack; the study cannot tell which of them is best.",
-                ONLY.format("rst is", "the others"),
+                "The model rst withstands attacks better than plain training (ce).",
+                "The models rst and at have the highest F1 under attack; the study cannot tell which of them is best.",
+                ONLY.format("the model rst is", "any other model here"),
             ],
             id="one in the group is not shown to beat plain training",
         ),
         pytest.param(
             evidence({"rst": HIGH, "at": MIDDLE}),
             [
-                "rst and at have the highest F1 under attack; the study cannot tell which of them is best.",
+                "The models rst and at have the highest F1 under attack; the study cannot tell which of them is best.",
                 ALL.format(2),
             ],
             id="no plain training",
@@ -127,8 +127,8 @@ ALL = "All {} models are shown to do better under attack than one fixed answer f
         pytest.param(
             evidence({"ce": LOW, "rst": HIGH}, [("rst", "ce")], doubtful=("rst",)),
             [
-                "rst withstands attacks better than plain training (ce).",
-                ONLY.format("rst is", "ce"),
+                "The model rst withstands attacks better than plain training (ce).",
+                ONLY.format("the model rst is", "the model ce"),
                 "Do not rely on this for rst: checks of the attacks did not pass, so its numbers may be too high.",
             ],
             id="checks that did not pass",
@@ -159,7 +159,7 @@ def test_many_models_are_counted():
     names = [f"d{number}" for number in range(9)]
     found = headline(evidence({"ce": LOW} | dict.fromkeys(names, HIGH), [(name, "ce") for name in names]))
     assert found[0].startswith("9 of the 10 models withstand attacks better than plain training (ce);")
-    assert found[1] == ONLY.format("9 of the 10 models are", "ce")
+    assert found[1] == ONLY.format("9 of the 10 models are", "the model ce")
 
 
 def test_the_leaders_are_those_not_significantly_below_the_highest():

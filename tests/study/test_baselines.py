@@ -196,7 +196,10 @@ def test_the_verdict_says_whether_the_best_network_adds_to_the_box(results, netw
     f1 = intervals(context)
     sentence = beside_the_box(context, f1)
     assert sentence.startswith(f"The box alone, without a network, has F1 {box:.3f} [")
-    assert f"; {highest_under_attack(f1)} {reading} (difference of F1 " in sentence
+    assert (
+        f"; {highest_under_attack(f1)}, the network of the highest F1 under attack, {reading} (difference of F1 "
+        in sentence
+    )
     assert f" without attack and {reading} (difference of F1 " in sentence
 
 

@@ -116,7 +116,7 @@ def _none_keeps(given: Evidence, names: list[str]) -> list[str]:
         return [f"No model here is shown {better}, even without an attack; do not rely on any of them."]
     less = _above_plain(given, names)
     verb = "loses" if len(less) == 1 else "lose"
-    less_bad = [f"{_some(less, names)} {verb} less than plain training ({given.plain})."] if less else []
+    less_bad = [f"{_start(less, names)} {verb} less than plain training ({given.plain})."] if less else []
     return [
         "No model here keeps its answers under attack; do not rely on any of them.",
         f"Under attack, none is shown {better}.",
@@ -142,13 +142,13 @@ def _who_keeps(given: Evidence, names: list[str], keeps: list[str]) -> list[str]
     if better:
         verb = "withstands" if len(better) == 1 else "withstand"
         end = f"; {unknown}." if better == first and len(first) > 1 else "."
-        sentences.append(f"{_some(better, names)} {verb} attacks better than plain training ({plain}){end}")
+        sentences.append(f"{_start(better, names)} {verb} attacks better than plain training ({plain}){end}")
     elif plain in names:
         sentences.append(f"No model here is shown to withstand attacks better than plain training ({plain}).")
     if len(first) == 1 and len(names) > 2:
-        sentences.append(f"{first[0]} has a higher F1 under attack than every other model here.")
+        sentences.append(f"The model {first[0]} has a higher F1 under attack than every other model here.")
     elif len(first) > 1 and better != first:
-        sentences.append(f"{_some(first, names)} have the highest F1 under attack; {unknown}.")
+        sentences.append(f"{_start(first, names)} have the highest F1 under attack; {unknown}.")
     return [*sentences, _beside_fixed(names, keeps)]
 
 
@@ -157,7 +157,7 @@ def _beside_fixed(names: list[str], keeps: list[str]) -> str:
     if keeps == names:
         return f"All {len(names)} models are {better}."
     lost = [name for name in names if name not in keeps]
-    others = lost[0] if len(lost) == 1 else "the others"
+    others = f"the model {lost[0]}" if len(lost) == 1 else "any other model here"
     return f"Only {_some(keeps, names)} {'is' if len(keeps) == 1 else 'are'} {better}; do not rely on {others}."
 
 
@@ -214,8 +214,14 @@ def elsewhere_sentence(one: Validation) -> list[str]:
     ]
 
 
+def _start(chosen: Sequence[str], names: Sequence[str]) -> str:
+    """As `_some`, at the start of a sentence."""
+    text = _some(chosen, names)
+    return text[0].upper() + text[1:]
+
+
 def _some(chosen: Sequence[str], names: Sequence[str]) -> str:
     """As a list, or how many if they are too many to name."""
     if len(chosen) <= MOST_NAMES:
-        return listed(chosen)
-    return f"All {len(names)} models" if len(chosen) == len(names) else f"{len(chosen)} of the {len(names)} models"
+        return f"the {'model' if len(chosen) == 1 else 'models'} {listed(chosen)}"
+    return f"all {len(names)} models" if len(chosen) == len(names) else f"{len(chosen)} of the {len(names)} models"

@@ -115,15 +115,16 @@ def _terms(context: ReportContext) -> dict[str, str]:
         else "for each class the harmonic mean of sensitivity and precision, then the mean over the classes"
     )
     terms = {
-        "Model": "each name is a way of training; ce is plain training, all others are defenses against attacks.",
+        "Model": "each name is a way of training: ce is plain training, the others are defenses against attacks; "
+        "+dm adds a drop-max layer.",
         "F1 score": f"{f1}; 1 is best, 0 worst. In brackets: its 95 % interval over groups, "
         "which are the copies of one image or the images of one patient.",
         "Attack": "a change of the image, too small to see or nearly so, that is computed to make the model wrong.",
         f"eps {eps}": "the largest change of a pixel that the attack may make; black is 0 and white is 1.",
         "Strongest attack": f"for each image, {suite}.",
         "Fixed answer": "the same class for every image. It needs no model, and no attack changes it.",
-        "Cannot be told apart": "the difference is not significant on these images (p from 0.05 after Holm's "
-        "correction for all pairs).",
+        "Cannot be told apart": "the difference may be chance (p of 0.05 or more after Holm's correction for all "
+        "pairs).",
     }
     if results.certificates is not None:
         terms["Proved"] = (
@@ -149,8 +150,8 @@ def beside_the_box(context: ReportContext, f1: pd.DataFrame) -> str:
         readings.append(f"{_reading(gain)} (difference of F1{seeds} {gain})")
     return (
         f"The box alone, without a network, has F1 {pooled_interval(box, results.classes, results.positive)} without "
-        f"attack and under any attack on pixels; {best} {readings[0]} without attack and {readings[1]} under the "
-        "strongest attacks that were run."
+        f"attack and under any attack on pixels; {best}, the network of the highest F1 under attack, {readings[0]} "
+        f"without attack and {readings[1]} under the strongest attacks that were run."
     )
 
 
