@@ -1,0 +1,137 @@
+"""Answers on the evaluation: metrics, their uncertainty, robustness, external data and limitations."""
+
+import pandas as pd
+
+from mirst.evaluation import CLEAN
+from mirst.metrics import class_metrics, metric_named, study_metrics
+from mirst.report.checklists.data_answers import OUTCOMES, STUDY
+from mirst.report.checklists.items import Answer, Evidence, per_model, table
+from mirst.report.context import attack_name, listed, of_defense, pixels
+from mirst.report.differences import NOT_SIGNIFICANT
+from mirst.report.headline import proof_sentence
+from mirst.report.html import WARNING
+from mirst.report.study_notes import notes
+from mirst.report.tables import corruption_grid
+from mirst.report.verdict import reliability
+from mirst.study.layout import SUITES
+from mirst.study.summary import pooled_interval
+
+INTERVAL = "pooled over folds and seeds, with its 95 % interval over groups"
+
+
+def metrics(study: Evidence) -> Answer:
+    results = study.results
+    titles = [metric.title for metric in study_metrics(results.positive).values()]
+    of = (
+        f"of {results.positive}" if len(results.classes) == 2 else "as means over the classes where they are of a class"
+    )
+    return Answer(
+        f"{listed(titles)}, {of}, without and under attack; calibration is in the report.",
+        ["summary.csv", "report.html"],
+    )
+
+
+def uncertainty(study: Evidence) -> Answer:
+    pairs = study.numbers("differences")
+    significant = int((pairs["reading"] != NOT_SIGNIFICANT).sum())
+    compared = (
+        f" {len(pairs)} differences between two models on the same images are tested, with Holm's correction of the p "
+        f"values; {significant} are significant at 0.05."
+    )
+    return Answer(
+        f"95 % intervals of Clopper and Pearson with an effective number of images, which keep groups whole."
+        f"{compared if len(pairs) else ''}",
+        [table("intervals"), table("differences")],
+    )
+
+
+def performance(study: Evidence) -> Answer | None:
+    rows = study.numbers("intervals")
+    f1 = rows[rows["metric"] == "f1"]
+    if f1.empty:
+        return None
+    worst = f1["attack"].iloc[-1]
+    parts = [f"{attack_name(name)}: {per_model(f1[f1['attack'] == name])}" for name in (CLEAN, worst)]
+    return Answer(
+        f"F1 score, {INTERVAL}. {'. '.join(part[0].upper() + part[1:] for part in parts)}.", [table("intervals")]
+    )
+
+
+def diagnostic(study: Evidence) -> Answer | None:
+    """The other metrics without an attack."""
+    results = study.results
+    whole = [entry for entry in results.spec.defenses if results.is_whole(entry)]
+    if not whole:
+        return None
+    parts = []
+    for metric in class_metrics(results.positive)[1:]:
+        found = [
+            pooled_interval(of_defense(study.clean, entry), results.classes, results.positive, metric)
+            for entry in whole
+        ]
+        rows = [(entry.title, one.value, one.low, one.high) for entry, one in zip(whole, found, strict=True)]
+        models = per_model(pd.DataFrame(rows, columns=["defense", "value", "low", "high"]))
+        parts.append(f"{metric_named(metric).title}: {models}.")
+    return Answer(f"Without an attack, each {INTERVAL}. {' '.join(parts)}", [OUTCOMES])
+
+
+def robustness(study: Evidence) -> Answer:
+    results = study.results
+    files = results.files
+    names = [f"{entry.label} (eps {pixels(entry.attack.eps)})" for entry in results.spec.attacks]
+    suites = [f"the suite {suite}" for suite in results.suites]
+    sentences = [f"Every test image is attacked within an L-infinity ball by {listed([*names, *suites])}."]
+    found = performance(study)
+    if found is not None:
+        sentences.append(found.sentence)
+    proofs = [OUTCOMES, table("intervals"), *(study.place(files.table(s)) for s in SUITES if files.table(s).exists())]
+    sentences.append(reliability(results))
+    grid = corruption_grid(results, "f1", files)
+    if grid is not None:
+        sentences.append(
+            f"The models are also tested under {grid.index.unique('corruption').size} natural corruptions."
+        )
+        proofs.append(study.place(files.corruptions))
+    if results.certificates is not None:
+        sentences += proof_sentence(results)
+        proofs.append(study.place(files.certificates))
+    return Answer(" ".join(sentences), proofs)
+
+
+def external(study: Evidence) -> Answer | None:
+    others = [one for one in study.externals if not one.is_held_out]
+    sentences, files = [], []
+    for one in others:
+        name = table(f"external-{one.name}")
+        rows = study.numbers(f"external-{one.name}")
+        f1 = rows[(rows["metric"] == "f1") & (rows["attack"] == attack_name(CLEAN))]
+        figures = [f"{what} {per_model(f1[f1['figure'] == what])}" for what in ("external", "change")]
+        sentences.append(
+            f"On {one.record['images']} images ({one.record['groups']} groups) of {one.name}, F1 score without an attack, "
+            f"with its 95 % interval: {'; '.join(figures)}."
+        )
+        files += [name, study.place(one.folder.record)]
+    return Answer(" ".join(sentences), files) if others else None
+
+
+def failures(study: Evidence) -> Answer:
+    wrong = study.clean["label"] != study.clean["prediction"]
+    by_image = wrong.groupby([study.clean["source"], study.clean["image"]])
+    always, ever = int(by_image.all().sum()), int(by_image.any().sum())
+    return Answer(
+        f"Without an attack, {ever} of {len(by_image)} test images are misclassified by some model that is tested on "
+        f"them, and {always} by all of them; the rows name each image, its class and its prediction.",
+        [OUTCOMES, "report.html"],
+    )
+
+
+def limitations(study: Evidence) -> Answer | None:
+    """What the report warns of; `None` if it warns of nothing."""
+    warnings = [note for note in notes(study.results) if WARNING.match(note)]
+    return Answer(f"The report warns: {' '.join(warnings)}", ["report.html"]) if warnings else None
+
+
+def settings(study: Evidence) -> Answer:
+    return Answer(
+        "The file has every setting of the study, defaults included; mirst run repeats the study with it.", [STUDY]
+    )
