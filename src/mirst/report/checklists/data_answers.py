@@ -25,10 +25,10 @@ def sources(study: Evidence) -> Answer:
 
 def preprocessing(study: Evidence) -> Answer:
     data = study.results.spec.data
-    channels = {1: ", in gray", 3: ", in colour"}.get(data.channels, "") if isinstance(data.channels, int) else ""
+    colours: dict[object, str] = {1: ", in gray", 3: ", in colour"}
     return Answer(
-        f"Models see {view_in_words(data.view, data.margin)}, at {data.size} x {data.size} pixels{channels}, with values "
-        "scaled to [0, 1].",
+        f"Models see {view_in_words(data.view, data.margin)}, at {data.size} x {data.size} pixels"
+        f"{colours.get(data.channels, '')}, with values scaled to [0, 1].",
         [STUDY],
     )
 
@@ -50,8 +50,8 @@ def partitions(study: Evidence) -> Answer:
     )
     held_out = f" The images of the split {spec.folds.held_out} are in no fold." if spec.folds.held_out else ""
     return Answer(
-        f"{spec.folds.in_words}, drawn with seed {spec.folds.seed}: {how}.{validation}{held_out} Every model is trained "
-        f"on each fold with {len(spec.seeds)} seed(s).",
+        f"{spec.folds.in_words}, drawn with seed {spec.folds.seed}: {how}.{validation}{held_out} Every way of "
+        f"training is repeated on each fold with {len(spec.seeds)} seed(s).",
         [STUDY],
     )
 
@@ -67,8 +67,8 @@ def disjoint(study: Evidence) -> Answer:
     shared = int((folds > 1).sum())
     if shared:
         return Answer(
-            f"Images: {shared} of {len(folds)} {GROUPS} have images in the test parts of several folds, so training and "
-            "test parts share them, and the numbers are too high.",
+            f"Images: {shared} of {len(folds)} {GROUPS} have images in the test parts of several folds, so "
+            "training and test parts share them, and the numbers are too high.",
             [OUTCOMES],
         )
     return Answer(f"Groups: each of the {len(folds)} {GROUPS} is in the test part of one fold alone.", [OUTCOMES])
@@ -76,11 +76,9 @@ def disjoint(study: Evidence) -> Answer:
 
 def included(study: Evidence) -> Answer:
     data, spec = study.results.run["data"], study.results.spec.data
-    relabelled = f" {len(spec.relabel)} image(s) have another class, or are left out, by data.relabel." * bool(
-        spec.relabel
-    )
+    changed = f" data.relabel changes or leaves out {len(spec.relabel)} image(s)." if spec.relabel else ""
     return Answer(
-        f"{data['images']} images ({counts(data['per_class'])}) in {data['groups']} {GROUPS}.{relabelled}", [RUN, STUDY]
+        f"{data['images']} images ({counts(data['per_class'])}) in {data['groups']} {GROUPS}.{changed}", [RUN, STUDY]
     )
 
 
@@ -95,8 +93,8 @@ def tested(study: Evidence) -> Answer:
 def internal(study: Evidence) -> Answer:
     images = study.clean.drop_duplicates(["source", "image"])
     found = Answer(
-        f"{len(images)} images in {images['group'].nunique()} {GROUPS} are classified by models that are not trained on "
-        f"them ({study.results.spec.folds.in_words}).",
+        f"{len(images)} images in {images['group'].nunique()} {GROUPS} are classified by models that are not trained "
+        f"on them ({study.results.spec.folds.in_words}).",
         [OUTCOMES],
     )
     for one in study.externals:

@@ -40,8 +40,8 @@ def training(study: Evidence) -> Answer:
     ways = listed([entry.title for entry in spec.defenses])
     return Answer(
         f"{len(spec.defenses)} way(s) of training ({ways}), each for {used.epochs} epochs with {used.optimizer}, "
-        f"learning rate {used.lr:g} ({used.schedule}), batches of {used.batch_size}, {changes}. Every setting is in the "
-        "file.",
+        f"learning rate {used.lr:g} ({used.schedule}), batches of {used.batch_size}, {changes}. Every setting is "
+        "in the file.",
         [STUDY],
     )
 
@@ -52,8 +52,8 @@ def selection(study: Evidence) -> Answer:
         "last": "the last epoch; no epoch is selected",
         "best_robust": "the epoch at full eps of the largest balanced accuracy on validation images, the mean of that "
         "without and under attack",
-        "best_robust_auc": "the epoch at full eps of the largest AUC on validation images, the mean of that without and "
-        "under attack",
+        "best_robust_auc": "the epoch at full eps of the largest AUC on validation images, the mean of that without "
+        "and under attack",
     }[rule]
     return Answer(f"The weights are those of {kept} (training.select: {rule}). Test images decide nothing.", [STUDY])
 

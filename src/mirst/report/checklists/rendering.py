@@ -23,9 +23,9 @@ def rendered(checklist: Checklist, study: Evidence) -> str:
     lines = [
         f"# {escaped(f'{checklist.title}: {study.results.folder.name}')}",
         "",
-        f"A draft. The run answers {len(rows) - by_author} of {len(rows)} items, and the file beside each answer proves "
-        f"it. The items marked {AUTHOR} are yours. Check every answer, and complete it where it says so. Numbers are "
-        "those of the published checklist; the titles are in other words.",
+        f"A draft. The run answers {len(rows) - by_author} of {len(rows)} items, and the file beside each answer "
+        f"proves it. The items marked {AUTHOR} are yours. Check every answer, and complete it where it says so. The "
+        "numbers are those of the published checklist, and the titles are in other words.",
         "",
         escaped(checklist.source),
         "",

@@ -26,8 +26,8 @@ def metrics(study: Evidence) -> Answer:
         f"of {results.positive}" if len(results.classes) == 2 else "as means over the classes where they are of a class"
     )
     return Answer(
-        f"{listed(titles)}, {of}, without and under attack; calibration is in the report.",
-        ["summary.csv", "report.html"],
+        f"{listed(titles)}, {of}, without and under attack.",
+        ["summary.csv"],
     )
 
 
@@ -107,8 +107,8 @@ def external(study: Evidence) -> Answer | None:
         f1 = rows[(rows["metric"] == "f1") & (rows["attack"] == attack_name(CLEAN))]
         figures = [f"{what} {per_model(f1[f1['figure'] == what])}" for what in ("external", "change")]
         sentences.append(
-            f"On {one.record['images']} images ({one.record['groups']} groups) of {one.name}, F1 score without an attack, "
-            f"with its 95 % interval: {'; '.join(figures)}."
+            f"On {one.record['images']} images ({one.record['groups']} groups) of {one.name}, F1 score without an "
+            f"attack, with its 95 % interval: {'; '.join(figures)}."
         )
         files += [name, study.place(one.folder.record)]
     return Answer(" ".join(sentences), files) if others else None
