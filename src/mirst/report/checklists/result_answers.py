@@ -6,7 +6,7 @@ from mirst.evaluation import CLEAN
 from mirst.metrics import class_metrics, metric_named, study_metrics
 from mirst.report.checklists.data_answers import OUTCOMES, STUDY
 from mirst.report.checklists.items import Answer, Evidence, per_model, table
-from mirst.report.context import attack_name, listed, of_defense, pixels
+from mirst.report.context import PROTOCOL, attack_name, listed, of_defense, pixels
 from mirst.report.differences import NOT_SIGNIFICANT
 from mirst.report.headline import proof_sentence
 from mirst.report.html import WARNING
@@ -22,13 +22,8 @@ INTERVAL = "pooled over folds and seeds, with its 95 % interval over groups"
 def metrics(study: Evidence) -> Answer:
     results = study.results
     titles = [metric.title for metric in study_metrics(results.positive).values()]
-    of = (
-        f"of {results.positive}" if len(results.classes) == 2 else "as means over the classes where they are of a class"
-    )
-    return Answer(
-        f"{listed(titles)}, {of}, without and under attack.",
-        ["summary.csv"],
-    )
+    of = f"of {results.positive}" if len(results.classes) == 2 else "as macro averages over the classes"
+    return Answer(f"{listed(titles)}, {of}, without and under attack.", ["summary.csv"])
 
 
 def uncertainty(study: Evidence) -> Answer:
@@ -39,7 +34,7 @@ def uncertainty(study: Evidence) -> Answer:
         f"values; {significant} are significant at 0.05."
     )
     return Answer(
-        f"95 % intervals of Clopper and Pearson with an effective number of images, which keep groups whole."
+        "95 % intervals of Clopper and Pearson with an effective number of images, which keep groups whole."
         f"{compared if len(pairs) else ''}",
         [table("intervals"), table("differences")],
     )
@@ -50,11 +45,18 @@ def performance(study: Evidence) -> Answer | None:
     f1 = rows[rows["metric"] == "f1"]
     if f1.empty:
         return None
-    worst = f1["attack"].iloc[-1]
-    parts = [f"{attack_name(name)}: {per_model(f1[f1['attack'] == name])}" for name in (CLEAN, worst)]
-    return Answer(
-        f"F1 score, {INTERVAL}. {'. '.join(part[0].upper() + part[1:] for part in parts)}.", [table("intervals")]
-    )
+    parts = [
+        f"{_under(study, attack)}: {per_model(f1[f1['attack'] == attack])}."
+        for attack in (CLEAN, str(f1["attack"].iloc[-1]))
+    ]
+    return Answer(f"F1 score, {INTERVAL}. {' '.join(parts)}", [table("intervals")])
+
+
+def _under(study: Evidence, attack: str) -> str:
+    if attack == CLEAN:
+        return "Without an attack"
+    strongest = "the worst of the study's own attacks" if attack == PROTOCOL else f"the suite {attack}"
+    return f"Under {strongest} (eps {pixels(study.context.under_attack[attack]['eps'].max())})"
 
 
 def diagnostic(study: Evidence) -> Answer | None:
