@@ -1,14 +1,13 @@
 """Answers on the data: their sources, preparation, parts and cases."""
 
 from mirst.data import MOST_VALUES, SPLIT_LEAK
+from mirst.data.record import natural
 from mirst.nn.checkpoint import view_in_words
 from mirst.report.checklists.items import Answer, Evidence, counts, table
 from mirst.report.context import listed
-from mirst.report.external import left_out_sentence
 from mirst.report.subgroups import TOO_FEW, subgroup_names
 
 RUN, STUDY, OUTCOMES, RECORDS = "run.json", "study.yaml", "outcomes.csv", "records.csv"
-GROUPS = "groups (copies of one image, or images of one patient or case)"
 
 
 def sources(study: Evidence) -> Answer:
@@ -17,7 +16,7 @@ def sources(study: Evidence) -> Answer:
     extra = study.results.spec.data.extra
     more = f" {len(extra)} further data set(s) are used for training alone." if extra else ""
     return Answer(
-        f"{data['images']} images in {data['groups']} {GROUPS} from {listed(names)}; the fingerprint of the data is "
+        f"{data['images']} images in {data['groups']} groups from {listed(names)}; the fingerprint of the data is "
         f"{data['fingerprint'][:16]}.{more}",
         [RUN, STUDY],
     )
@@ -28,7 +27,7 @@ def preprocessing(study: Evidence) -> Answer:
     colours: dict[object, str] = {1: ", in gray", 3: ", in colour"}
     return Answer(
         f"Models see {view_in_words(data.view, data.margin)}, at {data.size} x {data.size} pixels"
-        f"{colours.get(data.channels, '')}, with values scaled to [0, 1].",
+        f"{colours.get(data.channels, '')}, with values scaled to 0 to 1.",
         [STUDY],
     )
 
@@ -67,18 +66,18 @@ def disjoint(study: Evidence) -> Answer:
     shared = int((folds > 1).sum())
     if shared:
         return Answer(
-            f"Images: {shared} of {len(folds)} {GROUPS} have images in the test parts of several folds, so "
+            f"Images: {shared} of {len(folds)} groups have images in the test parts of several folds, so "
             "training and test parts share them, and the numbers are too high.",
             [OUTCOMES],
         )
-    return Answer(f"Groups: each of the {len(folds)} {GROUPS} is in the test part of one fold alone.", [OUTCOMES])
+    return Answer(f"Groups: each of the {len(folds)} groups is in the test part of one fold alone.", [OUTCOMES])
 
 
 def included(study: Evidence) -> Answer:
     data, spec = study.results.run["data"], study.results.spec.data
     changed = f" data.relabel changes or leaves out {len(spec.relabel)} image(s)." if spec.relabel else ""
     return Answer(
-        f"{data['images']} images ({counts(data['per_class'])}) in {data['groups']} {GROUPS}.{changed}", [RUN, STUDY]
+        f"{data['images']} images ({counts(data['per_class'])}) in {data['groups']} groups.{changed}", [RUN, STUDY]
     )
 
 
@@ -93,7 +92,7 @@ def tested(study: Evidence) -> Answer:
 def internal(study: Evidence) -> Answer:
     images = study.clean.drop_duplicates(["source", "image"])
     found = Answer(
-        f"{len(images)} images in {images['group'].nunique()} {GROUPS} are classified by models that are not trained "
+        f"{len(images)} images in {images['group'].nunique()} groups are classified by models that are not trained "
         f"on them ({study.results.spec.folds.in_words}).",
         [OUTCOMES],
     )
@@ -110,7 +109,8 @@ def external_cases(study: Evidence) -> Answer | None:
         return None
     own = f"The study has {counts(study.results.run['data']['per_class'])}."
     sentences = [
-        f"The data set {one.name} has {counts(one.record['per_class'])}. {left_out_sentence(one.record['left_out'])}"
+        f"The data set {one.name} has {counts(one.record['per_class'])}; {len(one.record['left_out'])} image(s) of it "
+        "are left out, each with its reason in the file."
         for one in others
     ]
     return Answer(" ".join([own, *sentences]), [RUN, *(study.place(one.folder.record) for one in others)])
@@ -121,9 +121,9 @@ def characteristics(study: Evidence) -> Answer | None:
         return None
     sentences = []
     for name, values in study.results.attributes.items():
-        found = values.value_counts()
-        shown = counts(found) if len(found) <= MOST_VALUES else f"{len(found)} values"
-        sentences.append(f"{name}: {shown}, {int(values.isna().sum())} unknown.")
+        found = values.fillna("unknown").value_counts()
+        shown = ", ".join(f"{value} ({found[value]})" for value in sorted(found.index, key=natural))
+        sentences.append(f"{name}: {shown if len(found) <= MOST_VALUES + 1 else f'{len(found)} values'}.")
     return Answer(" ".join(sentences), [RECORDS])
 
 

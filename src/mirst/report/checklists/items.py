@@ -54,6 +54,11 @@ class Evidence:
             raise MirstError(f"{folder} has no {table(name)}; run mirst report {folder} first")
         return read_csv(path)
 
+    def networks(self, name: str) -> pd.DataFrame:
+        """The rows of `numbers` without those of baselines."""
+        rows = self.numbers(name)
+        return rows[rows["defense"].isin([entry.title for entry in self.results.spec.defenses])]
+
 
 @dataclass(frozen=True)
 class Answer:

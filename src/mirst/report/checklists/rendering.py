@@ -25,7 +25,8 @@ def rendered(checklist: Checklist, study: Evidence) -> str:
         "",
         f"A draft. The run answers {len(rows) - by_author} of {len(rows)} items, and the file beside each answer "
         f"proves it. The items marked {AUTHOR} are yours. Check every answer, and complete it where it says so. The "
-        "numbers are those of the published checklist, and the titles are in other words.",
+        "numbers are those of the published checklist, and the titles are in other words. A group is the copies of one "
+        "image, or the images of one patient or case.",
         "",
         escaped(checklist.source),
         "",

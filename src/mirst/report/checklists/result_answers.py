@@ -23,7 +23,7 @@ def metrics(study: Evidence) -> Answer:
     results = study.results
     titles = [metric.title for metric in study_metrics(results.positive).values()]
     of = f"of {results.positive}" if len(results.classes) == 2 else "as macro averages over the classes"
-    return Answer(f"{listed(titles)}, {of}, without and under attack.", ["summary.csv"])
+    return Answer(f"{'; '.join(titles)}: {of}, without and under attack.", ["summary.csv"])
 
 
 def uncertainty(study: Evidence) -> Answer:
@@ -41,15 +41,16 @@ def uncertainty(study: Evidence) -> Answer:
 
 
 def performance(study: Evidence) -> Answer | None:
-    rows = study.numbers("intervals")
+    parts = _f1(study)
+    return Answer(f"F1 score, {INTERVAL}. {' '.join(parts)}", [table("intervals")]) if parts else None
+
+
+def _f1(study: Evidence) -> list[str]:
+    """F1 of the networks without an attack and under the strongest; empty if no defense has all of its trainings."""
+    rows = study.networks("intervals")
     f1 = rows[rows["metric"] == "f1"]
-    if f1.empty:
-        return None
-    parts = [
-        f"{_under(study, attack)}: {per_model(f1[f1['attack'] == attack])}."
-        for attack in (CLEAN, str(f1["attack"].iloc[-1]))
-    ]
-    return Answer(f"F1 score, {INTERVAL}. {' '.join(parts)}", [table("intervals")])
+    attacks = [CLEAN, str(f1["attack"].iloc[-1])] if len(f1) else []
+    return [f"{_under(study, attack)}: {per_model(f1[f1['attack'] == attack])}." for attack in attacks]
 
 
 def _under(study: Evidence, attack: str) -> str:
@@ -83,9 +84,7 @@ def robustness(study: Evidence) -> Answer:
     names = [f"{entry.label} (eps {pixels(entry.attack.eps)})" for entry in results.spec.attacks]
     suites = [f"the suite {suite}" for suite in results.suites]
     sentences = [f"Every test image is attacked within an L-infinity ball by {listed([*names, *suites])}."]
-    found = performance(study)
-    if found is not None:
-        sentences.append(found.sentence)
+    sentences += [f"F1 score, {INTERVAL}: {under[0].lower()}{under[1:]}" for under in _f1(study)[1:]]
     proofs = [OUTCOMES, table("intervals"), *(study.place(files.table(s)) for s in SUITES if files.table(s).exists())]
     sentences.append(reliability(results))
     grid = corruption_grid(results, "f1", files)
@@ -105,7 +104,7 @@ def external(study: Evidence) -> Answer | None:
     sentences, files = [], []
     for one in others:
         name = table(f"external-{one.name}")
-        rows = study.numbers(f"external-{one.name}")
+        rows = study.networks(f"external-{one.name}")
         f1 = rows[(rows["metric"] == "f1") & (rows["attack"] == attack_name(CLEAN))]
         figures = [f"{what} {per_model(f1[f1['figure'] == what])}" for what in ("external", "change")]
         sentences.append(
@@ -129,8 +128,9 @@ def failures(study: Evidence) -> Answer:
 
 def limitations(study: Evidence) -> Answer | None:
     """What the report warns of; `None` if it warns of nothing."""
-    warnings = [note for note in notes(study.results) if WARNING.match(note)]
-    return Answer(f"The report warns: {' '.join(warnings)}", ["report.html"]) if warnings else None
+    warnings = [] if study.results.checks else [reliability(study.results)]
+    warnings += [note for note in notes(study.results) if WARNING.match(note)]
+    return Answer(" ".join(warnings), ["report.html"]) if warnings else None
 
 
 def settings(study: Evidence) -> Answer:
