@@ -146,6 +146,12 @@ def test_without_attributes_subgroups_and_models_the_items_are_the_authors(repor
     assert item(replace(results, attributes=beside), "claim", "36").sentence == "site: north (1), south (1)."
 
 
+def test_ensembles_name_their_members(combined):
+    results = read_results(combined)
+    assert item(results, "claim", "27").sentence.startswith("The models are ensembles of the seeds 0, 1 of")
+    assert item(results, "claim", "19").sentence.endswith("on each fold with 2 seed(s).")
+
+
 def test_a_study_without_its_report_gets_a_sentence(finished):
     with pytest.raises(MirstError, match=r"has no report.html; run mirst report"):
         write_checklist(finished, "claim")

@@ -47,10 +47,11 @@ def partitions(study: Evidence) -> Answer:
     validation = f" {spec.training.val_fraction:.0%} of each training part is set aside for validation.".replace(
         "%", " %"
     )
+    seeds = spec.seeds if study.results.origin is None else study.results.origin.seeds
     held_out = f" The images of the split {spec.folds.held_out} are in no fold." if spec.folds.held_out else ""
     return Answer(
         f"{spec.folds.in_words}, drawn with seed {spec.folds.seed}: {how}.{validation}{held_out} Every way of "
-        f"training is repeated on each fold with {len(spec.seeds)} seed(s).",
+        f"training is repeated on each fold with {len(seeds)} seed(s).",
         [STUDY],
     )
 

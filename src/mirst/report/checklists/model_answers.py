@@ -60,7 +60,7 @@ def selection(study: Evidence) -> Answer:
 
 def model_building(study: Evidence) -> Answer:
     """All steps of the building of a model."""
-    steps = (description, initialization, training, selection)
+    steps = (description, initialization, training, selection, ensembles)
     return Answer(" ".join(step(study).sentence for step in steps), [STUDY, RUN])
 
 

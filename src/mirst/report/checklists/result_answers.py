@@ -85,7 +85,8 @@ def robustness(study: Evidence) -> Answer:
     suites = [f"the suite {suite}" for suite in results.suites]
     sentences = [f"Every test image is attacked within an L-infinity ball by {listed([*names, *suites])}."]
     sentences += [f"F1 score, {INTERVAL}: {under[0].lower()}{under[1:]}" for under in _f1(study)[1:]]
-    proofs = [OUTCOMES, table("intervals"), *(study.place(files.table(s)) for s in SUITES if files.table(s).exists())]
+    proofs = [OUTCOMES, table("intervals")]
+    proofs += [study.place(path(s)) for s in SUITES for path in (files.table, files.checks) if path(s).exists()]
     sentences.append(reliability(results))
     grid = corruption_grid(results, "f1", files)
     if grid is not None:
