@@ -14,7 +14,7 @@ from mirst.errors import MirstError
 from mirst.evaluation import class_intervals, evaluate_on, interval
 from mirst.files import write_csv
 from mirst.nn import load_model
-from mirst.report import write_report
+from mirst.report import write_checklist, write_report
 from mirst.study import Local, load_spec, read_externals, read_results, run_study
 from mirst.study.external_set import read_held_out
 from mirst.study.prepared import prepare
@@ -127,6 +127,17 @@ def test_nothing_speaks_of_a_positive_class(study):
             assert word not in where
     metrics = set(pd.read_csv(study / "summary.csv")["metric"])
     assert metrics == {"f1", "recall", "auc_macro", "accuracy"}
+
+
+def test_the_checklists_need_no_positive_class(study, tmp_path):
+    copy = shutil.copytree(study, tmp_path / "study")
+    write_report(copy)
+    for name in ("claim", "tripod-ai"):
+        text = write_checklist(copy, name).read_text()
+        assert "5 grade 1, 5 grade 2, 5 grade 3" in text
+        assert "mirst validate" in text
+        assert not re.search("None|malignant|nan", text)
+    assert re.search(r"Recall: ce 0\.\d+ \(|AUC.*: ce 0\.\d+ \(", (copy / "checklist-claim.md").read_text())
 
 
 def test_rows_without_the_scores_of_the_classes_get_a_sentence(study, tmp_path, mirst):

@@ -177,19 +177,28 @@ def report(
         typer.Argument(metavar="RESULTS [OTHER]", help="Results folder of a finished study, or two to compare."),
     ],
     out: Annotated[Path | None, typer.Option("--out", help="HTML file for the comparison of two studies.")] = None,
+    checklist: Annotated[
+        str | None, typer.Option("--checklist", help="Also draft a reporting checklist: claim or tripod-ai.")
+    ] = None,
 ) -> None:
     """Rewrite the tables and report.html from the outcome rows.
 
     With two studies, write a page that compares them and print their differences.
     """
-    from mirst.report import write_comparison, write_report
+    from mirst.report import require_checklist, write_checklist, write_comparison, write_report
 
     if len(folders) > 2 or (out is not None and len(folders) != 2):
         raise MirstError("report takes one results folder, or two to compare; with two, --out names the HTML file")
+    if checklist is not None:
+        require_checklist(checklist)
+        if len(folders) != 1:
+            raise MirstError("--checklist is about one study; give one results folder")
     if out is not None:
         require_output(out, (".html",), folders)
     page = write_report(folders[0]) if len(folders) == 1 else write_comparison(folders[0], folders[1], out, typer.echo)
     typer.echo(f"Report: {page}")
+    if checklist is not None:
+        typer.echo(f"Checklist: {write_checklist(folders[0], checklist)}")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from mirst.report.audit import write_audit
 from mirst.report.certificates import certified_tables, levels_below, two_sided_text
+from mirst.report.checklists import require_checklist, write_checklist
 from mirst.report.context import ReportContext, every_row
 from mirst.report.eps_curve import f1_over_eps
 from mirst.report.evaluation import write_evaluation
@@ -33,11 +34,13 @@ __all__ = [
     "paper_comparison",
     "paper_table",
     "read_figure_input",
+    "require_checklist",
     "residuals_figure",
     "save_figure",
     "two_sided_text",
     "verdict_lines",
     "write_audit",
+    "write_checklist",
     "write_comparison",
     "write_evaluation",
     "write_report",
