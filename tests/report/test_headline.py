@@ -54,8 +54,8 @@ ALL = "All {} models are shown to do better under attack than one fixed answer f
         pytest.param(
             evidence({"ce": LOW, "rst": HIGH, "mirst": MIDDLE}, [("rst", "ce"), ("mirst", "ce")]),
             [
-                "The models rst and mirst withstand attacks better than plain training (ce); the study cannot tell which "
-                "of them is best.",
+                "The models rst and mirst withstand attacks better than plain training (ce); the study cannot tell "
+                "which of them is best.",
                 ONLY.format("the models rst and mirst are", "the model ce"),
             ],
             id="two that cannot be told apart",
