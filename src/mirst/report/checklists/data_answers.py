@@ -1,13 +1,18 @@
 """Answers on the data: their sources, preparation, parts and cases."""
 
+from pathlib import Path
+
 from mirst.data import MOST_VALUES, SPLIT_LEAK
 from mirst.data.record import natural
 from mirst.nn.checkpoint import view_in_words
 from mirst.report.checklists.items import Answer, Evidence, counts, table
 from mirst.report.context import listed
 from mirst.report.subgroups import TOO_FEW, subgroup_names
+from mirst.study.layout import StudyFolder
 
-RUN, STUDY, OUTCOMES, RECORDS = "run.json", "study.yaml", "outcomes.csv", "records.csv"
+_FILES = StudyFolder(Path())
+RUN, STUDY, OUTCOMES = _FILES.run.name, _FILES.spec.name, _FILES.outcomes.name
+RECORDS, SUMMARY, REPORT = _FILES.records.name, _FILES.summary.name, _FILES.report.name
 
 
 def sources(study: Evidence) -> Answer:

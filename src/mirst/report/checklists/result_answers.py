@@ -4,7 +4,7 @@ import pandas as pd
 
 from mirst.evaluation import CLEAN
 from mirst.metrics import class_metrics, metric_named, study_metrics
-from mirst.report.checklists.data_answers import OUTCOMES, STUDY
+from mirst.report.checklists.data_answers import OUTCOMES, REPORT, STUDY, SUMMARY
 from mirst.report.checklists.items import Answer, Evidence, per_model, table
 from mirst.report.context import PROTOCOL, attack_name, listed, of_defense, pixels
 from mirst.report.differences import NOT_SIGNIFICANT
@@ -23,7 +23,7 @@ def metrics(study: Evidence) -> Answer:
     results = study.results
     titles = [metric.title for metric in study_metrics(results.positive).values()]
     of = f"of {results.positive}" if len(results.classes) == 2 else "as macro averages over the classes"
-    return Answer(f"{'; '.join(titles)}: {of}, without and under attack.", ["summary.csv"])
+    return Answer(f"{'; '.join(titles)}: {of}, without and under attack.", [SUMMARY])
 
 
 def uncertainty(study: Evidence) -> Answer:
@@ -123,7 +123,7 @@ def failures(study: Evidence) -> Answer:
     return Answer(
         f"Without an attack, {ever} of {len(by_image)} test images are misclassified by some model that is tested on "
         f"them, and {always} by all of them; the rows name each image, its class and its prediction.",
-        [OUTCOMES, "report.html"],
+        [OUTCOMES, REPORT],
     )
 
 
@@ -131,7 +131,7 @@ def limitations(study: Evidence) -> Answer | None:
     """What the report warns of; `None` if it warns of nothing."""
     warnings = [] if study.results.checks else [reliability(study.results)]
     warnings += [note for note in notes(study.results) if WARNING.match(note)]
-    return Answer(" ".join(warnings), ["report.html"]) if warnings else None
+    return Answer(" ".join(warnings), [REPORT]) if warnings else None
 
 
 def settings(study: Evidence) -> Answer:
