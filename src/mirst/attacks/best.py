@@ -30,7 +30,10 @@ class Best:
             at: the indices of the images, all by default.
         """
         at = torch.arange(len(self.images), device=images.device) if at is None else at
-        gain = success(logits, self._y[at], targeted=self._targeted)
+        return self.keep(images, success(logits, self._y[at], targeted=self._targeted), at)
+
+    def keep(self, images: Tensor, gain: Tensor, at: Tensor) -> Tensor:
+        """`update` for images of known margin, `gain`."""
         better = gain > self.margin[at]
         self.margin[at] = torch.where(better, gain, self.margin[at])
         self.images[at] = per_image(better, images, self.images[at])

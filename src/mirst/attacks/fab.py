@@ -9,7 +9,6 @@ from mirst.attacks.base import PAPER_EPS, Minimum, attackable, require_fields
 from mirst.attacks.best import clean_minimum, nearer, per_image, reached, success
 from mirst.attacks.descent import random_point
 from mirst.batches import checked_batch
-from mirst.nn import reference_mode
 from mirst.nn.logits import Logits, input_gradient
 
 OVERSHOOT = 1.05
@@ -61,17 +60,19 @@ class FAB:
 
     def minimum(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Minimum:
         """The nearest misclassified image for each clean image, and its distance."""
-        with reference_mode(), attackable(model, x, y) as (net, x, y):
+        with attackable(model, x, y) as (fast, x, y):
+            net = Logits(model)
             nearest = clean_minimum(net, x, y, targeted=self.targeted)
             for run in range(self.restarts):
                 start = random_point(x, self.eps, generator) if self.random_start or run else x
-                nearest = self._refined(net, x, y, self._run(net, x, y, start, nearest))
+                nearest = self._refined(net, x, y, self._run(net, fast, x, y, start, nearest))
         return nearest
 
-    def _run(self, net: Logits, x: Tensor, y: Tensor, start: Tensor, nearest: Minimum) -> Minimum:
+    def _run(self, net: Logits, fast: Logits, x: Tensor, y: Tensor, start: Tensor, nearest: Minimum) -> Minimum:
+        """Slopes come from the optimized copy; the model itself decides which images are misclassified."""
         current = start
         for _ in range(self.steps):
-            gap, slope = self._nearest_boundary(net, current, y)
+            gap, slope = self._nearest_boundary(fast, current, y)
             # One step from here, one from the clean image, both onto the same linearised boundary.
             here = onto_plane(current, slope, gap)
             clean = onto_plane(x, slope, gap - (slope * (x - current)).flatten(1).sum(1))
@@ -141,19 +142,25 @@ def onto_plane(x: Tensor, slope: Tensor, gap: Tensor) -> Tensor:
     flat, weight = x.flatten(1), slope.flatten(1).abs()
     direction = slope.flatten(1).sign() * gap.sign()[:, None]
     room = torch.where(direction > 0, 1 - flat, flat)
-    room, order = room.sort(dim=1)
-    weight = weight.gather(1, order)
-    spent = (room * weight).cumsum(1)  # by pixels that have reached the box
-    moving = weight.sum(1, keepdim=True) - weight.cumsum(1)
-    reached = spent + room * moving  # by a common length of room[k]
-    k = torch.searchsorted(reached, gap.abs()[:, None]).clamp(max=reached.shape[1] - 1)
-    before = (k - 1).clamp(min=0)
-    done = torch.where(k > 0, spent.gather(1, before), 0.0)
-    rest = torch.where(k > 0, moving.gather(1, before), weight.sum(1, keepdim=True))
-    length = ((gap.abs()[:, None] - done) / rest.clamp(min=1e-12)).clamp(min=0)
-    length = torch.minimum(length, room.amax(1, keepdim=True))
-    low, high = -flat, 1 - flat
-    return (direction * length).clamp(low, high).view_as(x)
+    length = _common_length(room, weight, gap.abs()[:, None])
+    return (direction * length).clamp(-flat, 1 - flat).view_as(x)
+
+
+def _common_length(room: Tensor, weight: Tensor, gap: Tensor) -> Tensor:
+    """The length at which the sum of `weight * min(room, length)` is `gap`, at most the largest room; `(N, 1)`.
+
+    The sum is concave in the length, so Newton's method rises from the left to the solution. It ends when no further
+    pixel reaches the edge of the box.
+    """
+    spent, largest = room * weight, room.amax(1, keepdim=True)
+    edge, length = torch.zeros_like(room, dtype=torch.bool), torch.zeros_like(gap)
+    while True:
+        rest = weight.masked_fill(edge, 0).sum(1, keepdim=True).clamp(min=1e-12)
+        done = (spent * edge).sum(1, keepdim=True)
+        length = torch.maximum(length, torch.minimum((gap - done) / rest, largest))
+        before, edge = edge, room <= length
+        if torch.equal(before, edge):
+            return length
 
 
 def _gradient(values: Tensor, images: Tensor, *, last: bool) -> Tensor:

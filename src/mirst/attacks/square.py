@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mirst.attacks.base import PAPER_EPS, attackable, require_fields
-from mirst.attacks.best import Best
+from mirst.attacks.best import Best, success
 from mirst.errors import MirstError
 from mirst.nn.logits import Logits
 from mirst.random_draws import uniform
@@ -61,31 +61,68 @@ class Square:
 
     def _run(self, model: Logits, x: Tensor, y: Tensor, best: Best, generator: torch.Generator | None) -> None:
         signs = uniform((len(x), x.shape[1], 1, x.shape[3]), x, generator).round() * 2 - 1
-        run = Best(x, y, targeted=self.targeted)
-        ahead, left = (x + self.eps * signs).clamp(0, 1), torch.arange(len(x), device=x.device)
+        left = (best.margin <= 0).nonzero().flatten()
+        search = _Search((x + self.eps * signs).clamp(0, 1)[left], x[left], self.eps)
         for query in range(1, self.queries + 1):
-            undecided = best.margin[left] <= 0
-            left, ahead = left[undecided], ahead[undecided]
             if not len(left):
                 return
-            logits = model(ahead)
-            run.update(ahead, logits, left)
-            best.update(ahead, logits, left)
-            ahead = self._recoloured(x[left], run.images[left], self._side(query, x), generator)
+            search.keep_gains(success(model(search.images), y[left], targeted=self.targeted))
+            undecided = search.margin <= 0
+            if query == self.queries or not undecided.all():
+                best.keep(search.images, search.margin, left)
+            search.propose(self._side(query, x), generator)
+            if not undecided.all():
+                left = left[undecided]
+                search.drop(~undecided)
 
     def _side(self, query: int, x: Tensor) -> int:
         """Side of the squares at a query, in pixels."""
         halvings = sum(query * 10_000 > after * self.queries for after in HALVINGS)
         return max(1, round(math.sqrt(self.patch / 2**halvings * x.shape[2] * x.shape[3])))
 
-    def _recoloured(self, x: Tensor, current: Tensor, side: int, generator: torch.Generator | None) -> Tensor:
-        """`current` with one square per image at the edge of the ball, the sign drawn per channel."""
-        inside = torch.ones(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
-        for axis in (2, 3):
-            length = x.shape[axis]
-            begin = (uniform((len(x), 1), x, generator) * max(1, length - side + 1)).floor()
-            at = torch.arange(length, device=x.device)
-            chosen = (at >= begin) & (at < begin + side)
-            inside = inside & (chosen[:, None, :, None] if axis == 2 else chosen[:, None, None, :])
-        signs = uniform((len(x), x.shape[1], 1, 1), x, generator).round() * 2 - 1
-        return torch.where(inside, (x + self.eps * signs).clamp(0, 1), current)
+
+class _Search:
+    """Images in a random search. A query changes one square of each in place and takes it back if it gains nothing.
+
+    Args:
+        images: the first proposals, `(N, C, H, W)`.
+        x: the clean images.
+        eps: what the squares add or subtract.
+    """
+
+    def __init__(self, images: Tensor, x: Tensor, eps: float) -> None:
+        self.images, self.x, self.eps = images.contiguous(), x.contiguous(), eps
+        self.margin = x.new_full((len(x),), -torch.inf)
+        self._pixels = torch.zeros(len(x), 0, dtype=torch.long, device=x.device)
+        self._before = self._after = x.new_zeros(len(x), 0)
+
+    def keep_gains(self, gain: Tensor) -> None:
+        """Take the squares back whose `gain`, `(N,)`, does not exceed the margin so far."""
+        better = gain > self.margin
+        self.margin = torch.where(better, gain, self.margin)
+        kept = torch.where(better[:, None], self._after, self._before)
+        self.images.view(len(gain), -1).scatter_(1, self._pixels, kept)
+
+    def drop(self, which: Tensor) -> None:
+        """Go on without the images at `which`, `(N,)` truth values."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value[~which])
+
+    def propose(self, side: int, generator: torch.Generator | None) -> None:
+        """Set one random square of each image to the edge of the ball, with a random sign per channel."""
+        n, channels, height, width = self.x.shape
+        rows, columns = (self._span(length, side, generator) for length in (height, width))
+        signs = uniform((n, channels, 1), self.x, generator).round() * 2 - 1
+        square = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
+        planes = torch.arange(channels, device=self.x.device) * (height * width)
+        self._pixels = (planes[:, None] + square[:, None, :]).flatten(1)
+        flat, clean = self.images.view(n, -1), self.x.view(n, -1).gather(1, self._pixels).view(n, channels, -1)
+        self._before = flat.gather(1, self._pixels)
+        self._after = (clean + self.eps * signs).clamp(0, 1).flatten(1)
+        flat.scatter_(1, self._pixels, self._after)
+
+    def _span(self, length: int, side: int, generator: torch.Generator | None) -> Tensor:
+        """Rows or columns of a random square of each image, `(N, min(side, length))`."""
+        begin = (uniform((len(self.x), 1), self.x, generator) * max(1, length - side + 1)).floor().long()
+        return begin + torch.arange(min(side, length), device=self.x.device)
