@@ -44,16 +44,16 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# torchattacks asks for torchvision, which it does without
+# torchattacks and adv-lib ask for torchvision, which they do without
 bench: $(VENV)/.dev
-	$(PIP) --no-deps torchattacks
+	$(PIP) --no-deps torchattacks adv-lib
 	$(BIN)/python -m benchmarks
 
 # pip-audit lives in a venv of its own, or it would be audited too. --strict: a pin that it cannot ask about is a failure.
-# torchattacks, once make bench has brought it, lacks what it asks for.
+# torchattacks and adv-lib, once make bench has brought them, lack what they ask for.
 audit: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.pins
-	! $(BIN)/python -m pip check | grep -v -e '^torchattacks ' -e '^No broken'
+	! $(BIN)/python -m pip check | grep -v -e '^torchattacks ' -e '^adv-lib ' -e '^No broken'
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/pip install --quiet pip-audit==2.10.1
 	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt \

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.attacks import attacks
 from benchmarks.certificates import certificates
 from benchmarks.cost import cost
 from benchmarks.peers import peers
 from benchmarks.pooling import pooling
 from benchmarks.startup import startup
-from benchmarks.steps import certified_steps, memory, steps
+from benchmarks.steps import certified_steps, floors, memory, steps, threads
 from benchmarks.suite import suite
 
 PAGE = Path("docs/results/speed.md")
@@ -20,7 +21,11 @@ SECTIONS: tuple[tuple[int, Callable[[], Iterator[str]]], ...] = (
     (1, pooling),
     (2, pooling),
     (2, peers),
+    (1, attacks),
     (1, steps),
+    (1, floors),
+    (2, floors),
+    (2, threads),
     (1, certified_steps),
     (2, certificates),
     (1, memory),
@@ -48,8 +53,8 @@ def main() -> None:
     )
     print(head)
     texts = [head]
-    for threads, run in SECTIONS:
-        torch.set_num_threads(threads)
+    for count, run in SECTIONS:
+        torch.set_num_threads(count)
         for text in run():
             print(text, flush=True)
             texts.append(text)

@@ -2,11 +2,13 @@
 
 import multiprocessing
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
-from benchmarks.timing import Target, section, timed
-from mirst.defenses import CE, CROWNIBP, IBP, MIRST, MTLIBP, RST, SABR, Defense
+from benchmarks.passes import passes
+from benchmarks.timing import Target, medians, section, timed
+from mirst.defenses import AT, CE, CROWNIBP, GR, IBP, LLR, MIRST, MTLIBP, RST, SABR, TRADES, Defense
 from mirst.nn import build_model, reference_mode
 from mirst.study.engines.memory import peak_memory
 
@@ -21,6 +23,17 @@ DEFENSES: dict[str, tuple[Defense, bool]] = {
     "plain MIRST": (MIRST(), False),
     "plain MIRST, crafted in train mode": (MIRST(craft_mode="train"), False),
     "plain MIRST, crafted in train mode, one by one": (MIRST(**FUSED), False),
+}
+BY_PASSES: dict[str, Defense] = {
+    "CE": CE(),
+    "GR": GR(),
+    "AT": AT(),
+    "LLR": LLR(),
+    "TRADES": TRADES(),
+    "RST": RST(),
+    "RST, passes shared": RST(**FUSED),
+    "MIRST": MIRST(),
+    "MIRST, passes shared": MIRST(**FUSED),
 }
 CERTIFIED: dict[str, Defense] = {
     "CE": CE(),
@@ -45,6 +58,44 @@ def steps() -> Iterator[str]:
                 Target("MIRST, passes shared", ("RST", "RST, passes shared"), 1.2),
                 Target("MIRST, passes shared", PLAIN, 0.85),
             ),
+        )
+
+
+def floors() -> Iterator[str]:
+    """Training steps against the passes that they take, at the cost of a pass in a step of CE."""
+    for name, size, repeats, limit in (("resnet_tiny", 64, 15, 1.4), ("resnet18", 64, 5, 1.25)):
+        seconds = medians({title: step(name, size, defense, True) for title, defense in BY_PASSES.items()}, repeats)
+        one = seconds["CE"] / passes(CE())
+        lines = [
+            f"### Training step against its passes, {name}, {size} px, batch 16; {torch.get_num_threads()} thread(s), "
+            f"medians of {repeats}",
+            "",
+            "| | passes | ms | of the floor | |",
+            "|---|---|---|---|---|",
+        ]
+        for title, defense in BY_PASSES.items():
+            count = passes(defense)
+            ratio = seconds[title] / (count * one)
+            verdict = "reached" if ratio <= limit else "missed"
+            lines.append(f"| {title} | {count:g} | {seconds[title] * 1000:.4g} | {ratio:.2f} | {verdict} |")
+        yield "\n".join([*lines, "", f"A pass takes {one * 1000:.3g} ms. Target: at most {limit}.", ""])
+
+
+def threads() -> Iterator[str]:
+    """The same step by one and by two threads, in turns."""
+    for name, size in (("resnet18", 64), ("resnet18", 128)):
+        run = step(name, size, RST(), True)
+
+        def with_threads(count: int, run: Callable[[], None] = run) -> None:
+            torch.set_num_threads(count)
+            run()
+
+        yield section(
+            f"RST step of {name}, {size} px, batch 16, by threads; medians of 5",
+            medians({f"{count} thread(s)": partial(with_threads, count) for count in (1, 2)}, 5),
+            "ms",
+            1000,
+            (Target("2 thread(s)", ("1 thread(s)",), 0.6),),
         )
 
 

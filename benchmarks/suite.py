@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,15 @@ EPS, ALLOWANCE = 5 / 255, 0.15
 
 def suite() -> Iterator[str]:
     """On phantoms and a model that RST trained on others."""
+    yield dropping("resnet_tiny trained by RST on phantoms of 64 px", trained_model(), phantoms(130, seed=2))
+
+
+@cache
+def trained_model() -> nn.Module:
     torch.manual_seed(0)
     model = build_model("resnet_tiny", 1, 2)
-    fit(model, data_loader(_phantoms(240, seed=1), 16, shuffle=True), RST(), settings=Training(epochs=20))
-    yield dropping("resnet_tiny trained by RST on phantoms of 64 px", model, _phantoms(64, seed=2))
+    fit(model, data_loader(phantoms(240, seed=1), 16, shuffle=True), RST(), settings=Training(epochs=20))
+    return model.eval()
 
 
 def dropping(title: str, model: nn.Module, images: ImageSet) -> str:
@@ -59,7 +65,7 @@ def dropping(title: str, model: nn.Module, images: ImageSet) -> str:
     return "\n".join(lines)
 
 
-def _phantoms(count: int, seed: int) -> ImageSet:
+def phantoms(count: int, seed: int) -> ImageSet:
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(Path(folder), count // 2, seed)
         records = read_dataset(Path(folder))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mirst.attacks import Square
 from mirst.errors import MirstError
-from tests.helpers import asked, misclassified, on_the_fence, seeded, small_cnn
+from tests.helpers import asked, misclassified, on_the_fence, seeded, slow_margin, small_cnn
 
 
 class Indifferent(nn.Module):
@@ -106,3 +106,49 @@ def test_no_query_is_worse_than_the_one_before(batch):
 def test_fields_out_of_range_are_refused(fields):
     with pytest.raises(MirstError, match=next(iter(fields))):
         Square(**fields)
+
+
+@torch.no_grad()
+def slow_square(model, x, y, eps, queries):
+    """The algorithm image by image, with whole images and no memory of squares. The draws are those of a batch."""
+    draw = seeded()
+    signs = torch.rand(len(x), x.shape[1], 1, x.shape[3], generator=draw, dtype=x.dtype).round() * 2 - 1
+    best, margins = x.clone(), slow_margin(model(x), y)
+    active = [i for i in range(len(x)) if margins[i] <= 0]
+    run = {i: (x[i] + eps * signs[i]).clamp(0, 1) for i in active}
+    ahead, reached = dict(run), dict.fromkeys(active, -math.inf)
+    for query in range(1, queries + 1):
+        found = slow_margin(model(torch.stack([ahead[i] for i in active])), y[active])
+        for i, gain in zip(active, found, strict=True):
+            if gain > reached[i]:
+                run[i], reached[i] = ahead[i], float(gain)
+        side = paper_side(query, queries, x.shape[2])
+        corners = [
+            (torch.rand(len(active), 1, generator=draw, dtype=x.dtype) * (n - side + 1)).floor().int()
+            for n in x.shape[2:]
+        ]
+        signs = torch.rand(len(active), x.shape[1], 1, 1, generator=draw, dtype=x.dtype).round() * 2 - 1
+        for number, i in enumerate(active):
+            ahead[i] = run[i].clone()
+            top, left = (int(corner[number]) for corner in corners)
+            place = (slice(None), slice(top, top + side), slice(left, left + side))
+            ahead[i][place] = (x[i] + eps * signs[number]).clamp(0, 1)[place]
+        active = [i for i in active if reached[i] <= 0]
+        if not active:
+            break
+    for i, image in run.items():
+        if reached[i] > margins[i]:
+            best[i] = image
+    return best
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_it_equals_a_slow_transcription(channels):
+    x = torch.rand(12, channels, 16, 16, generator=seeded(), dtype=torch.float64)
+    model = on_the_fence(small_cnn(channels).double().eval(), x)
+    y = model(x).argmax(1)
+    y[:2] = 1 - y[:2]
+    attacked = Square(eps=0.01, queries=60)(model, x, y, generator=seeded())
+    expected = slow_square(model, x, y, 0.01, 60)
+    assert 0 < int(misclassified(model, attacked, y).sum()) < 12
+    assert torch.equal(attacked, expected)
