@@ -35,5 +35,5 @@ def pooling() -> Iterator[str]:
                 f"Pooling 3x3 stride 2, {direction}, {shape}, {name}",
                 candidates,
                 repeats=25 if shape == SHAPES[0] else 200,
-                targets=(Target("drop-max", ("max-pool",), 1.3),),
+                targets=(Target(("drop-max",), ("max-pool",), 1.3),),
             )

@@ -25,20 +25,31 @@ def startup() -> Iterator[str]:
         {"one second": 1.0, "mirst --help": medians({"help": _help}, 5)["help"]},
         "s",
         1,
-        (Target("mirst --help", ("one second",), 1.0),),
+        (Target(("mirst --help",), ("one second",), 1.0),),
     )
     yield section(
         "From `mirst run` to the end of the first epoch, 200 phantoms of 64 px, prepared before",
         {"fifteen seconds": 15.0, "first epoch": _first_epoch()},
         "s",
         1,
-        (Target("first epoch", ("fifteen seconds",), 1.0),),
+        (Target(("first epoch",), ("fifteen seconds",), 1.0),),
+    )
+    yield section(
+        "Importing",
+        {"three tenths of a second": 0.3, "import mirst": medians({"import": _import}, 5)["import"]},
+        "s",
+        1,
+        (Target(("import mirst",), ("three tenths of a second",), 1.0),),
     )
     yield _batch()
 
 
 def _help() -> None:
     subprocess.run([*MIRST, "--help"], check=True, stdout=subprocess.DEVNULL)
+
+
+def _import() -> None:
+    subprocess.run([sys.executable, "-c", "import mirst"], check=True)
 
 
 def _first_epoch() -> float:
@@ -70,5 +81,5 @@ def _batch() -> str:
     trainers = {"CE": CE(), "RST": RST()}
     result = medians({"data": epoch} | {name: step("resnet_tiny", 64, d, True) for name, d in trainers.items()}, 9)
     values = {"training step, " + name: result[name] for name in trainers} | {"batch of data": result["data"] / 32}
-    targets = tuple(Target("batch of data", (name,), 0.02) for name in values if name != "batch of data")
+    targets = tuple(Target(("batch of data",), (name,), 0.02) for name in values if name != "batch of data")
     return section("A batch of 16 augmented images of 64 px, resnet_tiny, one thread", values, "ms", 1000, targets)

@@ -1,4 +1,4 @@
-"""The standard suite with and without dropping images that are broken already.
+"""The standard suite with and without attacking images that are misclassified already.
 
 `python -m benchmarks.suite CHECKPOINT DATA` for a model of one's own, on images that it was not trained on.
 """
@@ -23,7 +23,7 @@ from mirst.evaluation.worst_case import worst_case
 from mirst.nn import build_model, load_model
 from mirst.training import Training, fit
 
-EPS, ALLOWANCE = 5 / 255, 0.15
+EPS, SECONDS = 5 / 255, 45
 
 
 def suite() -> Iterator[str]:
@@ -47,19 +47,19 @@ def dropping(title: str, model: nn.Module, images: ImageSet) -> str:
     alone = {name: _seconds(model, data, attack) for name, attack in attacks.items()}
     share = float(costs["images"][1]) / len(images)
     spent, whole = costs["seconds"].sum(), sum(alone.values())
-    limit = share + ALLOWANCE
     lines = [
         f"### The standard suite, {title}, {len(images)} images; {torch.get_num_threads()} thread(s)",
         "",
-        "| attack | images attacked | broken | s | s on all images |",
+        "| attack | images attacked | misclassified | s | s on all images |",
         "|---|---|---|---|---|",
         *(
             f"| {one.attack} | {one.images} | {one.broken} | {one.seconds:.1f} | {alone[str(one.attack)]:.1f} |"
             for one in costs.itertuples()
         ),
         "",
-        f"With dropping {spent:.1f} s, without {whole:.1f} s: **{spent / whole:.2f}**; {share:.2f} of the images stand "
-        f"after the first attack; target at most {limit:.2f}: {'reached' if spent <= limit * whole else 'missed'}.",
+        f"Misclassified images are not attacked again: **{spent:.1f} s**, otherwise {whole:.1f} s. {share:.2f} of the "
+        f"images are still correct after the first attack. Target for 130 images at most {SECONDS} s: "
+        f"{'reached' if spent <= SECONDS else 'missed'}.",
         "",
     ]
     return "\n".join(lines)

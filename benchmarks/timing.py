@@ -12,9 +12,9 @@ Candidates = Mapping[str, Callable[[], object]]
 
 @dataclass(frozen=True)
 class Target:
-    """At most `limit` times what the cheapest of `others` takes."""
+    """What the cheapest of `who` takes is at most `limit` times what the cheapest of `others` takes."""
 
-    who: str
+    who: tuple[str, ...]
     others: tuple[str, ...]
     limit: float
 
@@ -49,10 +49,10 @@ def section(title: str, values: Mapping[str, float], unit: str, scale: float, ta
     lines = [f"### {title}", "", f"| | ratio | {unit} |", "|---|---|---|"]
     lines += [f"| {name} | {value / base:.2f} | {value * scale:.4g} |" for name, value in values.items()]
     for target in targets:
-        ratio = values[target.who] / min(values[other] for other in target.others)
+        ratio = min(values[one] for one in target.who) / min(values[other] for other in target.others)
         lines += [
             "",
-            f"{target.who} / {' or '.join(target.others)}: **{ratio:.2f}**, target at most {target.limit:.2f}: "
-            f"{'reached' if ratio <= target.limit else 'missed'}.",
+            f"{' or '.join(target.who)} / {' or '.join(target.others)}: **{ratio:.2f}**, target at most "
+            f"{target.limit:.2f}: {'reached' if ratio <= target.limit else 'missed'}.",
         ]
     return "\n".join([*lines, ""])
