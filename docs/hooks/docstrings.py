@@ -1,4 +1,4 @@
-"""What griffe does not do by itself: examples outside a section `Examples` become code, and long values are left out."""
+"""What griffe does not do: examples outside a section `Examples` become code, and long values are left out."""
 
 import re
 from typing import Any
