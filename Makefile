@@ -43,7 +43,8 @@ $(VENV)/.docs: $(VENV)/.base
 	$(PIP) --editable '.[docs]'
 	@touch $@
 
-# The cells of the notebooks run, which takes a minute of CPU time; more threads do not help networks so small. mkdocs.yml makes every warning an error.
+# The cells of the notebooks run, a minute of CPU time; more threads do not help networks so small.
+# mkdocs.yml makes every warning an error.
 docs: $(VENV)/.docs
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	! grep -rlE '<(script|link|img)[^>]+(src|href)="?(https?:)?//' site --include='*.html'
