@@ -4,12 +4,13 @@ PYTHON ?= python3.11
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test browser lint bench audit clean
+.PHONY: help setup demo test browser docs lint bench audit clean
 
 help:
 	@echo "make demo   install and run the main job on embedded phantoms (about five minutes)"
 	@echo "make test   install and run the tests"
 	@echo "make browser  install Chromium and Playwright and run the tests of pages"
+	@echo "make docs   install what the site needs and build it into site/"
 	@echo "make lint   format, lint, types, layers"
 	@echo "make bench  timings against max-pool and peers, as ratios (docs/results/speed.md)"
 	@echo "make audit  known vulnerabilities of the pinned dependencies, and whether what is installed is what is pinned"
@@ -38,9 +39,20 @@ browser: $(VENV)/.dev
 	$(PIP) --editable '.[browser]'
 	$(BIN)/pytest tests/browser
 
+$(VENV)/.docs: $(VENV)/.base
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
+# The cells of the notebooks run, a minute of CPU time; more threads do not help networks so small.
+# mkdocs.yml makes every warning an error.
+docs: $(VENV)/.docs
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	! grep -rlE '<(script|link|img)[^>]+(src|href)="?(https?:)?//' site --include='*.html'
+	@echo "The site is in site/. To read and search it: $(PYTHON) -m http.server --bind 127.0.0.1 --directory site"
+
 lint: $(VENV)/.dev
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs/hooks
+	$(BIN)/ruff check src tests benchmarks docs/hooks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -60,4 +72,4 @@ audit: $(VENV)/.dev
 		2> $(VENV)/audit/log || { tail -n 1 $(VENV)/audit/log; echo "make audit: a pin named above is vulnerable or could not be asked about (no network, no advisories)" >&2; exit 1; }
 
 clean:
-	rm -rf $(VENV) demo results build dist
+	rm -rf $(VENV) demo results build dist site

@@ -12,7 +12,10 @@ OPTIONAL = {
     "mirst.study.engines.ray_worker": "ray",
 }
 """Modules that cannot be imported without an optional package."""
-PACKAGES = ("attacks", "data", "defenses", "evaluation", "export", "nn", "report", "study", "training")
+PACKAGES = (
+    *("attacks", "bounds", "data", "defenses", "dossier", "evaluation", "export", "nn", "report", "study"),
+    "training",
+)
 """Packages with public names in `__all__`."""
 
 

@@ -21,6 +21,7 @@ ATTACKS: dict[str, type[ConfigurableAttack]] = {
     "fab": FAB,
     "square": Square,
 }
+"""Attacks by the name that a study uses."""
 
 __all__ = [
     "APGD",

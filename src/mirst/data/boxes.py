@@ -17,6 +17,7 @@ from mirst.data.record import ImageFile, Record
 from mirst.errors import MirstError
 
 WithoutBox = Literal["drop", "whole"]
+"""What to do with an image without a box in the lesion view: leave it out, or show it whole."""
 LABELS = 8
 """Values of a mask that numbers the parts of a lesion, at most."""
 

@@ -16,8 +16,9 @@ Indices = NDArray[np.int64]
 Splits = list[tuple[Indices, Indices]]
 FoldKind = Literal["group", "random"]
 FOLDS = 5
+"""The default number of folds of a study."""
 VAL_FRACTION = 0.15
-"""The defaults of a study."""
+"""The default share of a training part that is set aside for validation."""
 DRAWS = 50
 """How many times folds are drawn before an error is raised."""
 

@@ -12,6 +12,7 @@ from mirst.data.record import PARTS, TEST, TRAIN, VAL, Record, natural
 from mirst.errors import MirstError
 
 SPLIT_LEAK = "GIVEN SPLIT LEAKS"
+"""How the warning of a leak in a given split begins."""
 
 
 def folds_of_split(records: Sequence[Record], count: int) -> list[Fold]:

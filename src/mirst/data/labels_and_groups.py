@@ -9,6 +9,7 @@ from mirst.data.record import Record
 from mirst.errors import MirstError, suggestion
 
 ConflictRule = Literal["keep", "drop"]
+"""What to do with copies that have different labels: keep all, or drop all."""
 
 
 def relabel(records: Sequence[Record], labels: Mapping[str, str | None], classes: Sequence[str]) -> list[Record]:

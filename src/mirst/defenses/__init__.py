@@ -27,6 +27,7 @@ DEFENSES: dict[str, type[Defense]] = {
     "sabr": SABR,
     "mtlibp": MTLIBP,
 }
+"""Training objectives by the name that a study uses."""
 
 __all__ = [
     "AT",

@@ -6,7 +6,11 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """How far a claim of a dossier was checked."""
+    """How far a claim of a dossier was checked.
+
+    >>> str(Verdict.UNCHECKED)
+    'not checkable here'
+    """
 
     PROVED = "proved"
     """It holds on this machine, whoever made the dossier and however."""

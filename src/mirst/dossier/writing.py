@@ -34,7 +34,12 @@ DATE = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Dossier:
-    """What was written."""
+    """What was written.
+
+    >>> written = Dossier(Path("study.zip"), digest="0" * 64, models=2, claims=3, witnesses=2, unwitnessed=1)
+    >>> written.claims - written.witnesses == written.unwitnessed
+    True
+    """
 
     path: Path
     digest: str

@@ -18,6 +18,7 @@ from mirst.nn.logits import logits_of
 from mirst.random_draws import seeded
 
 CLEAN = "none"
+"""The name of the attack in the rows of images without an attack."""
 TOLERANCE = 1e-6
 """By how much an attacked image may exceed its eps through float32 rounding."""
 

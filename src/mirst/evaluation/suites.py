@@ -25,6 +25,7 @@ from mirst.attacks import (
 from mirst.nn import DropMax2d
 
 SuiteName = Literal["paper", "standard", "adaptive"]
+"""The suites of attacks."""
 RESTARTS = 5
 
 

@@ -20,6 +20,7 @@ FORMATS: dict[str, Callable[[nn.Module, ModelCard, Path], None]] = {
     "safetensors": to_safetensors,
     "monai-bundle": to_monai_bundle,
 }
+"""Writers by the name of their format: of a network with its card, to a path."""
 
 SUFFIXES = {"onnx": (".onnx",), "torch-export": (".pt2",), "safetensors": (".safetensors",)}
 """Of the files of each format; `monai-bundle` is a folder."""

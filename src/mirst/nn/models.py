@@ -102,3 +102,4 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet_tiny": _resnet_tiny,
     "cnn_small": _cnn_small,
 }
+"""Networks by the name that a study uses, each called with `in_channels` and `num_classes`."""

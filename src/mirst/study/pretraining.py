@@ -34,6 +34,7 @@ from mirst.training import Epoch, FitResult, SimCLR, fit
 from mirst.training.state import forget_state
 
 Method = Literal["simclr", "supervised"]
+"""How a backbone is pretrained."""
 EMBEDDING = 128
 """Width of the projection head's output."""
 

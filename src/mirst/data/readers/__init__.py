@@ -33,6 +33,7 @@ READERS: dict[str, Reader] = {
     "busi": Reader(busi.recognises, busi.read, folder_contents),
     "class folders": Reader(class_folders.recognises, class_folders.read, folder_contents),
 }
+"""Readers by name, in the order in which they are asked whether they recognise a path."""
 
 
 def read_dataset(

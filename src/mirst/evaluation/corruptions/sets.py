@@ -14,6 +14,7 @@ from mirst.errors import MirstError, suggestion
 from mirst.evaluation.corruptions import optical, scanners, shared, ultrasound
 
 SEVERITIES = (1, 2, 3, 4, 5)
+"""Of every corruption, from the weakest to the strongest."""
 Corruption = Callable[[Tensor, float, torch.Generator], Tensor]
 """From images `(N, C, H, W)` in [0, 1], a strength and a generator to images that may leave [0, 1]."""
 

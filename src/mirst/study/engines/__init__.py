@@ -7,5 +7,6 @@ from mirst.study.engines.local import Local
 from mirst.study.engines.ray import Ray
 
 ENGINES: dict[str, Callable[..., Engine]] = {"local": Local, "ray": Ray}
+"""Where trials run, by the name on the command line."""
 
 __all__ = ["ENGINES", "Engine", "Events", "Kill", "Local", "Ray", "Work"]

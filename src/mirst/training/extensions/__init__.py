@@ -5,5 +5,6 @@ from mirst.training.extensions.base import Extension
 from mirst.training.extensions.ema import EMA
 
 EXTENSIONS: dict[str, type[Extension]] = {"ema": EMA, "awp": AWP}
+"""Extensions by the name that a study uses."""
 
 __all__ = ["AWP", "EMA", "EXTENSIONS", "Extension"]
