@@ -158,16 +158,22 @@ def train(
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
-    to: Annotated[str, typer.Option("--to", help="Format: onnx, torch-export, safetensors or monai-bundle.")],
-    out: Annotated[Path, typer.Option("--out", help="File to write, or a new folder for monai-bundle.")],
+    to: Annotated[
+        str, typer.Option("--to", help="Format: onnx, torch-export, safetensors, monai-bundle or hub-folder.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="File to write, or a new folder for monai-bundle or hub-folder.")],
+    license: Annotated[
+        str | None,
+        typer.Option("--license", help="For hub-folder: licence of the weights, such as apache-2.0. Default: unknown."),
+    ] = None,
     trust: TrustOption = None,
 ) -> None:
-    """Export a trained model to ONNX, torch.export, safetensors or a MONAI bundle."""
+    """Export a trained model to ONNX, torch.export, safetensors, a MONAI bundle, or a folder for a model hub."""
     from mirst.export import SUFFIXES, export_model
 
     if to in SUFFIXES:
         require_output(out, SUFFIXES[to], [checkpoint])
-    typer.echo(f"Exported: {export_model(checkpoint, to, out, trust)}")
+    typer.echo(f"Exported: {export_model(checkpoint, to, out, trust, license=license)}")
 
 
 @app.command()
