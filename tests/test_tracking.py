@@ -96,38 +96,52 @@ def folder(finished, tmp_path):
     return tmp_path / "small"
 
 
-def tracked(kind, folder, steps):
-    """The scalars of the trial after a tracker received these steps."""
+def track(kind, folder, steps):
     tracker = open_tracker(kind, folder)
     for step in steps:
         tracker.step(step)
+
+
+def tracked(kind, folder, steps):
+    """The scalars of the trial after a tracker received these steps, the last of which ends it."""
+    track(kind, folder, steps)
     return READ[kind](folder)[TRIAL]
 
 
-def test_a_run_sends_every_epoch_and_the_test_metrics(kind, small_spec, tmp_path):
-    out = tmp_path / "out"
+def test_a_run_sends_every_epoch_and_the_test_metrics(small_spec, tmp_path):
+    """One run for all trackers that are installed."""
+    out, kinds = tmp_path / "out", [name for name in TRACKERS if importlib.util.find_spec(name)]
     spec = small_spec.model_copy(update={"defenses": small_spec.defenses[1:], "seeds": (0,)})
-    tracker = open_tracker(kind, out)
-    run_study(spec, out, engine=Local(2), on_plan=tracker.plan, on_step=tracker.step)
-    found, epochs = READ[kind](out)[TRIAL], epochs_so_far(StudyFolder(out).trial(TRIAL))
-    assert found["loss"] == [(e.number, pytest.approx(e.loss)) for e in epochs]
-    assert found["validation/clean"] == [(e.number, pytest.approx(e.clean)) for e in epochs]
-    assert found["validation/attacked"] == [(e.number, pytest.approx(e.attacked)) for e in epochs]
-    assert found["term/adversarial"] == [(e.number, pytest.approx(e.terms["adversarial"])) for e in epochs]
-    results = read_results(out)
+    trackers = [open_tracker(kind, out) for kind in kinds]
+    run_study(
+        spec,
+        out,
+        engine=Local(2),
+        on_plan=lambda plan: [one.plan(plan) for one in trackers],
+        on_step=lambda step: [one.step(step) for one in trackers],
+    )
+    results, epochs = read_results(out), epochs_so_far(StudyFolder(out).trial(TRIAL))
     rows = results.outcomes[results.outcomes["fold"] == 0]
-    metrics = trial_metrics(rows, results.classes, results.positive)
-    assert {tag for tag in found if tag.startswith("test/")} == {
-        f"test/{row['attack']}/{row['metric']}" for row in metrics.to_dict("records")
-    }
-    assert len(READ[kind](out)) == 2
-    assert (out / OUTPUT[kind]).exists()
+    metrics = trial_metrics(rows, results.classes, results.positive).to_dict("records")
+    assert "tensorboard" in kinds
+    for kind in kinds:
+        assert (out / OUTPUT[kind]).exists()
+        trials = READ[kind](out)
+        found = trials[TRIAL]
+        assert len(trials) == 2
+        assert found["loss"] == [(e.number, pytest.approx(e.loss)) for e in epochs]
+        assert found["validation/clean"] == [(e.number, pytest.approx(e.clean)) for e in epochs]
+        assert found["validation/attacked"] == [(e.number, pytest.approx(e.attacked)) for e in epochs]
+        assert found["term/adversarial"] == [(e.number, pytest.approx(e.terms["adversarial"])) for e in epochs]
+        assert {tag: value for tag, [(_, value)] in found.items() if tag.startswith("test/")} == {
+            f"test/{row['attack']}/{row['metric']}": pytest.approx(row["value"]) for row in metrics
+        }
 
 
 def test_a_resumed_trial_has_each_epoch_once(kind, folder):
     """As after a kill in the second epoch: the first run's file lacks the rest, and the second sees only that."""
     epochs = epochs_so_far(StudyFolder(folder).trial(TRIAL))
-    tracked(kind, folder, [Step(TRIAL, epochs[0])])
+    track(kind, folder, [Step(TRIAL, epochs[0])])
     found = tracked(kind, folder, [Step(TRIAL, epochs[2]), Step(TRIAL, None)])
     whole = tracked(kind, folder, [Step(TRIAL, epoch) for epoch in epochs] + [Step(TRIAL, None)])
     assert [step for step, _ in found["loss"]] == [1, 2, 3]
