@@ -55,6 +55,12 @@ def test_networks_of_several_signatures(name, options, shape):
         ("monai:DenseNet121", {"in_channels": 1}, "in_channels of monai:DenseNet121 is set by mirst; leave it out"),
         ("monai:DenseNet121", {"init_features": "x"}, "monai:DenseNet121 raised TypeError: .*model.options"),
         ("monai:ViT", {}, "raised TypeError: .*'img_size'.*set what its constructor takes with model.options"),
+        pytest.param(
+            "monai:ViT",
+            {"img_size": 32, "patch_size": 8},
+            r"needs another package; install it \(from einops[^\n]*\)$",
+            marks=pytest.mark.skipif(importlib.util.find_spec("einops") is not None, reason="einops is installed"),
+        ),
         ("monai:AutoEncoder", {}, "raised TypeError: .*'channels'"),
         ("monai:Generator", {}, "monai:Generator takes no number of classes; name a network that classifies"),
         ("resnet_tiny", {"width": 3}, "model.options: resnet_tiny takes no options, but width is given"),
@@ -151,6 +157,10 @@ def test_weights_that_cannot_be_downloaded_get_one_sentence(no_network):
         load_backbone(build_model("resnet_tiny", 1, 2), "pretrained", "resnet18")
     with pytest.raises(MirstError, match="monai:HighResNet has no pretrained weights"):
         load_backbone(small_densenet(), "pretrained", "monai:HighResNet")
+    with pytest.raises(
+        MirstError, match=r"monai:resnet18 could not be loaded \(NotImpl.*3D models\); set model.weights"
+    ):
+        load_backbone(small_densenet(), "pretrained", "monai:resnet18")
 
 
 def published(place):

@@ -57,6 +57,7 @@ def evaluate_study(
 
 
 def _say_study(results: "Results", suite: SuiteOption, answer: Answer) -> None:
+    import pandas as pd
     from rich.console import Console
 
     from mirst.display import show_table
@@ -79,5 +80,6 @@ def _say_study(results: "Results", suite: SuiteOption, answer: Answer) -> None:
         answer.add(f1=curves.rename_axis("eps").reset_index())
     else:
         show_table(Console(stderr=answer.as_json), results.folder)
-        rows = results.suites[suite.value]
+        clean = results.outcomes[results.outcomes["attack"] == "none"]
+        rows = pd.concat([clean, results.suites[suite.value]])
         answer.add(metrics=summarise(rows, results.classes, results.positive))

@@ -109,10 +109,15 @@ def _made(name: str, classes: int, options: Mapping[str, Any], published: bool) 
     except MirstError:
         raise
     except Exception as error:
-        if published:
+        if isinstance(error, ImportError):  # of MONAI, with a traceback below its first line
             raise MirstError(
-                f"model.weights: the pretrained weights of {name} could not be loaded ({in_words(error)}); run the "
-                "command once with a network connection, or set model.weights to random or a file"
+                f"model.name: {name} needs another package; install it ({str(error).splitlines()[0]})"
+            ) from error
+        if published:
+            online = "run the command once with a network connection, or " if isinstance(error, OSError) else ""
+            raise MirstError(
+                f"model.weights: the pretrained weights of {name} could not be loaded ({in_words(error)}); {online}set "
+                "model.weights to random or a file"
             ) from error
         _require_known(name, options, error, library.constructor(module, network))
         raise MirstError(
