@@ -43,6 +43,7 @@ def build_model(
         MirstError: an unknown name or option, a library that is not installed, a factory that cannot be imported or
             returns no module, an invalid number of channels or classes, no max-pool to replace.
 
+    >>> import torch
     >>> build_model("resnet_tiny", in_channels=1, num_classes=3)(torch.rand(2, 1, 32, 32)).shape
     torch.Size([2, 3])
     """
