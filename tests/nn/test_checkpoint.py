@@ -58,7 +58,7 @@ def test_a_card_keeps_its_calibration_and_one_without_says_so(tmp_path):
     )
     assert read_card(tmp_path / "m.safetensors").calibration == found
     old = {key: value for key, value in asdict(CARD).items() if key != "calibration"}
-    assert old == CARD.entries() | {"certified": (), "modality": None}
+    assert old == CARD.entries() | {"certified": (), "modality": None, "options": {}}
     save_file({"a": torch.zeros(2)}, tmp_path / "old.safetensors", {"mirst": json.dumps(old)})
     assert read_card(tmp_path / "old.safetensors").calibration is None
 

@@ -1,8 +1,9 @@
-"""The command line. Only `mirst.cli.stop` is imported before signals are handled."""
+"""The command line. Only `mirst.cli.stop` and `exit_codes` are imported before signals are handled."""
 
 import os
 import sys
 
+from mirst.cli.exit_codes import ExitCode
 from mirst.cli.stop import stoppable
 from mirst.errors import MirstError
 
@@ -14,7 +15,7 @@ def main() -> None:
             _run()
     except MirstError as error:
         print(f"mirst: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(ExitCode.bad_input)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

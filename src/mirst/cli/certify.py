@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirst.cli.answer import Answer, AsJsonOption
 from mirst.cli.evaluate_model import open_named_model, shown
 from mirst.cli.evaluation_input import require_effect, require_folder
 from mirst.cli.options import EngineOption, GpusOption, JobsOption, RayAddressOption, SetOption, TrustOption
@@ -36,6 +37,7 @@ def certify(
     engine: EngineOption = "local",
     ray_address: RayAddressOption = None,
     gpus_per_trial: GpusOption = None,
+    as_json: AsJsonOption = False,
     trust: TrustOption = None,
 ) -> None:
     """Prove for each image whether a change of at most eps per pixel can alter the prediction.
@@ -53,7 +55,9 @@ def certify(
     if Path(model).is_dir():
         if out is not None:
             raise MirstError(f"{model} is the results folder of a study, which keeps its certificates; leave out --out")
-        _certify_study(Path(model), data, radii, method, engine_of(engine, jobs, ray_address, gpus_per_trial))
+        answer = Answer(as_json, results=model, method=method, eps=radii)
+        _certify_study(Path(model), data, radii, method, engine_of(engine, jobs, ray_address, gpus_per_trial), answer)
+        answer.end()
         return
     if engine != "local" or ray_address is not None or gpus_per_trial is not None or jobs is not None:
         raise MirstError(
@@ -63,32 +67,45 @@ def certify(
         raise MirstError("give the images to certify with --data PATH")
     if out is not None:
         require_folder(out, [data, Path(model)])
-    _certify_model(model, data, radii, method, out, override or [], trust)
+    answer = Answer(as_json, model=model, data=str(data), method=method, eps=radii)
+    _certify_model(model, data, radii, method, out, override or [], trust, answer)
+    answer.end()
 
 
 @stops_in_order(RESUMES)
 def _certify_model(
-    name: str, data: Path, eps: list[float], method: str, out: Path | None, override: list[str], trust: str | None
+    name: str,
+    data: Path,
+    eps: list[float],
+    method: str,
+    out: Path | None,
+    override: list[str],
+    trust: str | None,
+    answer: Answer,
 ) -> None:
     from mirst.evaluation import certify_on, two_sided
     from mirst.files import write_csv
     from mirst.nn import reference_mode
     from mirst.study import load_spec
 
-    with reference_mode(not load_spec(None, override).training.fast), shown() as (on_progress, _):
+    with reference_mode(not load_spec(None, override).training.fast), shown(answer) as (on_progress, _):
         model, card = open_named_model(name, data, override, trust)
         rows = certify_on(model, card, data, eps, method, on_progress)
     table = two_sided(rows, card.classes, card.positive)
-    typer.echo(_in_text(table))
-    typer.echo(_of_images(rows))
+    answer.say(_in_text(table))
+    answer.say(_of_images(rows))
+    answer.add(metrics=table, images=rows)
     if out is not None:
         write_csv(out / "certificates.csv", rows)
         write_csv(out / "certified-metrics.csv", table)
-        typer.echo(f"Certificates: {out / 'certificates.csv'}\nTable: {out / 'certified-metrics.csv'}")
+        answer.say(f"Certificates: {out / 'certificates.csv'}\nTable: {out / 'certified-metrics.csv'}")
+        answer.add(rows=out / "certificates.csv")
 
 
 @stops_in_order("run the same command again to continue with the remaining trials")
-def _certify_study(folder: Path, data: Path | None, eps: list[float], method: str, engine: "Engine") -> None:
+def _certify_study(
+    folder: Path, data: Path | None, eps: list[float], method: str, engine: "Engine", answer: Answer
+) -> None:
     from rich.console import Console
 
     from mirst.display import EvaluationDisplay
@@ -101,9 +118,11 @@ def _certify_study(folder: Path, data: Path | None, eps: list[float], method: st
         )
     results = read_results(folder)
     page = write_report(folder, trusted=results.spec.model.name)
-    for title, table in certified_tables(results).items():
-        typer.echo(f"{title}:\n{_in_text(table)}\n")
-    typer.echo(f"Certificates: {rows}\nReport: {page}")
+    tables = certified_tables(results)
+    for title, table in tables.items():
+        answer.say(f"{title}:\n{_in_text(table)}\n")
+    answer.say(f"Certificates: {rows}\nReport: {page}")
+    answer.add(metrics=tables, rows=rows, report=page)
 
 
 def _in_text(table: "pd.DataFrame") -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirst.cli.answer import AsJsonOption
 from mirst.cli.app import explorer
 from mirst.cli.certify import certify
 from mirst.cli.data import data_app
@@ -35,9 +36,9 @@ from mirst.errors import MirstError
 if TYPE_CHECKING:
     from mirst.study import Engine, StudySpec
 
+STUDY, MODEL, DATA, LOOK = "A study", "One model", "Data", "Look at models"
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 _DEMO = """\
@@ -65,12 +66,12 @@ def options(
     """Train image classifiers on small medical data sets and test their robustness."""
 
 
-app.add_typer(data_app, name="data")
-app.add_typer(figure_app, name="figure")
-app.add_typer(pretrain_app, name="pretrain")
+app.add_typer(data_app, name="data", rich_help_panel=DATA)
+app.add_typer(figure_app, name="figure", rich_help_panel=LOOK)
+app.add_typer(pretrain_app, name="pretrain", rich_help_panel=MODEL)
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 @stops_in_order(RESUMES)
 def run(
     study: Annotated[Path, typer.Argument(help="Study file (YAML).")],
@@ -106,7 +107,7 @@ def run(
         run_and_report(spec, folder, where, quiet=quiet, json_lines=json_lines, track=track)
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 @stops_in_order(RESUMES)
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for phantoms and results.")] = Path("demo"),
@@ -124,7 +125,7 @@ def demo(
         run_and_report(spec, out / folder, engine_of("local", jobs), quiet=quiet, json_lines=json_lines, track=track)
 
 
-@app.command()
+@app.command(rich_help_panel=MODEL)
 @stops_in_order(RESUMES)
 def train(
     out: Annotated[Path, typer.Option("--out", help="Checkpoint to write.")],
@@ -155,22 +156,28 @@ def train(
     typer.echo(f"Checkpoint: {out}")
 
 
-@app.command()
+@app.command(rich_help_panel=MODEL)
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors that mirst wrote.")],
-    to: Annotated[str, typer.Option("--to", help="Format: onnx, torch-export, safetensors or monai-bundle.")],
-    out: Annotated[Path, typer.Option("--out", help="File to write, or a new folder for monai-bundle.")],
+    to: Annotated[
+        str, typer.Option("--to", help="Format: onnx, torch-export, safetensors, monai-bundle or hub-folder.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="File to write, or a new folder for monai-bundle or hub-folder.")],
+    license: Annotated[
+        str | None,
+        typer.Option("--license", help="For hub-folder: licence of the weights, such as apache-2.0. Default: unknown."),
+    ] = None,
     trust: TrustOption = None,
 ) -> None:
-    """Export a trained model to ONNX, torch.export, safetensors or a MONAI bundle."""
+    """Export a trained model to ONNX, torch.export, safetensors, a MONAI bundle, or a folder for a model hub."""
     from mirst.export import SUFFIXES, export_model
 
     if to in SUFFIXES:
         require_output(out, SUFFIXES[to], [checkpoint])
-    typer.echo(f"Exported: {export_model(checkpoint, to, out, trust)}")
+    typer.echo(f"Exported: {export_model(checkpoint, to, out, trust, license=license)}")
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def report(
     folders: Annotated[
         list[Path],
@@ -201,7 +208,7 @@ def report(
         typer.echo(f"Checklist: {write_checklist(folders[0], checklist)}")
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def compare(
     folders: Annotated[
         list[Path],
@@ -229,31 +236,27 @@ def compare(
         typer.echo(f"Comparison: {out}")
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def status(
     folder: Annotated[Path, typer.Argument(help="Results folder; the study may still be running.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the state as one JSON object.")] = False,
+    as_json: AsJsonOption = False,
 ) -> None:
     """Show which trials of a study are done, running, diverged, killed or waiting, and which process runs it."""
-    import json
     from dataclasses import asdict
 
+    from mirst.display import as_json as in_json
     from mirst.display import status_text
     from mirst.study import study_status
 
     found = study_status(folder)
-    typer.echo(json.dumps(asdict(found)) if as_json else status_text(found))
+    typer.echo(in_json(asdict(found)) if as_json else status_text(found))
 
 
-app.command("app")(explorer)
-app.command()(certify)
-app.command()(dossier)
-app.command()(ensemble)
-app.command()(evaluate)
-app.command()(predict)
-app.command()(probe)
-app.command()(validate)
-app.command()(verify)
+app.command("app", rich_help_panel=LOOK)(explorer)
+for of_study in (validate, ensemble, dossier, verify):
+    app.command(rich_help_panel=STUDY)(of_study)
+for of_model in (predict, evaluate, certify, probe):
+    app.command(rich_help_panel=MODEL)(of_model)
 
 
 def _inputs(spec: "StudySpec", study: Path | None) -> list[Path]:

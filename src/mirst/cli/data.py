@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mirst.cli.exit_codes import ExitCode
 from mirst.cli.outputs import require_no_input
 from mirst.errors import MirstError
 
@@ -41,7 +42,7 @@ def audit_data(
     if out:
         typer.echo(f"Gallery: {write_audit(findings, out)}")
     if findings.conflicts:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.finding)
 
 
 @data_app.command("fetch")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mirst.cli.exit_codes import ExitCode
 from mirst.cli.options import DataOption, JobsOption
 from mirst.cli.outputs import require_output
 from mirst.cli.run import engine_of
@@ -59,4 +60,4 @@ def verify(
     for answer in answers:
         typer.echo(str(answer))
     if is_contradicted(answers):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.finding)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from mirst.cli.answer import Answer, AsJsonOption
 from mirst.cli.evaluate_model import evaluate_strong, evaluate_weak, open_named_model, parse_stand_ins
 from mirst.cli.evaluate_study import evaluate_study
 from mirst.cli.evaluation_input import require_effect, require_folder
@@ -88,6 +89,7 @@ def evaluate(
     engine: EngineOption = "local",
     ray_address: RayAddressOption = None,
     gpus_per_trial: GpusOption = None,
+    as_json: AsJsonOption = False,
     trust: TrustOption = None,
 ) -> None:
     """Test a model on a data set, or all models of a study on their test folds, under attacks or corruptions."""
@@ -120,9 +122,10 @@ def evaluate(
             raise MirstError(
                 f"{model} is the results folder of a study; leave out --source, --stand-in, --draws, --attack and --out"
             )
-        evaluate_study(
-            Path(model), data, suite, radii, auc, modality, engine_of(engine, jobs, ray_address, gpus_per_trial)
-        )
+        answer = Answer(as_json, results=model, suite=suite.value, eps=radii)
+        where = engine_of(engine, jobs, ray_address, gpus_per_trial)
+        evaluate_study(Path(model), data, suite, radii, auc, modality, where, answer)
+        answer.end()
         return
     if engine != "local" or ray_address is not None or gpus_per_trial is not None or jobs is not None:
         raise MirstError(
@@ -132,11 +135,14 @@ def evaluate(
         raise MirstError("give the images to evaluate on with --data PATH")
     if out is not None:
         require_folder(out, [data, *map(Path, (model, source or model))])
+    answer = Answer(as_json, model=model, data=str(data), suite=suite.value, eps=radii)
     with reference_mode(not load_spec(None, override or []).training.fast):
         opened, card = open_named_model(model, data, override or [], trust)
         if strong:
             twin = None if source is None else open_named_model(source, data, override or [], trust)[0]
             layers = parse_stand_ins(stand_in or [], opened)
-            evaluate_strong(opened, card, data, cast("SuiteName", suite.value), radii, twin, layers, draws, auc, out)
+            name = cast("SuiteName", suite.value)
+            evaluate_strong(opened, card, data, name, radii, twin, layers, draws, auc, out, answer)
         else:
-            evaluate_weak(opened, card, data, suite, attack or ["fgsm", "pgd", "cw"], auc, modality, out)
+            evaluate_weak(opened, card, data, suite, attack or ["fgsm", "pgd", "cw"], auc, modality, out, answer)
+    answer.end()

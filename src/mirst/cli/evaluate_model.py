@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from mirst.cli.suite_option import SuiteOption, print_warnings, rounded
+from mirst.cli.answer import Answer
+from mirst.cli.suite_option import SuiteOption, rounded
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def shown() -> Iterator[tuple["OnProgress", list[str]]]:
-    """Show progress, and print each warning about the data and the model once.
+def shown(answer: Answer) -> Iterator[tuple["OnProgress", list[str]]]:
+    """Show progress, and say each warning about the data and the model once; they are the entry `remarks`.
 
     Yields the function that receives progress, and the list of warnings about the model.
     """
@@ -33,7 +32,7 @@ def shown() -> Iterator[tuple["OnProgress", list[str]]]:
     from mirst.evaluation import DataWarning, ModelWarning
 
     model_warnings: list[str] = []
-    printed: set[str] = set()
+    remarks: list[str] = []
     with warnings.catch_warnings(), EvaluationDisplay(Console(stderr=True)) as display:
         warnings.simplefilter("always", ModelWarning)
         warnings.simplefilter("always", DataWarning)
@@ -42,16 +41,20 @@ def shown() -> Iterator[tuple["OnProgress", list[str]]]:
         def print_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, ModelWarning):
                 model_warnings.append(str(message))
-                typer.echo(f"MODEL: {message}.")
+                remark(f"MODEL: {message}.")
             elif issubclass(category, DataWarning):
-                if str(message) not in printed:
-                    typer.echo(f"Data: {message}.")
-                printed.add(str(message))
+                if f"Data: {message}." not in remarks:
+                    remark(f"Data: {message}.")
             else:
                 show(message, category, *place, **more)
 
+        def remark(sentence: str) -> None:
+            answer.say(sentence)
+            remarks.append(sentence)
+
         warnings.showwarning = print_warning
         yield partial(display.progress, ""), model_warnings
+    answer.add(remarks=remarks)
 
 
 def evaluate_weak(
@@ -63,6 +66,7 @@ def evaluate_weak(
     auc: bool,
     modality: str | None,
     out: Path | None,
+    answer: Answer,
 ) -> None:
     """Corruptions, misplaced boxes, distances, or single attacks."""
     from mirst.evaluation import attacked_auc, boxes_on, corrupt_on, curve, distances_on, evaluate_on, metrics_of
@@ -71,10 +75,10 @@ def evaluate_weak(
     from mirst.report import constant_predictions
     from mirst.study import parse_attacks
 
-    with shown() as (on_progress, _):
+    with shown(answer) as (on_progress, _):
         if suite is SuiteOption.corruptions:
             clean_rows = evaluate_on(model, card, data, {})
-            typer.echo(set_in_words(modality or card.modality, 3 if card.channels == 3 else 1))
+            answer.say(set_in_words(modality or card.modality, 3 if card.channels == 3 else 1))
             table = rows = corrupt_on(model, card, data, on_progress, modality=modality)
         elif suite is SuiteOption.boxes:
             rows = boxes_on(model, card, data, on_progress)
@@ -89,14 +93,18 @@ def evaluate_weak(
         else:
             clean_rows = rows = evaluate_on(model, card, data, parse_attacks(attacks), on_progress, auc=auc)
             table = metrics_of(rows, card)
-    typer.echo(table.to_string(index=False, float_format=rounded))
+    answer.say(table.to_string(index=False, float_format=rounded))
+    answer.add(metrics=table)
     if auc:
-        typer.echo(f"AUC under the worst of all attacks for each image: {attacked_auc(rows, card):.4f}")
-    print_warnings(constant_predictions(clean_rows, card.classes, card.positive))
+        worst = attacked_auc(rows, card)
+        answer.say(f"AUC under the worst of all attacks for each image: {worst:.4f}")
+        answer.add(auc_attacked=worst)
+    answer.warn(constant_predictions(clean_rows, card.classes, card.positive))
     if out is not None:
         path = out / ("outcomes.csv" if suite is SuiteOption.paper else f"{suite}.csv")
         write_csv(path, rows)
-        typer.echo(f"Rows: {path}")
+        answer.say(f"Rows: {path}")
+        answer.add(rows=path)
 
 
 def evaluate_strong(
@@ -110,18 +118,23 @@ def evaluate_strong(
     draws: int,
     auc: bool,
     out: Path | None,
+    answer: Answer,
 ) -> None:
     from mirst.evaluation import metrics_of, robustness_on
     from mirst.report import constant_predictions, verdict_lines, write_robustness
 
-    with shown() as (on_progress, model_warnings):
+    with shown(answer) as (on_progress, model_warnings):
         found = robustness_on(model, card, data, suite, eps, twin, stand_ins, draws, on_progress, auc=auc)
     table = metrics_of(found.rows, card)
-    typer.echo("\n".join(verdict_lines(found, [])) + "\n")
-    typer.echo(table.to_string(index=False, float_format=rounded))
-    print_warnings(constant_predictions(found.rows, card.classes, card.positive))
+    lines = verdict_lines(found, [])
+    answer.say("\n".join(lines) + "\n")
+    answer.say(table.to_string(index=False, float_format=rounded))
+    answer.add(metrics=table, verdict=lines)
+    answer.warn(constant_predictions(found.rows, card.classes, card.positive))
     if out is not None:
-        typer.echo(f"Rows, costs, verdict and curve: {write_robustness(out, found, model_warnings, table)}")
+        written = write_robustness(out, found, model_warnings, table)
+        answer.say(f"Rows, costs, verdict and curve: {written}")
+        answer.add(rows=out / "outcomes.csv")
 
 
 def parse_stand_ins(entries: list[str], model: "nn.Module") -> "StandIns":

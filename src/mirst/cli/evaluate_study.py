@@ -5,10 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
+from mirst.cli.answer import Answer
 from mirst.cli.stop import stops_in_order
-from mirst.cli.suite_option import SuiteOption, print_warnings, rounded
+from mirst.cli.suite_option import SuiteOption, rounded
 from mirst.errors import MirstError
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ def evaluate_study(
     auc: bool,
     modality: str | None,
     engine: "Engine",
+    answer: Answer,
 ) -> None:
     from rich.console import Console
 
@@ -48,29 +48,38 @@ def evaluate_study(
         rows = analyses[suite](folder, data=data, engine=engine, on_trial=display.end, on_progress=display.progress)
     results = read_results(folder)
     if suite is SuiteOption.corruptions:
-        typer.echo(set_in_words(modality or results.spec.data.modality, results.spec.data.channels))
+        answer.say(set_in_words(modality or results.spec.data.modality, results.spec.data.channels))
     page = write_report(folder, trusted=results.spec.model.name)
-    _print_study(results, suite)
-    print_warnings(constant_predictions(every_row(results), results.classes, results.positive))
-    typer.echo(f"Rows: {rows}\nReport: {page}")
+    _say_study(results, suite, answer)
+    answer.warn(constant_predictions(every_row(results), results.classes, results.positive))
+    answer.say(f"Rows: {rows}\nReport: {page}")
+    answer.add(rows=rows, report=page)
 
 
-def _print_study(results: "Results", suite: SuiteOption) -> None:
+def _say_study(results: "Results", suite: SuiteOption, answer: Answer) -> None:
+    import pandas as pd
     from rich.console import Console
 
     from mirst.display import show_table
     from mirst.report import box_grid, corruption_grid, f1_over_eps
+    from mirst.study.summary import summarise
 
     if suite is SuiteOption.corruptions:
         grid = corruption_grid(results, "f1", results.files)
         assert grid is not None
-        typer.echo("F1, mean over folds and seeds:\n" + grid.to_string(float_format=rounded))
+        answer.say("F1, mean over folds and seeds:\n" + grid.to_string(float_format=rounded))
+        answer.add(f1=grid.reset_index())
     elif suite is SuiteOption.boxes:
         boxes = box_grid(results, "f1")
         assert boxes is not None
-        typer.echo("F1, mean over folds and seeds:\n" + boxes.to_string(float_format=rounded))
+        answer.say("F1, mean over folds and seeds:\n" + boxes.to_string(float_format=rounded))
+        answer.add(f1=boxes.reset_index())
     elif suite is SuiteOption.distances:
         curves = f1_over_eps(results)
-        typer.echo("F1, pooled over folds and seeds, at eps:\n" + curves.to_string(float_format=rounded))
+        answer.say("F1, pooled over folds and seeds, at eps:\n" + curves.to_string(float_format=rounded))
+        answer.add(f1=curves.rename_axis("eps").reset_index())
     else:
-        show_table(Console(), results.folder)
+        show_table(Console(stderr=answer.as_json), results.folder)
+        clean = results.outcomes[results.outcomes["attack"] == "none"]
+        rows = pd.concat([clean, results.suites[suite.value]])
+        answer.add(metrics=summarise(rows, results.classes, results.positive))

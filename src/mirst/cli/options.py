@@ -42,7 +42,9 @@ TrustOption = Annotated[
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print only the path of the results.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print progress as one JSON object per line.")]
-TrackOption = Annotated[str | None, typer.Option("--track", help="Log every epoch to a tracker: tensorboard.")]
+TrackOption = Annotated[
+    str | None, typer.Option("--track", help="Log every epoch to a tracker: tensorboard, mlflow or wandb.")
+]
 BoxOption = Annotated[
     str | None,
     typer.Option("--box", metavar="x0,y0,x1,y1", help="Box of the lesion in the image, in pixels."),

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from mirst.cli.exit_codes import ExitCode
 from mirst.errors import MirstError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-INTERRUPTED = 128 + signal.SIGINT
-"""The exit code that typer makes of a KeyboardInterrupt."""
 DELAY = 0.01
 """Seconds until an interrupt that Python lost is raised again."""
 RESUMES = "run the same command again to resume"
@@ -52,7 +51,7 @@ def stoppable() -> Iterator[None]:
         _handle(dict.fromkeys(mine, signal.SIG_IGN))  # while the interpreter shuts down
         with suppress(OSError):
             print(error if isinstance(error, Stopped) else "Stopped.", file=sys.stderr, flush=True)
-        sys.exit(128 + received[0])
+        sys.exit(ExitCode(128 + received[0]))
     _handle(before)
 
 
@@ -88,7 +87,7 @@ def _raised_again(stop: Callable[[int, Any], Any]) -> Iterator[None]:
 
 def _follows_a_signal(error: BaseException) -> bool:
     if isinstance(error, SystemExit):
-        return error.code in (0, None, INTERRUPTED)
+        return error.code in (ExitCode.done, None, ExitCode.interrupted)  # typer makes the last of a KeyboardInterrupt
     return not isinstance(error, MirstError)
 
 

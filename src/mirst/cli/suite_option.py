@@ -1,9 +1,6 @@
-"""The suites of `mirst evaluate`, and how its numbers and warnings are printed."""
+"""The suites of `mirst evaluate`, and how its numbers are printed."""
 
-from collections.abc import Sequence
 from enum import StrEnum
-
-import typer
 
 
 class SuiteOption(StrEnum):
@@ -17,8 +14,3 @@ class SuiteOption(StrEnum):
 
 def rounded(value: float) -> str:
     return f"{value:.4f}"
-
-
-def print_warnings(sentences: Sequence[str]) -> None:
-    for sentence in sentences:
-        typer.echo(f"WARNING: {sentence}")

@@ -28,6 +28,7 @@ def check_cards(results: Results, cards: Mapping[Trial, ModelCard]) -> Answer:
     for trial, card in cards.items():
         stated = {
             "model": spec.model.name,
+            "options": spec.model.options,
             "drop_max": trial.entry.drop_max,
             "channels": spec.data.channels,
             "size": spec.data.size,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mirst.evaluation.judge import in_batches
 from mirst.metrics import balanced_accuracy
 from mirst.nn.box_fusion import split_box
-from mirst.nn.models import IMAGENET_MEAN, IMAGENET_STD, Normalized
+from mirst.nn.normalized import IMAGENET_MEAN, IMAGENET_STD, Normalized
 
 MIN_GAIN, LEVEL = 0.1, 0.01
 """Gain in balanced accuracy, and level of significance, from which another scaling counts as better."""

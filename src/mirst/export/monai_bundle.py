@@ -104,7 +104,7 @@ def _logits(card: ModelCard) -> dict[str, Any]:
 
 
 def _network(card: ModelCard) -> str:
-    one = f"{card.model}{' with drop-max in place of its first max-pool' if card.drop_max else ''}"
+    one = f"{card.network}{' with drop-max in place of its first max-pool' if card.drop_max else ''}"
     return one if card.members == 1 else f"an ensemble of {card.members} x {one}"
 
 

@@ -7,9 +7,11 @@ from mirst.nn.backbone import LoadedBackbone, find_weights, load_backbone, repla
 from mirst.nn.box_fusion import BoxFusion, box_code, box_features
 from mirst.nn.checkpoint import CertifiedMetrics, ModelCard, load_model, read_card, save_model
 from mirst.nn.ensemble import MAX_MEMBERS, Ensemble
-from mirst.nn.factory import import_object, is_factory, load_factory, package_of
+from mirst.nn.factory import import_object, is_factory, library_of, load_factory, package_of
 from mirst.nn.layers.drop_max import DropMax2d, drop_max2d, replace_first_max_pool
-from mirst.nn.models import MODELS, Normalized, build_model
+from mirst.nn.libraries import network_in_words
+from mirst.nn.models import MODELS, build_model
+from mirst.nn.normalized import Normalized
 
 __all__ = [
     "MAX_MEMBERS",
@@ -30,9 +32,11 @@ __all__ = [
     "in_fast_layout",
     "is_factory",
     "is_optimized",
+    "library_of",
     "load_backbone",
     "load_factory",
     "load_model",
+    "network_in_words",
     "package_of",
     "packed",
     "read_card",

@@ -1,6 +1,7 @@
 """Initial weights: from files, from public sources by name, or from pretraining."""
 
 import hashlib
+import json
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
@@ -16,7 +17,9 @@ from mirst.download import download
 from mirst.errors import MirstError
 from mirst.files import atomic, cache_folder
 from mirst.nn.box_fusion import BoxFusion
-from mirst.nn.models import Normalized
+from mirst.nn.factory import LIBRARIES, library_of
+from mirst.nn.libraries import NO_OPTIONS, published_model, version_of
+from mirst.nn.normalized import Normalized
 from mirst.untrusted.safetensors_files import COUNTER, is_tensors, open_tensors
 from mirst.untrusted.state_dict_pickles import require_plain_state_dict
 
@@ -26,7 +29,10 @@ IMAGENET = {
 }
 """torchvision's; the file names end with the beginning of their SHA-256."""
 HEAD = "fc."
-"""Prefix of the last layer of a classifier. Training always starts it from random weights."""
+"""Prefix of the last layer of a classifier, except in networks of other libraries. Training always starts it from
+random weights."""
+PRETRAINED = "pretrained"
+"""The weights that a library publishes for its network."""
 
 
 @dataclass(frozen=True)
@@ -60,25 +66,29 @@ class LoadedBackbone:
         )
 
 
-def load_backbone(model: nn.Module, weights: str | Path, name: str = "") -> LoadedBackbone:
+def load_backbone(
+    model: nn.Module, weights: str | Path, name: str = "", options: Mapping[str, Any] = NO_OPTIONS
+) -> LoadedBackbone:
     """Load weights in torchvision's layout into `model`, except for its last layer.
 
     Args:
         weights: a safetensors file; a file of `torch.save`, which is read with `weights_only=True` if it contains a
             plain state dict, also nested under `state_dict` or `model` or with prefixed keys; `imagenet`, which is
-            downloaded once; or `simclr-imagenet`, a converted file in the cache.
-        name: of the model, for `imagenet`.
+            downloaded once; `pretrained`, the weights that a library publishes for its network; or `simclr-imagenet`,
+            a converted file in the cache.
+        name, options: of the model, for `imagenet` and `pretrained`.
 
     Raises:
         MirstError: the file cannot be found, downloaded or read safely, is of images with another number of channels,
             or lacks a weight of the backbone.
     """
     network = _network(model)
-    path = find_weights(str(weights), name)
+    path = find_weights(str(weights), name, options)
     own = network.state_dict()
     source = _unprefixed(_read_state(path), own)
-    fitting = {k: v for k, v in source.items() if k in own and _fits(v, own[k]) and not k.startswith(HEAD)}
-    body = [k for k in own if not k.startswith(HEAD) and (k in source or not k.endswith(COUNTER))]
+    head = _last_layer(network) if library_of(name) else HEAD
+    fitting = {k: v for k, v in source.items() if k in own and _fits(v, own[k]) and not k.startswith(head)}
+    body = [k for k in own if not k.startswith(head) and (k in source or not k.endswith(COUNTER))]
     _require_channels(path, source, own)
     missing = [key for key in body if key not in fitting]
     if missing:
@@ -112,7 +122,7 @@ def save_backbone(path: str | Path, model: nn.Module, metadata: Mapping[str, str
         metadata: of the safetensors file.
     """
     network = _network(model)
-    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items() if not k.startswith(HEAD)}
+    state = _contiguous({k: v for k, v in network.state_dict().items() if not k.startswith(HEAD)})
     with atomic(path) as partial:
         partial.write_bytes(
             save(state, metadata=dict(metadata or {}))
@@ -126,7 +136,13 @@ def _network(model: nn.Module) -> nn.Module:
     return model.network if isinstance(model, Normalized) else model
 
 
-def find_weights(weights: str, name: str) -> Path:
+def _last_layer(network: nn.Module) -> str:
+    """Prefix of the last layer that has weights of its own, in the order in which the network lists them."""
+    owners = [name for name, layer in network.named_modules() if [*layer.parameters(recurse=False)]]
+    return f"{owners[-1]}."
+
+
+def find_weights(weights: str, name: str, options: Mapping[str, Any] = NO_OPTIONS) -> Path:
     """The file that `weights` names, downloaded if necessary; see `load_backbone`.
 
     Raises:
@@ -134,8 +150,11 @@ def find_weights(weights: str, name: str) -> Path:
     """
     if weights == "imagenet":
         if name not in IMAGENET:
-            raise MirstError(f"model.weights: imagenet exists for {', '.join(IMAGENET)}, not for {name}; give a file")
+            other = "set pretrained" if library_of(name) else "give a file"
+            raise MirstError(f"model.weights: imagenet exists for {', '.join(IMAGENET)}, not for {name}; {other}")
         return _imagenet(IMAGENET[name])
+    if weights == PRETRAINED:
+        return _published(name, options)
     if weights == "simclr-imagenet":
         path = cache_folder() / "weights" / "simclr-imagenet.safetensors"
         if not path.is_file():
@@ -146,8 +165,8 @@ def find_weights(weights: str, name: str) -> Path:
         return path
     if not Path(weights).is_file():
         raise MirstError(
-            f"model.weights: {weights} does not exist; give a state-dict file of torchvision's layout, imagenet, or "
-            "random"
+            f"model.weights: {weights} does not exist; give a state-dict file of torchvision's layout, imagenet, "
+            "pretrained, or random"
         )
     return Path(weights)
 
@@ -161,6 +180,29 @@ def _imagenet(url: str) -> Path:
         return download(url, path, f"sha256:{file.stem.rpartition('-')[2]}")
     except MirstError as error:
         raise MirstError(f"model.weights: {error}; or give another source with --set model.weights=PATH") from error
+
+
+def _published(name: str, options: Mapping[str, Any]) -> Path:
+    """A file in the cache, so that workers on other machines get it like any other file of weights."""
+    if not library_of(name):
+        raise MirstError(
+            f"model.weights: pretrained exists for networks of {', '.join(LIBRARIES)}, not for {name}; give a file, or "
+            f"imagenet for {' or '.join(IMAGENET)}"
+        )
+    made_of = json.dumps([name, version_of(name), dict(options)], sort_keys=True)
+    digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
+    path = cache_folder() / "weights" / f"{name.replace(':', '-')}-{digest}.safetensors"
+    if not path.exists():
+        print(f"fetching the pretrained weights of {name}", file=sys.stderr)
+        model = published_model(name, options)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as partial:
+            partial.write_bytes(save(_contiguous(model.network.state_dict())))
+    return path
+
+
+def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,11 +16,16 @@ from mirst.errors import MirstError, plain
 from mirst.files import atomic
 from mirst.nn.box_fusion import BoxFusion
 from mirst.nn.ensemble import MAX_MEMBERS, Ensemble
+from mirst.nn.libraries import network_in_words
 from mirst.nn.models import MAX_CLASSES, build_model
 from mirst.untrusted.safetensors_files import COUNTER, open_tensors
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Scalar = bool | int | Finite | Annotated[str, Field(max_length=200)] | None
+Option = Scalar | Annotated[list[Scalar | Annotated[list[Scalar], Field(max_length=100)]], Field(max_length=100)]
+Options = Annotated[dict[Name, Option], Field(max_length=50)]
+"""Of a model, as they are in a study and in a card."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,16 +99,23 @@ class ModelCard:
     """On the test images of its fold, one for each eps; empty without certificates."""
     calibration: Calibration | None = None
     """From its validation images; `None` without any, and in files of older versions."""
+    options: Options = field(default_factory=dict, hash=False)
+    """For `build_model`, as `model.options`."""
 
     def entries(self) -> dict[str, Any]:
         """The fields as files have them; optional ones only where there are any."""
-        absent = {name for name in ("certified", "calibration", "modality") if not getattr(self, name)}
+        absent = {name for name in ("certified", "calibration", "modality", "options") if not getattr(self, name)}
         return {key: value for key, value in asdict(self).items() if key not in absent}
 
     @property
     def inputs(self) -> int:
         """Channels of the input: those of the image, and the box code."""
         return self.channels + (self.box == "fused")
+
+    @property
+    def network(self) -> str:
+        """The name of the model with its options."""
+        return network_in_words(self.model, self.options)
 
     @property
     def view_in_words(self) -> str:
@@ -141,8 +153,8 @@ def load_model(path: str | Path, trusted: str | None = None) -> tuple[nn.Module,
     """The model in eval mode, and its card. No pickle is loaded.
 
     Args:
-        trusted: the `package.module:factory` whose code may run. A checkpoint that needs another factory is an
-            error, and nothing is imported.
+        trusted: the `package.module:factory` or `LIBRARY:NETWORK` whose code may run. A checkpoint that needs
+            another factory is an error, and nothing is imported.
 
     Raises:
         MirstError: no file, not a checkpoint written by mirst, a factory that is not `trusted`, or weights that do
@@ -151,7 +163,7 @@ def load_model(path: str | Path, trusted: str | None = None) -> tuple[nn.Module,
     card = read_card(path)
     if ":" in card.model and card.model != trusted:
         raise MirstError(
-            f"{path} needs a model built by {card.model}, whose code is not in the file; if you trust that code, "
+            f"{path} needs a model built by {card.network}, whose code is not in the file; if you trust that code, "
             f"add --trust {card.model}"
         )
     try:
@@ -188,7 +200,7 @@ def read_card(path: str | Path) -> ModelCard:
 
 def _member(card: ModelCard) -> nn.Module:
     """The model, or a member of the ensemble, untrained."""
-    model = build_model(card.model, card.channels, len(card.classes), card.drop_max)
+    model = build_model(card.model, card.channels, len(card.classes), card.drop_max, card.options)
     if card.bound is None:
         return model
     return BoxFusion(model, card.positive_index, card.bound)
@@ -227,7 +239,7 @@ def _require_sound(card: ModelCard) -> None:
         card.calibration.require_classes(len(card.classes))
     if any(
         plain(text) != text
-        for text in (card.model, card.defense, card.threshold_rule or "", card.modality or "", *card.classes)
+        for text in (card.network, card.defense, card.threshold_rule or "", card.modality or "", *card.classes)
     ):
         raise ValueError("its card contains control characters")
 

@@ -4,20 +4,34 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
 from mirst.errors import MirstError, suggestion
 
+LIBRARIES = ("monai", "timm", "torchvision")
+"""Whose networks `mirst.nn.build_model` makes by name; also the names of the extras that install them."""
+
 
 def is_factory(text: str) -> bool:
-    """Whether `text` has the form `package.module:factory` and is not an existing path."""
+    """Whether `text` has the form `package.module:factory` or `LIBRARY:NETWORK`, and is not an existing path."""
     _, colon, attribute = text.rpartition(":")
-    return bool(colon) and attribute.isidentifier() and not Path(text).exists()  # C:\net.pt has no such end
+    named = library_of(text) is not None or (bool(colon) and attribute.isidentifier())
+    return named and not Path(text).exists()  # C:\net.pt has no such end
 
 
-def load_factory(name: str, **arguments: int) -> nn.Module:
+def library_of(name: str) -> str | None:
+    """The library of `LIBRARY:NETWORK`; `None` if `name` has another form.
+
+    >>> library_of("monai:DenseNet121"), library_of("my_package.nets:DenseNet121")
+    ('monai', None)
+    """
+    library, _, network = name.partition(":")
+    return library if library in LIBRARIES and network else None
+
+
+def load_factory(name: str, **arguments: Any) -> nn.Module:
     """The model that `package.module:factory` returns. Its code is run.
 
     The factory is called with `arguments`; it may also be a model itself. The current working directory is added to
@@ -27,6 +41,11 @@ def load_factory(name: str, **arguments: int) -> nn.Module:
         MirstError: a name of another form, a module or attribute that cannot be found or imported,
             a factory that cannot be called, raises, or returns no `nn.Module`.
     """
+    if library_of(name):
+        raise MirstError(
+            f"{name} is a network without trained weights; train it with model.name: {name} in a study, or write a "
+            "factory that loads your weights into it"
+        )
     factory = import_object(name, "factory")
     if isinstance(factory, nn.Module):
         return factory
@@ -118,7 +137,7 @@ def _find(module: ModuleType, attribute: str, kind: Literal["factory", "Class"])
     raise MirstError(f"{module.__name__} has no {attribute}{hint}")
 
 
-def _call(arguments: dict[str, int]) -> str:
+def _call(arguments: dict[str, Any]) -> str:
     given = ", ".join(f"{key}={value}" for key, value in arguments.items())
     return f"with {given}" if given else "without arguments"
 

@@ -31,7 +31,7 @@ def identity(context: ReportContext) -> dict[str, str]:
     return {
         "Data": f"{data_name(results)}: {data['images']} images ({classes}; {data['groups']} groups)",
         "Date": str(results.run["started"])[:10],
-        "Model": f"{spec.model.name} with {weights_of(results)}",
+        "Model": f"{spec.model.network} with {weights_of(results)}",
         "View": f"{view_in_words(spec.data.view, spec.data.margin)}, at {spec.data.size} px",
         "Training": (
             f"{', '.join(entry.title for entry in spec.defenses)}; each on {spec.folds.in_words} with "

@@ -30,7 +30,7 @@ def notes(results: Results) -> list[str]:
     return [
         *_masking(results),
         f"Mean ± standard deviation over {spec.folds.in_words}, {models}; "
-        f"{what}. {images}; {data['groups']} groups; {spec.model.name} with {weights_of(results)} at "
+        f"{what}. {images}; {data['groups']} groups; {spec.model.network} with {weights_of(results)} at "
         f"{spec.data.size} px.",
         *_view(results),
         *([decision_rule(results)] if binary and spec.training.threshold != "argmax" else []),

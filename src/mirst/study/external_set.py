@@ -149,7 +149,7 @@ def _left_out(study: Prepared, joint: Audit) -> dict[str, str]:
         if pair.first < own <= pair.second
     }
     spec = study.spec.model
-    origin = None if spec.weights == "random" else read_origin(find_weights(spec.weights, spec.name))
+    origin = None if spec.weights == "random" else read_origin(find_weights(spec.weights, spec.name, spec.options))
     known = {record.name for record in (pretrained_on(origin, records) if origin else ())}
     seen = set(joint.groups[:own]) | {
         group for record, group in zip(records, groups, strict=True) if record.name in known

@@ -10,6 +10,7 @@ from mirst.defenses import Defense
 from mirst.defenses.base import initialise
 from mirst.errors import MirstError
 from mirst.nn import BoxFusion, LoadedBackbone, build_model, load_backbone
+from mirst.nn.factory import described, in_words
 from mirst.study.spec import StudySpec
 
 
@@ -21,12 +22,15 @@ def try_model(spec: StudySpec, names: Sequence[str], positive: int) -> LoadedBac
         model, weights = initial_model(spec, classes, drop_max, spec.seeds[0], positive=positive)
         try:
             with torch.no_grad():
-                shape = tuple(model.eval()(x).shape)
-        except RuntimeError as error:
-            raise MirstError(f"model {spec.model.name} cannot take images of {spec.data.size} px ({error})") from error
+                outputs = model.eval()(x)
+        except Exception as error:
+            raise MirstError(
+                f"model {spec.model.network} cannot take images of {spec.data.size} px ({in_words(error)})"
+            ) from error
+        shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else described(outputs)
         if shape != (2, classes):
             raise MirstError(
-                f"model {spec.model.name} gives {shape} for 2 images of {classes} classes; it needs (2, {classes})"
+                f"model {spec.model.network} gives {shape} for 2 images of {classes} classes; it needs (2, {classes})"
             )
     return weights
 
@@ -71,11 +75,11 @@ def initial_model(
         raise MirstError(f"model.box: fused needs two classes, but there are {classes}; name two with data.classes")
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        model = build_model(spec.model.name, channels_of(spec), classes, drop_max)
+        model = build_model(spec.model.name, channels_of(spec), classes, drop_max, spec.model.options)
         if defense is not None and spec.model.weights == "random":
             initialise(defense, model)
     if spec.model.bound is not None and positive is not None:
         model = BoxFusion(model, positive, spec.model.bound)
     if spec.model.weights == "random":
         return model, None
-    return model, load_backbone(model, weights_file or spec.model.weights, spec.model.name)
+    return model, load_backbone(model, weights_file or spec.model.weights, spec.model.name, spec.model.options)

@@ -85,6 +85,7 @@ def write_card(
 
 def _front(name: str, entry: NamedDefense, sources: list[str], metrics: list[Metric]) -> dict[str, Any]:
     return {
+        "license": "unknown",
         "library_name": "mirst",
         "pipeline_tag": "image-classification",
         "tags": ["medical-imaging", "adversarial-robustness", entry.name, *(["drop-max"] if entry.drop_max else [])],

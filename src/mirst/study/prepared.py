@@ -153,7 +153,7 @@ def prepare(spec: StudySpec, on_stage: OnStage = no_stage) -> Prepared:
     spec = spec.with_channels(resolved_channels(spec.data.channels, colour, len(records)))
     weights = try_model(spec, classes, scored_index(classes, positive))
     if weights is not None:
-        origin = read_origin(find_weights(spec.model.weights, spec.model.name))
+        origin = read_origin(find_weights(spec.model.weights, spec.model.name, spec.model.options))
         studied = [record for record in records if record.source not in extra_sources]  # others are not tested on
         notes += [] if origin is None else origin_remarks(origin, studied)
     audited = replace(audited, notes=tuple(notes))

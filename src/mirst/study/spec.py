@@ -30,7 +30,9 @@ from mirst.data import (
 )
 from mirst.errors import MirstError, suggestion
 from mirst.nn.box_fusion import BOUND
-from mirst.nn.factory import is_factory, package_of
+from mirst.nn.checkpoint import Options
+from mirst.nn.factory import is_factory, library_of, package_of
+from mirst.nn.libraries import network_in_words
 from mirst.study.named_configs import (
     NamedAttack,
     NamedDefense,
@@ -144,12 +146,19 @@ class DataSpec(_Section):
 class ModelSpec(_Section):
     name: str = "resnet_tiny"
     """For `mirst.nn.build_model`."""
+    options: Options = {}
+    """Keyword arguments of the network or factory."""
     weights: str = Field("random", min_length=1)
-    """Initial weights: random, or a state-dict file of torchvision's layout."""
+    """Initial weights: random, pretrained, imagenet, or a state-dict file of torchvision's layout."""
     box: Literal["none", "fused"] = "none"
     """Whether the box of the lesion is an input, as `mirst.nn.BoxFusion` takes it."""
     bound: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Log-odds by which the pixels can move the box at most; 1.5 by default, `None` without a box."""
+
+    @property
+    def network(self) -> str:
+        """The name with the options."""
+        return network_in_words(self.name, self.options)
 
     @model_validator(mode="before")
     @classmethod
@@ -310,6 +319,8 @@ class StudySpec(_Section):
             del values["folds"]["held_out"]
         if not self.certify:
             del values["certify"]  # so that the files of other studies stay as they were
+        if not self.model.options:
+            del values["model"]["options"]
         if self.data.modality is None:
             del values["data"]["modality"]
         return values
@@ -320,7 +331,7 @@ def packages_of(spec: StudySpec) -> list[Path]:
 
     Packages that are installed are left out, as by `mirst.nn.package_of`.
     """
-    names = [spec.model.name] if is_factory(spec.model.name) else []
+    names = [spec.model.name] if is_factory(spec.model.name) and not library_of(spec.model.name) else []
     for entries in (spec.defenses, spec.attacks, spec.training.extensions):
         names += [entry.name for entry in entries if is_own(entry.name)]
     return list(dict.fromkeys(place for name in names if (place := package_of(name)) is not None))

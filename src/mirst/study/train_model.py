@@ -64,6 +64,7 @@ def model_card(entry: NamedDefense, prepared: Prepared, result: FitResult) -> Mo
     """What the checkpoint of the trained model says of it."""
     return ModelCard(
         model=prepared.spec.model.name,
+        options=prepared.spec.model.options,
         drop_max=entry.drop_max,
         channels=channels_of(prepared.spec),
         size=prepared.spec.data.size,

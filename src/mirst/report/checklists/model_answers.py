@@ -17,7 +17,7 @@ def description(study: Evidence) -> Answer:
     pooled = [entry.title for entry in results.spec.defenses if entry.drop_max]
     drop_max = f" In {listed(pooled)}, a drop-max layer replaces the first max-pool." if pooled else ""
     return Answer(
-        f"{results.spec.model.name}, with one logit for each of the classes {listed(results.classes)}. "
+        f"{results.spec.model.network}, with one logit for each of the classes {listed(results.classes)}. "
         f"{inputs(study).sentence}{drop_max}",
         [STUDY],
     )

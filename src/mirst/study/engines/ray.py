@@ -255,5 +255,5 @@ def shipment_of(job: Job[Any]) -> Shipment:
     if prepared.weights is None:
         return Shipment(job.work, carried, None, "", packages)
     model = prepared.spec.model
-    path = find_weights(model.weights, model.name)
+    path = find_weights(model.weights, model.name, model.options)
     return Shipment(job.work, carried, np.fromfile(path, dtype=np.uint8), path.suffix, packages)
