@@ -16,6 +16,7 @@ from mirst.nn import ModelCard, load_model, reference_mode
 __all__ = ["FORMATS", "HUB_FOLDER", "SUFFIXES", "export_model"]
 
 HUB_FOLDER = "hub-folder"
+"""The value of `to` for a folder that a model hub accepts."""
 
 FORMATS: dict[str, Callable[[nn.Module, ModelCard, Path], None]] = {
     "onnx": to_onnx,
