@@ -73,7 +73,7 @@ app.add_typer(pretrain_app, name="pretrain")
 @app.command()
 @stops_in_order(RESUMES)
 def run(
-    study: Annotated[Path, typer.Argument(help="Study file (YAML).")],
+    study: Annotated[Path, typer.Argument(help="Study file (YAML), or a name that mirst studies lists.")],
     data: DataOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="Results folder; overrides the study key out.")] = None,
     override: SetOption = None,
@@ -104,6 +104,17 @@ def run(
         _estimate(spec, folder, where)
     else:
         run_and_report(spec, folder, where, quiet=quiet, json_lines=json_lines, track=track)
+
+
+@app.command()
+def studies() -> None:
+    """List the studies that come with mirst; run one with mirst run NAME --data PATH."""
+    from mirst.study.shipped import SHIPPED, shipped_studies
+
+    known = shipped_studies()
+    for name, sentence in known.items():
+        typer.echo(f"{name:{max(map(len, known))}}  {sentence}")
+    typer.echo(f"Files: {SHIPPED}")
 
 
 @app.command()
@@ -258,8 +269,10 @@ app.command()(verify)
 
 def _inputs(spec: "StudySpec", study: Path | None) -> list[Path]:
     """The files and folders that a study reads."""
+    from mirst.study.shipped import find_study
+
     read = [
-        study,
+        None if study is None else find_study(study),
         spec.data.path,
         Path(spec.model.weights),
         *(source.path for source in (*spec.data.sources, *spec.data.extra)),
