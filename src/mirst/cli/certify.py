@@ -7,7 +7,15 @@ import typer
 
 from mirst.cli.evaluate_model import open_named_model, shown
 from mirst.cli.evaluation_input import require_effect, require_folder
-from mirst.cli.options import EngineOption, GpusOption, JobsOption, RayAddressOption, SetOption, TrustOption
+from mirst.cli.options import (
+    DeviceOption,
+    EngineOption,
+    GpusOption,
+    JobsOption,
+    RayAddressOption,
+    SetOption,
+    TrustOption,
+)
 from mirst.cli.run import engine_of
 from mirst.cli.stop import RESUMES, stops_in_order
 from mirst.errors import MirstError
@@ -37,6 +45,7 @@ def certify(
     ray_address: RayAddressOption = None,
     gpus_per_trial: GpusOption = None,
     trust: TrustOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Prove for each image whether a change of at most eps per pixel can alter the prediction.
 

@@ -14,6 +14,7 @@ from mirst.cli.evaluate import evaluate
 from mirst.cli.figure import figure_app
 from mirst.cli.options import (
     DataOption,
+    DeviceOption,
     EngineOption,
     GpusOption,
     JobsOption,
@@ -85,6 +86,7 @@ def run(
     quiet: QuietOption = False,
     json_lines: JsonOption = False,
     track: TrackOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Cross-validate every defense of STUDY under every attack.
 
@@ -125,6 +127,7 @@ def demo(
     quiet: QuietOption = False,
     json_lines: JsonOption = False,
     track: TrackOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Run two studies on generated breast phantoms, whole and lesion view, in about five minutes on two cores."""
     from mirst.study import demo_lesion_spec, demo_spec
@@ -147,6 +150,7 @@ def train(
     drop_max: Annotated[bool, typer.Option("--drop-max", help="Replace the first max-pool with drop-max.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed.")] = 0,
     override: SetOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train one model on a whole data set and write a checkpoint."""
     from mirst.study import load_spec, parse_defense

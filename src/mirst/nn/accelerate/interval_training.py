@@ -1,10 +1,15 @@
 """The layers of a training step on interval bounds, in fewer passes over memory than torch's operations need."""
 
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from mirst.nn.device import require_float64
 
 
 def scaled_batch_norm(
@@ -105,6 +110,7 @@ def box_sums(centre: Tensor, radius: Tensor) -> Tensor:
     >>> box_sums(torch.tensor([3.0, 0.0, -2.0, -4.0]), torch.ones(4)).tolist()
     [-3.0, 4.0, 1.0, 3.0, 9.0, 2.0, -6.0, 20.0]
     """
+    require_float64(centre.device)
     if _has_kernel(centre):
         out: Tensor = _BoxSums.apply(centre, radius)  # type: ignore[no-untyped-call]
         return out
@@ -136,13 +142,20 @@ class _BoxSums(torch.autograd.Function):
 
 def _has_kernel(x: Tensor) -> bool:
     """Whether the compiled kernels run on `x`. They use one thread."""
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and torch.get_num_threads() == 1
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and torch.get_num_threads() == 1
+        and _kernels() is not None
+    )
 
 
+@cache
 def _kernels() -> Any:
-    from mirst.nn.accelerate import interval_cpu  # numba takes half a second to import
-
-    return interval_cpu
+    """The module of the kernels; `None` without numba."""
+    if find_spec("numba") is None:
+        return None
+    return import_module("mirst.nn.accelerate.interval_cpu")  # numba takes half a second to import
 
 
 def _laid_out_like(x: Tensor, other: Tensor) -> Tensor:
