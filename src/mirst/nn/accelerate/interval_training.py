@@ -81,7 +81,7 @@ class _IntervalRelu(torch.autograd.Function):
         ctx.save_for_backward(centre, radius)
         if _has_kernel(centre):
             middle, width = torch.empty_like(centre), torch.empty_like(centre)
-            _kernels().relu(*map(_flat, (centre, radius, middle, width)))
+            kernels().relu(*map(_flat, (centre, radius, middle, width)))
             return middle, width
         low, high = (centre - radius).clamp_(min=0), (centre + radius).clamp_(min=0)
         return (high + low) / 2, (high - low) / 2
@@ -93,7 +93,7 @@ class _IntervalRelu(torch.autograd.Function):
         of_middle, of_width = (_laid_out_like(centre, gradient) for gradient in (of_middle, of_width))
         if _has_kernel(centre):
             of_centre, of_radius = torch.empty_like(centre), torch.empty_like(centre)
-            _kernels().relu_backward(*map(_flat, (centre, radius, of_middle, of_width, of_centre, of_radius)))
+            kernels().relu_backward(*map(_flat, (centre, radius, of_middle, of_width, of_centre, of_radius)))
             return of_centre, of_radius
         of_low = torch.where(centre - radius > 0, (of_middle - of_width) / 2, 0.0)
         of_high = torch.where(centre + radius > 0, (of_middle + of_width) / 2, 0.0)
@@ -127,7 +127,7 @@ class _BoxSums(torch.autograd.Function):
         radius = _laid_out_like(centre, radius)
         ctx.save_for_backward(centre, radius)
         out = torch.empty(8, dtype=torch.float64)
-        _kernels().sums(_flat(centre), _flat(radius), out.numpy())
+        kernels().sums(_flat(centre), _flat(radius), out.numpy())
         return out
 
     @staticmethod
@@ -136,7 +136,7 @@ class _BoxSums(torch.autograd.Function):
         centre, radius = ctx.saved_tensors
         of_centre, of_radius = torch.empty_like(centre), torch.empty_like(centre)
         of_sums = tuple(gradient.to(centre.dtype).numpy()[[0, 1, 3, 4, 6, 7]])  # the numbers of values have none
-        _kernels().sums_backward(_flat(centre), _flat(radius), of_sums, _flat(of_centre), _flat(of_radius))
+        kernels().sums_backward(_flat(centre), _flat(radius), of_sums, _flat(of_centre), _flat(of_radius))
         return of_centre, of_radius
 
 
@@ -146,12 +146,12 @@ def _has_kernel(x: Tensor) -> bool:
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
         and torch.get_num_threads() == 1
-        and _kernels() is not None
+        and kernels() is not None
     )
 
 
 @cache
-def _kernels() -> Any:
+def kernels() -> Any:
     """The module of the kernels; `None` without numba."""
     if find_spec("numba") is None:
         return None
