@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test browser docs lint bench audit clean
+.PHONY: help setup demo test browser docs lint bench audit release-check clean
 
 help:
 	@echo "make demo   install and run the main job on embedded phantoms (about five minutes)"
@@ -14,12 +14,13 @@ help:
 	@echo "make lint   format, lint, types, layers"
 	@echo "make bench  timings against max-pool and peers, as ratios (docs/results/speed.md)"
 	@echo "make audit  known vulnerabilities of the pinned dependencies, and whether what is installed is what is pinned"
+	@echo "make release-check  build the package, install it in fresh environments, and compare its demo with the checkout's"
 	@echo "make setup  install everything into $(VENV)"
 	@echo "make clean  remove what these made"
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable .
+	$(PIP) --editable '.[fast]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
@@ -70,6 +71,12 @@ audit: $(VENV)/.dev
 	$(VENV)/audit/bin/pip install --quiet pip-audit==2.10.1
 	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt \
 		2> $(VENV)/audit/log || { tail -n 1 $(VENV)/audit/log; echo "make audit: a pin named above is vulnerable or could not be asked about (no network, no advisories)" >&2; exit 1; }
+
+# build and twine live in a venv of their own, as they are no dependency of the project
+release-check: $(VENV)/.base
+	$(PYTHON) -m venv $(VENV)/release
+	$(VENV)/release/bin/pip install --quiet build==1.6.1 twine==7.0.0
+	$(BIN)/python -m benchmarks.release $(VENV)/release/bin/python
 
 clean:
 	rm -rf $(VENV) demo results build dist site

@@ -1,6 +1,5 @@
 """`make bench`: every speed target as a ratio in one run, printed and written to `docs/results/speed.md`."""
 
-import os
 import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from benchmarks.pooling import pooling
 from benchmarks.startup import startup
 from benchmarks.steps import certified_steps, floors, memory, steps, threads
 from benchmarks.suite import suite
+from mirst.data.threads import available_cores
 
 PAGE = Path("docs/results/speed.md")
 SECTIONS: tuple[tuple[int, Callable[[], Iterator[str]]], ...] = (
@@ -38,7 +38,7 @@ SECTIONS: tuple[tuple[int, Callable[[], Iterator[str]]], ...] = (
 
 def machine() -> str:
     model = next((line for line in _cpuinfo() if line.startswith("model name")), platform.processor())
-    return f"{model.split(':')[-1].strip()}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}"
+    return f"{model.split(':')[-1].strip()}, {available_cores()} cores, torch {torch.__version__}"
 
 
 def _cpuinfo() -> list[str]:

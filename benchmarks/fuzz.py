@@ -34,9 +34,9 @@ from benchmarks.dicom_tags import changed_headers
 from mirst.data import load_images, read_dataset
 from mirst.errors import MirstError
 from mirst.nn import ModelCard, build_model, load_backbone, load_model, save_backbone, save_model
-from mirst.study import load_spec
+from mirst.study import SHIPPED, load_spec
 
-STUDY = Path(__file__).parents[1] / "studies" / "busi-small.yaml"
+STUDY = SHIPPED / "busi-small.yaml"
 PREPARED = ("pixels.npy", "records.csv")
 SECONDS, BYTES = 20, 4 * 2**30
 """A reader that takes longer hangs; one that asks for more memory would take a small machine down."""

@@ -126,6 +126,15 @@ def test_a_study_finds_its_data_from_any_folder(mirst, phantoms, tmp_path, monke
     assert mirst("run", "studies/s.yaml", "--data", "moved/images", "--out", "out", "--quiet")[0] == 0
 
 
+def test_studies_lists_the_shipped_ones(mirst):
+    code, text, _ = mirst("studies")
+    assert code == 0
+    assert "busi-small         Plain training, RST and MIRST, each with and without drop-max, on BUSI.\n" in text
+    assert (Path(text.splitlines()[-1].removeprefix("Files: ")) / "busi-groups.csv").is_file()
+    words = refused(mirst("run", "busi-small"))
+    assert "data.path is not set" in words
+
+
 def test_folds_that_would_miss_a_class_are_refused_before_training(mirst, small_yaml, phantoms, tmp_path):
     rows = ["path,label,group", *(f"benign/phantom-{n:03}.png,benign,b{n}" for n in range(1, 9))]
     rows += [f"malignant/phantom-{n:03}.png,malignant,m{n % 3}" for n in range(1, 9)]

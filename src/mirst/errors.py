@@ -37,5 +37,14 @@ def plain(text: str) -> str:
 
 def suggestion(key: str, known: Sequence[str]) -> str:
     """The end of a message about an unknown key: the most similar known key, else all known keys."""
-    close = difflib.get_close_matches(key, known, 1)
-    return f"; did you mean {close[0]}?" if close else f"; choose one of {', '.join(known)}"
+    close = most_similar(key, known)
+    return f"; did you mean {close}?" if close else f"; choose one of {', '.join(known)}"
+
+
+def most_similar(key: str, known: Sequence[str]) -> str | None:
+    """The known key that is most similar to `key`, if one is similar at all.
+
+    >>> most_similar("busi-smal", ["busi-small", "leakage"])
+    'busi-small'
+    """
+    return next(iter(difflib.get_close_matches(key, known, 1)), None)

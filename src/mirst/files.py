@@ -89,6 +89,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
+        with suppress(OSError):  # it is not empty, or not there
+            target.rmdir()  # Windows would not replace it
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

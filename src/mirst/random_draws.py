@@ -36,6 +36,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     ...     torch.equal(first, torch.rand(1))
     True
     """
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    accelerators = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(accelerators, device_type=device.type if accelerators else "cuda"):
         torch.manual_seed(seed)
         yield

@@ -1,12 +1,12 @@
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from PIL import Image, ImageEnhance
 
 from mirst.data import Record, assign_groups, audit_records, make_folds, read_dataset, relabel, resolve_conflicts
 from mirst.errors import MirstError
+from mirst.study import SHIPPED
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_groups_of_real_images(real_data):
 
 def test_the_published_groups_of_busi(real_data, tmp_path):
     """The file names the images and masks as a folder with `benign` and `malignant` does."""
-    published = Path(__file__).parents[2] / "studies" / "busi-groups.csv"
+    published = SHIPPED / "busi-groups.csv"
     folder = real_data / "busi" / "Dataset_BUSI_with_GT"
     table = tmp_path / "busi-groups.csv"
     table.write_text(published.read_text())

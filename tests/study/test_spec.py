@@ -7,15 +7,36 @@ import yaml
 from mirst.attacks import PGD
 from mirst.defenses import AT, CE, GR, MIRST, RST, TRADES
 from mirst.errors import MirstError
-from mirst.study import StudySpec, load_spec, parse_attacks, parse_defense
-
-STUDIES = Path(__file__).parents[2] / "studies"
+from mirst.study import SHIPPED, StudySpec, load_spec, parse_attacks, parse_defense, shipped_studies
 
 
-@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_studies_load_and_read_back(path):
     spec = load_spec(path)
     assert StudySpec.model_validate(yaml.safe_load(yaml.safe_dump(spec.resolved()))) == spec
+
+
+def test_a_shipped_study_is_found_by_its_name_unless_a_file_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_spec("leakage") == load_spec(SHIPPED / "leakage.yaml")
+    Path("leakage").mkdir()
+    assert load_spec("leakage").folds.kind == "random"
+    Path("leakage").rmdir()
+    Path("leakage").write_text("defenses: [gr]")
+    assert [entry.name for entry in load_spec("leakage").defenses] == ["gr"]
+    for wrong, words in (
+        ("bsui-small", "does not exist; did you mean busi-small\\?"),
+        ("studies/busi-small.yaml", "does not exist; did you mean busi-small\\?"),
+        ("qqq", "does not exist; give a YAML file, or a name that mirst studies lists$"),
+    ):
+        with pytest.raises(MirstError, match=words):
+            load_spec(wrong)
+
+
+def test_every_shipped_study_is_told_in_a_line():
+    told = shipped_studies()
+    assert set(told) == {path.stem for path in SHIPPED.glob("*.yaml")} > {"busi-small", "paper-table1"}
+    assert {len(line) < 100 and line[0].isupper() and line.endswith(".") for line in told.values()} == {True}
 
 
 PAPER_COLUMNS = {
@@ -27,7 +48,7 @@ PAPER_COLUMNS = {
 
 @pytest.mark.parametrize("table", PAPER_COLUMNS)
 def test_the_papers_tables_have_the_papers_settings(table):
-    spec = load_spec(STUDIES / f"paper-table{table}.yaml")
+    spec = load_spec(SHIPPED / f"paper-table{table}.yaml")
     assert (spec.model.name, spec.data.size, spec.folds.count, spec.folds.kind) == ("resnet50", 224, 5, "random")
     training = spec.training
     assert (training.epochs, training.batch_size, training.lr, training.schedule) == (100, 8, 1e-4, "constant")
@@ -45,11 +66,11 @@ def test_the_papers_tables_have_the_papers_settings(table):
 
 @pytest.mark.parametrize("table", PAPER_COLUMNS)
 def test_the_small_tables_have_the_papers_columns_on_group_folds(table):
-    spec = load_spec(STUDIES / f"small-table{table}.yaml")
+    spec = load_spec(SHIPPED / f"small-table{table}.yaml")
     assert [entry.title for entry in spec.defenses] == PAPER_COLUMNS[table]
     assert spec.folds.kind == "group"
     assert len(spec.seeds) >= 2
-    assert spec.attacks == load_spec(STUDIES / f"paper-table{table}.yaml").attacks
+    assert spec.attacks == load_spec(SHIPPED / f"paper-table{table}.yaml").attacks
 
 
 def test_fields_reach_the_dataclasses(tmp_path):

@@ -132,7 +132,7 @@ def sentences():
 def test_without_the_extra_a_sentence_names_it(name, sentences):
     sentence = sentences[name]
     assert EXTRA_READS[name] in sentence
-    assert sentence.endswith("install mirst[dicom-jpeg] to read it")
+    assert sentence.endswith("pip install 'mirst[dicom-jpeg]' to read it")
 
 
 @needs_extra

@@ -1,6 +1,7 @@
 """Tables that declare, or unpack to, more than they may."""
 
 import re
+import sys
 import zipfile
 
 import openpyxl
@@ -59,3 +60,10 @@ def test_a_csv_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "MAX_BYTES", 10)
     with pytest.raises(MirstError, match="not a file of at most 10 bytes"):
         read_table(tmp_path / "wide.csv", ("path",))
+
+
+def test_a_spreadsheet_without_openpyxl_gets_the_extra(tmp_path, monkeypatch):
+    file = sheet(tmp_path / "t.xlsx", lambda xml: xml)
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(MirstError, match=r"cannot read the table .*pip install 'mirst\[xlsx\]', or save it as CSV"):
+        read_table(file, [])

@@ -28,7 +28,7 @@ class BoxControls(NamedTuple):
     @classmethod
     def place(cls) -> "BoxControls":
         """Add them to the page that is being built."""
-        picture = gr.HTML("", js_on_load=DRAWING.read_text(), elem_id="boxed")
+        picture = gr.HTML("", js_on_load=DRAWING.read_text(encoding="utf-8"), elem_id="boxed")
         with gr.Group(visible=False) as entered:
             with gr.Row():
                 edges = [gr.Number(label=name, minimum=0, min_width=120) for name in EDGES]

@@ -26,6 +26,7 @@ from mirst.evaluation.judge import at_threshold, decide, judge, shifted
 from mirst.evaluation.outcomes import checked_distance
 from mirst.evaluation.predictions import crops_for
 from mirst.nn import ModelCard, load_model
+from mirst.nn.device import default_device, device_of
 from mirst.nn.logits import logits_of, misclassified, require_logits
 from mirst.report.paper_figures import residual_maps
 
@@ -124,7 +125,7 @@ def open_explored_model(path: Path, trusted: str | None = None) -> ExploredModel
     """
     model, card = load_model(path, trusted)
     name = path.parent.name if path.stem == "model" else path.stem
-    return ExploredModel(name, model, card)
+    return ExploredModel(name, model.to(default_device()), card)
 
 
 def prepared(image: Image.Image, card: ModelCard, box: Box | None = None) -> Tensor:
@@ -150,7 +151,7 @@ def prediction(explored: ExploredModel, image: Image.Image, box: Box | None = No
     """The predicted class at the operating threshold; `None` if the logits are not finite, or the model lacks a box."""
     if not explored.sees(box):
         return None
-    logits = _logits(explored, prepared(image, explored.card, box))
+    logits = _logits(explored, _input(explored, image, box))
     return explored.card.classes[int(_predicted(explored, logits))] if logits.isfinite().all() else None
 
 
@@ -171,10 +172,12 @@ def attack_image(
         raise MirstError(f"unknown attack {attack}; choose {', '.join(ATTACKS)}")
     if not (0 <= eps <= LARGEST and 1 <= steps <= MOST_STEPS):
         raise MirstError(f"eps is {255 * eps:g}/255 and steps {steps}; choose at most 16/255 and {MOST_STEPS}")
-    x = prepared(image, explored.card, box)
+    x = _input(explored, image, box)
     logits = _logits(explored, x)
     label = _predicted(explored, logits)
-    attacked = ATTACKS[attack](eps, steps)(explored.at_threshold, x, label, generator=torch.Generator().manual_seed(0))
+    attacked = ATTACKS[attack](eps, steps)(
+        explored.at_threshold, x, label.to(x.device), generator=torch.Generator().manual_seed(0)
+    )
     distance = checked_distance(attack, x, attacked, eps)
     after = _logits(explored, attacked)
     _, flipped = judge(after, label, explored.card.positive_index, explored.card.threshold)
@@ -201,7 +204,7 @@ def smallest_eps(explored: ExploredModel, image: Image.Image, box: Box | None = 
     """
     if not explored.sees(box):
         return None
-    x = prepared(image, explored.card, box)
+    x = _input(explored, image, box)
     label = _predicted(explored, _logits(explored, x))
     coarse = _first_flipping(explored, x, label, 0.0, LARGEST)
     if coarse is None:
@@ -217,7 +220,7 @@ def certified_eps(explored: ExploredModel, image: Image.Image, box: Box | None =
     """
     if not explored.sees(box):
         return None
-    x = prepared(image, explored.card, box)
+    x = _input(explored, image, box)
     logits = _logits(explored, x)
     if not logits.isfinite().all():
         return None
@@ -234,18 +237,24 @@ def certified_eps(explored: ExploredModel, image: Image.Image, box: Box | None =
 def _first_flipping(explored: ExploredModel, x: Tensor, label: Tensor, low: float, high: float) -> float | None:
     """The smallest of evenly spaced radii in (low, high] that flips the prediction."""
     radii = torch.linspace(low, high, LEVELS + 1)[1:]
-    eps = radii.view(-1, 1, 1, 1)
-    many, labels = x.expand(len(radii), *x.shape[1:]), label.expand(len(radii))
+    eps = radii.to(x.device).view(-1, 1, 1, 1)
+    many, labels = x.expand(len(radii), *x.shape[1:]), label.to(x.device).expand(len(radii))
     with attackable(explored.at_threshold, many, labels) as (net, _, _):
         gradient = gradient_of(lambda images: margin(net(images), labels))
         attacked = last(iterates(gradient, many, eps=eps, step_size=2.5 * eps / STEPS, steps=STEPS))
     logits = shifted(_logits(explored, attacked), explored.card.positive_index, explored.card.threshold)
-    flipped = misclassified(logits, labels).cpu()
+    flipped = misclassified(logits, labels.cpu())
     return float(radii[flipped][0]) if flipped.any() else None
 
 
+def _input(explored: ExploredModel, image: Image.Image, box: Box | None) -> Tensor:
+    """`prepared`, on the device of the model."""
+    return prepared(image, explored.card, box).to(device_of(explored.model))
+
+
 def _logits(explored: ExploredModel, x: Tensor) -> Tensor:
-    return require_logits(logits_of(explored.model, x), len(x), len(explored.card.classes))
+    """On the CPU."""
+    return require_logits(logits_of(explored.model, x), len(x), len(explored.card.classes)).cpu()
 
 
 def _predicted(explored: ExploredModel, logits: Tensor) -> Tensor:
@@ -268,12 +277,12 @@ def _residuals(model: nn.Module, x: Tensor, attacked: Tensor) -> dict[str, Pictu
 
 
 def _gray(x: Tensor) -> Picture:
-    return _enlarged((without_box(x)[0] * 255).round().byte().permute(1, 2, 0).squeeze(-1).numpy())
+    return _enlarged((without_box(x)[0] * 255).round().byte().permute(1, 2, 0).squeeze(-1).cpu().numpy())
 
 
 def _signed(values: Tensor, limit: float) -> Picture:
     """Values in [-limit, limit] from blue over white to red."""
-    colours: Any = colormaps["RdBu_r"](0.5 + values.numpy() / (2 * limit or 1.0))
+    colours: Any = colormaps["RdBu_r"](0.5 + values.cpu().numpy() / (2 * limit or 1.0))
     return _enlarged((colours[..., :3] * 255).round().astype(np.uint8))
 
 

@@ -53,7 +53,7 @@ def build(explorer: Explorer) -> Any:
                 steps = gr.Slider(1, MOST_STEPS, value=20, step=1, label="Steps", info=STEP)
                 gr.Markdown(HOW)
             with gr.Column(scale=5, min_width=320):
-                watch = WATCH.read_text().replace("MAX_BYTES", str(MAX_BYTES))
+                watch = WATCH.read_text(encoding="utf-8").replace("MAX_BYTES", str(MAX_BYTES))
                 shown = gr.HTML("<h2>Select an image</h2>", js_on_load=watch, elem_id="shown")
         settings: list[Any] = [attack, levels, steps]
         outputs = [chosen, *(boxed.outputs if boxed else []), shown]

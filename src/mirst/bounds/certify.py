@@ -18,7 +18,7 @@ from mirst.bounds.rounding import DOUBLE, Rounding, rounding_of
 from mirst.bounds.settled import settled
 from mirst.errors import MirstError, suggestion
 from mirst.nn.box_fusion import fusions
-from mirst.nn.device import device_of
+from mirst.nn.device import device_of, require_float64
 from mirst.nn.frozen import frozen
 from mirst.nn.logits import logits_of
 from mirst.random_draws import seeded
@@ -267,6 +267,7 @@ def _each(eps: float | Tensor, x: Tensor) -> Tensor:
 
 def _box(model: nn.Module, x: Tensor, eps: Tensor) -> Box:
     """All images in [0, 1] within eps of `x`, `(N, C, H, W)`; a box code stays as it is."""
+    require_float64(x.device)
     reach = torch.zeros_like(x, dtype=torch.float64) + (eps + EXCESS)[:, None, None, None]
     if fusions(model):
         reach[:, -1:] = 0.0

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mirst.cli.options import TrustOption
+from mirst.cli.options import DeviceOption, TrustOption
 from mirst.errors import MirstError
 
 
@@ -27,6 +27,7 @@ def explorer(
         typer.Option("--port", min=1, max=65535, help="Port to serve on. Default: the first free port from 7860."),
     ] = None,
     trust: TrustOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Explore attacks on single images in a browser. Not a medical device."""
     from mirst.app import launch

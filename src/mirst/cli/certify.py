@@ -8,7 +8,15 @@ import typer
 from mirst.cli.answer import Answer, AsJsonOption
 from mirst.cli.evaluate_model import open_named_model, shown
 from mirst.cli.evaluation_input import require_effect, require_folder
-from mirst.cli.options import EngineOption, GpusOption, JobsOption, RayAddressOption, SetOption, TrustOption
+from mirst.cli.options import (
+    DeviceOption,
+    EngineOption,
+    GpusOption,
+    JobsOption,
+    RayAddressOption,
+    SetOption,
+    TrustOption,
+)
 from mirst.cli.run import engine_of
 from mirst.cli.stop import RESUMES, stops_in_order
 from mirst.errors import MirstError
@@ -39,6 +47,7 @@ def certify(
     gpus_per_trial: GpusOption = None,
     as_json: AsJsonOption = False,
     trust: TrustOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Prove for each image whether a change of at most eps per pixel can alter the prediction.
 

@@ -15,6 +15,7 @@ from mirst.cli.evaluate import evaluate
 from mirst.cli.figure import figure_app
 from mirst.cli.options import (
     DataOption,
+    DeviceOption,
     EngineOption,
     GpusOption,
     JobsOption,
@@ -74,7 +75,7 @@ app.add_typer(pretrain_app, name="pretrain", rich_help_panel=MODEL)
 @app.command(rich_help_panel=STUDY)
 @stops_in_order(RESUMES)
 def run(
-    study: Annotated[Path, typer.Argument(help="Study file (YAML).")],
+    study: Annotated[Path, typer.Argument(help="Study file (YAML), or a name that mirst studies lists.")],
     data: DataOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="Results folder; overrides the study key out.")] = None,
     override: SetOption = None,
@@ -86,6 +87,7 @@ def run(
     quiet: QuietOption = False,
     json_lines: JsonOption = False,
     track: TrackOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Cross-validate every defense of STUDY under every attack.
 
@@ -108,6 +110,17 @@ def run(
 
 
 @app.command(rich_help_panel=STUDY)
+def studies() -> None:
+    """List the studies that come with mirst; run one with mirst run NAME --data PATH."""
+    from mirst.study.shipped import SHIPPED, shipped_studies
+
+    known = shipped_studies()
+    for name, sentence in known.items():
+        typer.echo(f"{name:{max(map(len, known))}}  {sentence}")
+    typer.echo(f"Files: {SHIPPED}")
+
+
+@app.command(rich_help_panel=STUDY)
 @stops_in_order(RESUMES)
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for phantoms and results.")] = Path("demo"),
@@ -115,6 +128,7 @@ def demo(
     quiet: QuietOption = False,
     json_lines: JsonOption = False,
     track: TrackOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Run two studies on generated breast phantoms, whole and lesion view, in about five minutes on two cores."""
     from mirst.study import demo_lesion_spec, demo_spec
@@ -137,6 +151,7 @@ def train(
     drop_max: Annotated[bool, typer.Option("--drop-max", help="Replace the first max-pool with drop-max.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed.")] = 0,
     override: SetOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train one model on a whole data set and write a checkpoint."""
     from mirst.study import load_spec, parse_defense
@@ -261,8 +276,10 @@ for of_model in (predict, evaluate, certify, probe):
 
 def _inputs(spec: "StudySpec", study: Path | None) -> list[Path]:
     """The files and folders that a study reads."""
+    from mirst.study.shipped import find_study
+
     read = [
-        study,
+        None if study is None else find_study(study),
         spec.data.path,
         Path(spec.model.weights),
         *(source.path for source in (*spec.data.sources, *spec.data.extra)),

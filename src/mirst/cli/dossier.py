@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mirst.cli.exit_codes import ExitCode
-from mirst.cli.options import DataOption, JobsOption
+from mirst.cli.options import DataOption, DeviceOption, JobsOption
 from mirst.cli.outputs import require_output
 from mirst.cli.run import engine_of
 from mirst.cli.stop import RESUMES, stops_in_order
@@ -21,6 +21,7 @@ def dossier(
         bool, typer.Option("--with-images", help="Also store the files of the images; by default no image is stored.")
     ] = False,
     jobs: JobsOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Write the evidence for the numbers of a study into one archive: models, rows, witnesses and certificates."""
     from rich.console import Console
@@ -52,6 +53,7 @@ def verify(
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder with the images, which are found by their hashes.")
     ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Check the claims of a dossier without attacking anything, one line for each; exit code 1 on a contradiction."""
     from mirst.dossier import is_contradicted, verify_dossier

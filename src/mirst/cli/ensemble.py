@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mirst.cli.options import EngineOption, GpusOption, JobsOption, RayAddressOption
+from mirst.cli.options import DeviceOption, EngineOption, GpusOption, JobsOption, RayAddressOption
 from mirst.cli.outputs import require_no_input
 from mirst.cli.run import engine_of
 from mirst.cli.stop import stops_in_order
@@ -22,6 +22,7 @@ def ensemble(
     engine: EngineOption = "local",
     ray_address: RayAddressOption = None,
     gpus_per_trial: GpusOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Combine the models of all seeds of a study, for each defense and fold, and attack the ensembles.
 

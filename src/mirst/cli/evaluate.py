@@ -9,7 +9,15 @@ from mirst.cli.answer import Answer, AsJsonOption
 from mirst.cli.evaluate_model import evaluate_strong, evaluate_weak, open_named_model, parse_stand_ins
 from mirst.cli.evaluate_study import evaluate_study
 from mirst.cli.evaluation_input import require_effect, require_folder
-from mirst.cli.options import EngineOption, GpusOption, JobsOption, RayAddressOption, SetOption, TrustOption
+from mirst.cli.options import (
+    DeviceOption,
+    EngineOption,
+    GpusOption,
+    JobsOption,
+    RayAddressOption,
+    SetOption,
+    TrustOption,
+)
 from mirst.cli.run import engine_of
 from mirst.cli.suite_option import SuiteOption
 from mirst.errors import MirstError
@@ -91,6 +99,7 @@ def evaluate(
     gpus_per_trial: GpusOption = None,
     as_json: AsJsonOption = False,
     trust: TrustOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Test a model on a data set, or all models of a study on their test folds, under attacks or corruptions."""
     from mirst.evaluation import corruption_set

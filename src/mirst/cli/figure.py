@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mirst.cli.options import BoxOption, MaskOption, TrustOption, box_of_options
+from mirst.cli.options import BoxOption, DeviceOption, MaskOption, TrustOption, box_of_options
 from mirst.cli.outputs import require_output
 
 figure_app = typer.Typer(
@@ -32,6 +32,7 @@ def figure_attacks(
     box: BoxOption = None,
     mask: MaskOption = None,
     trust: TrustOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Draw the attacked images and magnified perturbations of FGSM, PGD and CW (Figure 1)."""
     from mirst.report import attacks_figure, read_figure_input, save_figure
@@ -51,6 +52,7 @@ def figure_residuals(
     box: BoxOption = None,
     mask: MaskOption = None,
     trust: TrustOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Draw the part of a PGD attack that remains after max-pool and after drop-max (Figure 2)."""
     from mirst.attacks import PGD

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,28 @@ GpusOption = Annotated[
     typer.Option(
         "--gpus-per-trial",
         help="GPUs per trial on a Ray cluster; may be a fraction. Default: 1 if the cluster has GPUs, otherwise 0.",
+    ),
+]
+
+
+def _use_device(name: str) -> str:
+    """Set the device for this process and its workers; only `auto` and `cpu` are everywhere."""
+    os.environ["MIRST_DEVICE"] = name
+    if name not in ("auto", "cpu"):
+        from mirst.nn.device import default_device
+
+        default_device()
+    return name
+
+
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="[auto|cpu|cuda|mps]",
+        envvar="MIRST_DEVICE",
+        callback=_use_device,
+        help="Where models run. auto: the CUDA GPU if there is one, otherwise the CPU; mps: Apple's GPU.",
     ),
 ]
 

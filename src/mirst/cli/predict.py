@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mirst.cli.options import BoxOption, MaskOption, TrustOption, box_of_options
+from mirst.cli.options import BoxOption, DeviceOption, MaskOption, TrustOption, box_of_options
 from mirst.cli.outputs import require_output
 from mirst.errors import MirstError, plain
 
@@ -40,6 +40,7 @@ def predict(
     box: BoxOption = None,
     mask: MaskOption = None,
     trust: TrustOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Classify images. Not a medical device."""
     from mirst.display import as_json

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mirst.cli.options import DataOption, SetOption
+from mirst.cli.options import DataOption, DeviceOption, SetOption
 from mirst.cli.outputs import require_output
 from mirst.cli.stop import RESUMES, stops_in_order
 
@@ -19,7 +19,9 @@ BackboneOption = Annotated[Path, typer.Option("--out", help="File to write the b
 
 
 @pretrain_app.command("simclr")
-def pretrain_simclr(data: SourcesOption, out: BackboneOption, override: SetOption = None) -> None:
+def pretrain_simclr(
+    data: SourcesOption, out: BackboneOption, override: SetOption = None, device: DeviceOption = "auto"
+) -> None:
     """Pretrain with SimCLR, which needs no labels. Default: 100 epochs with batch size 128."""
     _pretrain("simclr", data, out, ["training.epochs=100", "training.batch_size=128", *(override or [])])
 
@@ -30,6 +32,7 @@ def pretrain_supervised(
     out: BackboneOption,
     defense: Annotated[str, typer.Option("--defense", help="ce, rst, mirst, or {name: rst, alpha: 2}.")] = "ce",
     override: SetOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Pretrain with a defense on the labels of all data sets."""
     _pretrain("supervised", data, out, override or [], defense)
@@ -39,6 +42,7 @@ def probe(
     data: DataOption = None,
     study: Annotated[Path | None, typer.Argument(help="Study whose data, folds and model to use.")] = None,
     override: SetOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Cross-validate a linear classifier on the features of a frozen backbone, and on those of random weights."""
     from mirst.study import load_spec

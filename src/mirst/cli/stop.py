@@ -66,7 +66,13 @@ def stops_in_order(then: str) -> Iterator[None]:
 
 @contextmanager
 def _raised_again(stop: Callable[[int, Any], Any]) -> Iterator[None]:
-    """In the block a KeyboardInterrupt that Python cannot raise where it arises calls `stop` again a moment later."""
+    """In the block a KeyboardInterrupt that Python cannot raise where it arises calls `stop` again a moment later.
+
+    Windows has no such timer; there a second interrupt is needed.
+    """
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
     unraisable = sys.unraisablehook
 
     def hook(lost: Any) -> None:

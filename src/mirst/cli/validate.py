@@ -5,7 +5,7 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from mirst.cli.options import EngineOption, GpusOption, JobsOption, RayAddressOption
+from mirst.cli.options import DeviceOption, EngineOption, GpusOption, JobsOption, RayAddressOption
 from mirst.cli.run import engine_of
 from mirst.cli.stop import stops_in_order
 from mirst.errors import MirstError
@@ -40,6 +40,7 @@ def validate(
     engine: EngineOption = "local",
     ray_address: RayAddressOption = None,
     gpus_per_trial: GpusOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Test the models of a study, and the ensembles of its folds, on a data set from elsewhere.
 

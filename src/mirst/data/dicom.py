@@ -160,7 +160,7 @@ def _pydicom(path: Path) -> Any:
     try:
         import pydicom
     except ImportError as error:
-        raise MirstError(f"{path} is a DICOM file; install mirst[dicom] to read it") from error
+        raise MirstError(f"{path} is a DICOM file; pip install 'mirst[dicom]' to read it") from error
     return pydicom
 
 

@@ -33,12 +33,12 @@ def estimate_text(estimate: Estimate) -> str:
         return "\n".join([*remarks, f"Nothing left to run: all {done}."])
     head = ("defense", "trials", "a trial", "an epoch at full eps", "memory of a worker")
     rows = [
-        (c.title, str(c.trials), _duration(c.trial_seconds), _duration(c.epoch_seconds), _size(c.memory))
+        (c.title, str(c.trials), _duration(c.trial_seconds), _duration(c.epoch_seconds), _memory(c.memory))
         for c in estimate.columns
     ]
     widths = [max(map(len, cells)) for cells in zip(head, *rows, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
-    memory = f"about {_size(estimate.memory)} of memory"
+    memory = f"about {_size(estimate.memory)} of memory" if estimate.memory else "unknown memory"
     if estimate.gpu_memory:
         memory += f" and {_size(estimate.gpu_memory)} of the GPU's"
     left = f"; {done}" if estimate.done else ""
@@ -57,6 +57,10 @@ def _duration(seconds: float) -> str:
     if hours < 48:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{hours // 24} days {hours % 24} h"
+
+
+def _memory(count: int) -> str:
+    return _size(count) if count else "unknown"
 
 
 def _size(count: int) -> str:

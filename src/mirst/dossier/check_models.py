@@ -78,7 +78,7 @@ class ModelChecks:
         rows, x, y = self._batch(rows[rows["attack"] == CLEAN], card)
         if rows.empty:
             return
-        logits = in_batches(model, x)
+        logits = in_batches(model, x).cpu()
         score, _ = judge(logits, y, card.positive_index, card.threshold)
         near = rounding(model, logits).cpu().numpy()
         off = score.cpu().numpy() - rows["score"].to_numpy(dtype=float)
@@ -97,7 +97,7 @@ class ModelChecks:
             return
         steps = witnesses.steps[rows["at"].tolist()]
         moved = witness_images(x, steps, rows["unit"].to_numpy(dtype=float, copy=True))
-        logits = in_batches(model, moved)
+        logits = in_batches(model, moved).cpu()
         lead = leads(logits, _indices(rows["prediction"], card), card.positive_index, card.threshold).cpu().numpy()
         near = rounding(model, logits).cpu().numpy()
         self._count(

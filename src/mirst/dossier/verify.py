@@ -27,6 +27,7 @@ from mirst.dossier.opening import MAX_FILES, Opened, opened
 from mirst.dossier.tables import claimed_rows, read_tables
 from mirst.errors import MirstError, plain
 from mirst.nn import is_factory, load_model, read_card
+from mirst.nn.device import default_device
 from mirst.study import read_results
 from mirst.study.initial_model import channels_of, input_channels
 from mirst.study.results import Results, read_spec
@@ -103,7 +104,7 @@ def _check(dossier: Opened, data: Path | None, scratch: Path) -> Iterator[Answer
         for trial in trials:
             if not is_factory(cards[trial].model):
                 model, card = load_model(dossier.place.trial(trial.name).model)
-                checks.add(trial, model, card, witnesses[trial])
+                checks.add(trial, model.to(default_device()), card, witnesses[trial])
         yield from checks.answers()
     if data is not None:
         alike = same and dossier.manifest.audit == AUDIT and _same(dossier, "scikit-learn", "numpy")

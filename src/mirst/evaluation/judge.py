@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from mirst.errors import MirstError
 from mirst.metrics import CLASS_SCORE
+from mirst.nn.device import device_of, where_float64
 from mirst.nn.logits import logits_of
 
 BATCH_SIZE = 64
@@ -15,8 +16,8 @@ WORST = 1e39
 
 
 def in_batches(model: nn.Module, images: Tensor) -> Tensor:
-    """`logits_of` of any number of images, `BATCH_SIZE` at a time."""
-    return torch.cat([logits_of(model, part) for part in torch.split(images, BATCH_SIZE)])
+    """`logits_of` of any number of images on any device, `BATCH_SIZE` at a time."""
+    return torch.cat([logits_of(model, part.to(device_of(model))) for part in torch.split(images, BATCH_SIZE)])
 
 
 def share_of_rounding(model: nn.Module) -> float:
@@ -54,6 +55,7 @@ def decide(logits: Tensor, positive: int, threshold: float) -> tuple[Tensor, Ten
     >>> score.item(), prediction.item()
     (1.0, 0)
     """
+    logits = where_float64(logits)
     if not 0 <= positive < logits.shape[1]:
         raise MirstError(f"positive is {positive}; the model has the classes 0 to {logits.shape[1] - 1}")
     if not torch.isfinite(logits).all():
@@ -70,6 +72,7 @@ def judge(logits: Tensor, y: Tensor, positive: int, threshold: float) -> tuple[T
     Args:
         y: `(N,)` integers in 0 to K - 1.
     """
+    logits, y = where_float64(logits), where_float64(y)
     finite = torch.isfinite(logits).all(1)
     score, prediction = decide(torch.where(finite[:, None], logits, 0.0), positive, threshold)
     is_positive = y == positive
@@ -88,6 +91,7 @@ def class_scores(logits: Tensor, y: Tensor) -> Tensor:
     >>> class_scores(torch.tensor([[0.0, 1.0]]), torch.tensor([0])).tolist()
     [[-1.0, 1.0]]
     """
+    logits, y = where_float64(logits), where_float64(y)
     finite = torch.isfinite(logits).all(1)
     known = torch.where(finite[:, None], logits, 0.0)
     scores = torch.stack([_score(known, k) for k in range(logits.shape[1])], 1)

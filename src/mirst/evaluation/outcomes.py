@@ -13,7 +13,7 @@ from mirst.evaluation.judge import class_columns, judge
 from mirst.evaluation.model_checks import NO_FINITE_LOGITS, warn_of_flaws
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.evaluation.worst_score import pushed, pushes_score, worse
-from mirst.nn.device import device_of
+from mirst.nn.device import device_of, where_float64
 from mirst.nn.logits import logits_of
 from mirst.random_draws import seeded
 
@@ -94,7 +94,7 @@ def evaluate(
                     require_labels(y, logits.shape[1])
                     any_finite |= bool(logits.isfinite().all(1).any())
                 score, prediction = judge(logits, y, positive, threshold)
-                columns = {"label": y, "prediction": prediction, "score": score, "linf": linf.double()}
+                columns = {"label": y, "prediction": prediction, "score": score, "linf": where_float64(linf).double()}
                 columns |= class_columns(logits, y)
                 if auc:
                     clean = score if clean is None else clean

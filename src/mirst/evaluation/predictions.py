@@ -34,6 +34,7 @@ from mirst.errors import MirstError, plain
 from mirst.evaluation.judge import decide
 from mirst.evaluation.value_range import range_remark
 from mirst.nn import ModelCard, load_model
+from mirst.nn.device import default_device, device_of
 from mirst.nn.logits import logits_of
 
 BATCH_SIZE = 64
@@ -118,6 +119,7 @@ def predict(
             files, or a model that needs boxes and an image without one.
     """
     model, card = load_model(path, trusted)
+    model.to(default_device())
     if coverage is not None and (sentence := _too_few(_calibration_of(path, card), card, coverage)):
         on_progress(sentence)
     files, left_out = find_images(images)
@@ -137,7 +139,7 @@ def predict(
     for begin in range(0, len(files), BATCH_SIZE):
         part = [file._replace(value_range=card.value_range) for file in files[begin : begin + BATCH_SIZE]]
         x = images_for(card, part, boxes[begin : begin + BATCH_SIZE])
-        logits = logits_of(model, x)
+        logits = logits_of(model, x.to(device_of(model))).cpu()
         if unsure := [str(file.path) for file, row in zip(part, logits, strict=True) if not row.isfinite().all()]:
             raise MirstError(f"the model returns logits that are not finite for {', '.join(unsure)}; leave them out")
         _, predicted = decide(logits, card.positive_index, card.threshold)

@@ -17,7 +17,7 @@ from mirst.evaluation.model_checks import NO_FINITE_LOGITS
 from mirst.evaluation.outcomes import CLEAN, checked_distance, pushed_score, require_attacks
 from mirst.evaluation.progress import OnProgress, Progress, no_progress
 from mirst.evaluation.worst_score import pushes_score, worse
-from mirst.nn.device import device_of
+from mirst.nn.device import device_of, where_float64
 from mirst.nn.logits import logits_of, misclassified
 from mirst.random_draws import seeded
 
@@ -178,11 +178,12 @@ class _Images:
         return done
 
     def _keep_worse(self, at: Tensor, score: Tensor) -> None:
+        at = at.to(self.worst_score.device)
         self.worst_score[at] = worse(self.worst_score[at], score, self.y[at] == self.positive)
 
     def table(self) -> pd.DataFrame:
         score, prediction = judge(self.logits, self.y, self.positive, self.threshold)
-        columns = {"label": self.y, "prediction": prediction, "score": score, "linf": self.linf.double()}
+        columns = {"label": self.y, "prediction": prediction, "score": score, "linf": where_float64(self.linf).double()}
         columns |= class_columns(self.logits, self.y)
         if self.auc:
             columns[WORST_SCORE] = self.worst_score

@@ -72,4 +72,4 @@ def worse(first: Tensor, second: Tensor, is_positive: Tensor) -> Tensor:
     >>> worse(torch.tensor([1.0, 1.0]), torch.tensor([2.0, 2.0]), torch.tensor([True, False]))
     tensor([1., 2.])
     """
-    return torch.where(is_positive, torch.minimum(first, second), torch.maximum(first, second))
+    return torch.where(is_positive.to(first.device), torch.minimum(first, second), torch.maximum(first, second))

@@ -107,7 +107,7 @@ def _with_inputs(model: nn.Module, card: ModelCard) -> tuple[nn.Module, dict[str
 
 
 def _any_batch(inputs: Sized) -> Any:
-    batch = torch.export.Dim("batch", min=1)
+    batch = torch.export.Dim("batch", min=1, max=2**31 - 1)
     return ({0: batch},) * len(inputs)
 
 

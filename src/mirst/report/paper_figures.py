@@ -18,6 +18,7 @@ from mirst.evaluation import decide
 from mirst.evaluation.predictions import boxes_for, images_for
 from mirst.files import atomic
 from mirst.nn import DropMax2d, ModelCard, drop_max2d, load_model
+from mirst.nn.device import default_device
 from mirst.nn.logits import logits_of
 from mirst.report.figures import draw_image, draw_perturbation
 
@@ -65,9 +66,11 @@ def read_figure_input(
     x = images_for(card, [file], boxes_for(card, [file], box))
     if label is not None and label not in card.classes:
         raise MirstError(f"--label {label} is not a class of the model; choose one of {', '.join(card.classes)}")
+    x = x.to(default_device())
     with torch.no_grad():
-        own = int(model(x).argmax())
-    return FigureInput(model, card, x, torch.tensor([own if label is None else card.classes.index(label)]))
+        own = int(model.to(x.device)(x).argmax())
+    y = torch.tensor([own if label is None else card.classes.index(label)], device=x.device)
+    return FigureInput(model, card, x, y)
 
 
 def attacks_figure(given: FigureInput, attacks: Mapping[str, Attack]) -> Figure:
@@ -76,11 +79,11 @@ def attacks_figure(given: FigureInput, attacks: Mapping[str, Attack]) -> Figure:
     grid: Any = figure.subplots(2, 1 + len(attacks), squeeze=False)
     grid[0, 0].axis("off")
     label = given.card.classes[int(given.y)]
-    draw_image(grid[1, 0], given.x[0].numpy(), f"{label}\n{given.prediction(given.x)}")
+    draw_image(grid[1, 0], given.x[0].cpu().numpy(), f"{label}\n{given.prediction(given.x)}")
     for column, (name, attack) in enumerate(attacks.items(), start=1):
         attacked = attack(given.model, given.x, given.y, generator=torch.Generator().manual_seed(0))
-        draw_perturbation(grid[0, column], (attacked - given.x)[0].numpy(), attack.eps)
-        draw_image(grid[1, column], attacked[0].numpy(), f"{name}\n{given.prediction(attacked)}")
+        draw_perturbation(grid[0, column], (attacked - given.x)[0].cpu().numpy(), attack.eps)
+        draw_image(grid[1, column], attacked[0].cpu().numpy(), f"{name}\n{given.prediction(attacked)}")
     return figure
 
 
@@ -133,7 +136,9 @@ def residuals_figure(given: FigureInput, attack: Attack, name: str) -> Figure:
     """Figure 2: the residual maps of the model's own attack on the image, on one colour scale."""
     attacked = attack(given.model, given.x, given.y, generator=torch.Generator().manual_seed(0))
     maps = residual_maps(given.model, given.x, attacked)
-    return draw_residuals([given.x[0].numpy()], [attacked[0].numpy()], {k: v.numpy() for k, v in maps.items()}, name)
+    return draw_residuals(
+        [given.x[0].cpu().numpy()], [attacked[0].cpu().numpy()], {k: v.cpu().numpy() for k, v in maps.items()}, name
+    )
 
 
 def draw_residuals(

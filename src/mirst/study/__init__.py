@@ -19,12 +19,14 @@ from mirst.study.post_hoc.witnesses import search_witnesses
 from mirst.study.pretraining import Method, pretrain
 from mirst.study.results import Results, read_results
 from mirst.study.run import Plan, Step, run_study
+from mirst.study.shipped import SHIPPED, shipped_studies
 from mirst.study.spec import SourceSpec, StudySpec
 from mirst.study.status import Status, TrialStatus, study_status
 from mirst.study.train_one import train
 
 __all__ = [
     "ENGINES",
+    "SHIPPED",
     "ColumnEstimate",
     "Engine",
     "Estimate",
@@ -62,6 +64,7 @@ __all__ = [
     "read_results",
     "run_study",
     "search_witnesses",
+    "shipped_studies",
     "study_status",
     "train",
     "validate_study",

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from mirst.attacks import Attack
-from mirst.errors import MirstError, suggestion
+from mirst.errors import MirstError, most_similar, suggestion
 from mirst.study.layout import StudyFolder
 from mirst.study.named_configs import NamedDefense, attack_entry, defense_entry, number
+from mirst.study.shipped import find_study, shipped_studies
 from mirst.study.spec import TRUSTED, SourceSpec, StudySpec, TrialTraining
 from mirst.untrusted.yaml_files import parse_yaml, read_yaml
 
@@ -25,7 +26,7 @@ SHAPES = {
 
 
 def load_spec(path: str | Path | None, overrides: Sequence[str] = (), *, trusted: bool = True) -> StudySpec:
-    """Read a study from YAML, `key.key=value` overrides applied.
+    """Read a study from a YAML file, or a shipped study by its name, `key.key=value` overrides applied.
 
     A relative path of data is resolved from the folder of the YAML; in an override, from the working directory.
 
@@ -38,9 +39,10 @@ def load_spec(path: str | Path | None, overrides: Sequence[str] = (), *, trusted
             file and key.
     """
     where = "study" if path is None else str(path)
-    raw = {} if path is None else _read_study(Path(path))
-    if path is not None:
-        _resolve_data(raw, Path(path).absolute().parent)
+    file = None if path is None else find_study(path)
+    raw = {} if file is None else _read_study(file)
+    if file is not None:
+        _resolve_data(raw, file.absolute().parent)
     for override in overrides:
         _apply(raw, override)
     _resolve_data(raw, Path.cwd())
@@ -155,8 +157,9 @@ def _no_study(path: Path) -> str:
     if path.exists():
         return f"{path} is not a regular file; give a study (a YAML file)"
     there = sorted(one.name for one in path.absolute().parent.glob("*.y*ml"))
-    known = suggestion(path.name, there) if there else "; give a YAML file (docs/guide.md, Study keys)"
-    return f"study {path.resolve()} does not exist{known}"
+    close = most_similar(path.name, [*there, *shipped_studies()])
+    known = f"did you mean {close}?" if close else "give a YAML file, or a name that mirst studies lists"
+    return f"study {path.resolve()} does not exist; {known}"
 
 
 def _resolve_data(raw: dict[str, Any], folder: Path) -> None:

@@ -1,22 +1,22 @@
 """One process at a time writes into a results folder; reading never waits."""
 
-import fcntl
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from mirst.errors import MirstError
 
-LOCK = ".lock"
-PATIENCE = 0.5
-"""Seconds for which a lock is tried: whoever asks for its holder has it for a moment."""
+LOCK, HOLDER = ".lock", ".lock.json"
+"""What the operating system locks, which Windows then lets nobody read; and who holds it."""
+PATIENCE, MOMENT = 0.5, 0.05
+"""Seconds for which a lock is tried to hold it, and to see whether it is held: whoever looks has it for a moment."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,13 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         MirstError: another process holds it, or it cannot be written.
     """
-    with _lock_file(folder) as file:
+    lock = _taken(folder)
+    try:
         yield
-        file.truncate(0)
+    finally:
+        with suppress(OSError):  # Windows removes no file that someone reads
+            (folder / HOLDER).unlink()
+        lock.release()
 
 
 def require_free(folder: Path) -> None:
@@ -59,44 +63,39 @@ def require_free(folder: Path) -> None:
 
 def holder(folder: Path) -> Holder | None:
     """Who holds `folder` now; `None`: nobody."""
-    with suppress(OSError), (folder / LOCK).open(encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return Holder(**json.loads(file.read() or json.dumps({"pid": 0, "host": "?", "since": "just now"})))
-    return None
+    if not (folder / LOCK).exists():
+        return None
+    try:
+        with FileLock(folder / LOCK, timeout=MOMENT, poll_interval=MOMENT / 5):
+            return None
+    except Timeout:
+        return _recorded(folder)
+    except OSError:  # not writable
+        return None
 
 
-def _lock_file(folder: Path) -> IO[str]:
+def _taken(folder: Path) -> BaseFileLock:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a", encoding="utf-8")
+        lock = FileLock(folder / LOCK, timeout=PATIENCE, poll_interval=0.02)
         try:
-            _take(file, folder)
-            file.truncate(0)
+            lock.acquire()
             own = Holder(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
-            file.write(json.dumps(asdict(own)))
-            file.flush()
+            (folder / HOLDER).write_text(json.dumps(asdict(own)), encoding="utf-8")
         except BaseException:
-            file.close()
+            lock.release()
             raise
+    except Timeout:
+        raise MirstError(_in_use(folder, _recorded(folder))) from None
     except OSError as error:
         raise MirstError(f"cannot write into {folder} ({error.strerror})") from error
-    return file
+    return lock
 
 
-def _take(file: IO[str], folder: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            there = holder(folder)
-            if there is not None and time.monotonic() > deadline:
-                raise MirstError(_in_use(folder, there)) from None
-            time.sleep(0.02)
-        else:
-            return
+def _recorded(folder: Path) -> Holder:
+    with suppress(OSError, ValueError):
+        return Holder(**json.loads((folder / HOLDER).read_text(encoding="utf-8")))
+    return Holder(0, "?", "just now")
 
 
 def _in_use(folder: Path, there: Holder) -> str:

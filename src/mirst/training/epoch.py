@@ -43,12 +43,12 @@ def seeded_epoch(model: nn.Module, seed: int, epoch: int) -> AbstractContextMana
 def generator_states(device: torch.device) -> list[Tensor]:
     """States of torch's global generators, of the CPU and of `device`."""
     states = [torch.get_rng_state()]
-    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+    return states if device.type == "cpu" else [*states, getattr(torch, device.type).get_rng_state(device)]
 
 
 def set_generators(states: list[Tensor], device: torch.device) -> None:
     """Put torch's global generators into the states of `generator_states`; none are left as they are."""
     if states:
         torch.set_rng_state(states[0])
-    if device.type == "cuda" and len(states) > 1:
-        torch.cuda.set_rng_state(states[1], device)
+    if device.type != "cpu" and len(states) > 1:
+        getattr(torch, device.type).set_rng_state(states[1], device)

@@ -47,7 +47,9 @@ def extra_could_read(dataset: Any) -> bool:
 
 
 def missing_extra(path: Path, dataset: Any) -> MirstError:
-    return MirstError(f"{path} is compressed as {dataset.file_meta.TransferSyntaxUID.name}; install {EXTRA} to read it")
+    return MirstError(
+        f"{path} is compressed as {dataset.file_meta.TransferSyntaxUID.name}; pip install '{EXTRA}' to read it"
+    )
 
 
 def bit_shift(dataset: Any) -> int:

@@ -50,8 +50,10 @@ def _read_csv(path: Path) -> list[Row]:
 
 
 def _read_xlsx(path: Path) -> list[Row]:
-    import openpyxl
-
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise ValueError("spreadsheets need openpyxl; pip install 'mirst[xlsx]', or save it as CSV") from error
     with zipfile.ZipFile(path) as archive:
         if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
             raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")

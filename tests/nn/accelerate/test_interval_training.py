@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mirst.nn.accelerate import interval_training
 from mirst.nn.accelerate.interval_training import box_sums, interval_relu, scaled_batch_norm
 from tests.helpers import seeded
 
@@ -98,3 +99,17 @@ def test_the_gradients_of_batch_norm_flow_through_its_scale_and_shift(shape):
 
     inputs = torch.randn(shape, generator=seeded(6), dtype=torch.float64), weight, torch.rand(4, dtype=torch.float64)
     assert torch.autograd.gradcheck(function, tuple(value.requires_grad_() for value in inputs))
+
+
+def test_without_numba_the_boxes_are_the_same(monkeypatch):
+    torch.set_num_threads(1)
+    centre, radius = torch.randn(2, 3, 5, 5, generator=seeded(0)), torch.rand(2, 3, 5, 5, generator=seeded(1))
+    with_numba = (*interval_relu(centre, radius), box_sums(centre, radius))
+    monkeypatch.setattr(interval_training, "find_spec", lambda _: None)
+    interval_training.kernels.cache_clear()
+    without = (*interval_relu(centre, radius), box_sums(centre, radius))
+    assert interval_training.kernels() is None
+    monkeypatch.undo()
+    interval_training.kernels.cache_clear()
+    for own, other in zip(without, with_numba, strict=True):
+        torch.testing.assert_close(own, other)

@@ -1,10 +1,15 @@
 """The layers of a training step on interval bounds, in fewer passes over memory than torch's operations need."""
 
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from mirst.nn.device import require_float64
 
 
 def scaled_batch_norm(
@@ -76,7 +81,7 @@ class _IntervalRelu(torch.autograd.Function):
         ctx.save_for_backward(centre, radius)
         if _has_kernel(centre):
             middle, width = torch.empty_like(centre), torch.empty_like(centre)
-            _kernels().relu(*map(_flat, (centre, radius, middle, width)))
+            kernels().relu(*map(_flat, (centre, radius, middle, width)))
             return middle, width
         low, high = (centre - radius).clamp_(min=0), (centre + radius).clamp_(min=0)
         return (high + low) / 2, (high - low) / 2
@@ -88,7 +93,7 @@ class _IntervalRelu(torch.autograd.Function):
         of_middle, of_width = (_laid_out_like(centre, gradient) for gradient in (of_middle, of_width))
         if _has_kernel(centre):
             of_centre, of_radius = torch.empty_like(centre), torch.empty_like(centre)
-            _kernels().relu_backward(*map(_flat, (centre, radius, of_middle, of_width, of_centre, of_radius)))
+            kernels().relu_backward(*map(_flat, (centre, radius, of_middle, of_width, of_centre, of_radius)))
             return of_centre, of_radius
         of_low = torch.where(centre - radius > 0, (of_middle - of_width) / 2, 0.0)
         of_high = torch.where(centre + radius > 0, (of_middle + of_width) / 2, 0.0)
@@ -105,6 +110,7 @@ def box_sums(centre: Tensor, radius: Tensor) -> Tensor:
     >>> box_sums(torch.tensor([3.0, 0.0, -2.0, -4.0]), torch.ones(4)).tolist()
     [-3.0, 4.0, 1.0, 3.0, 9.0, 2.0, -6.0, 20.0]
     """
+    require_float64(centre.device)
     if _has_kernel(centre):
         out: Tensor = _BoxSums.apply(centre, radius)  # type: ignore[no-untyped-call]
         return out
@@ -121,7 +127,7 @@ class _BoxSums(torch.autograd.Function):
         radius = _laid_out_like(centre, radius)
         ctx.save_for_backward(centre, radius)
         out = torch.empty(8, dtype=torch.float64)
-        _kernels().sums(_flat(centre), _flat(radius), out.numpy())
+        kernels().sums(_flat(centre), _flat(radius), out.numpy())
         return out
 
     @staticmethod
@@ -130,19 +136,26 @@ class _BoxSums(torch.autograd.Function):
         centre, radius = ctx.saved_tensors
         of_centre, of_radius = torch.empty_like(centre), torch.empty_like(centre)
         of_sums = tuple(gradient.to(centre.dtype).numpy()[[0, 1, 3, 4, 6, 7]])  # the numbers of values have none
-        _kernels().sums_backward(_flat(centre), _flat(radius), of_sums, _flat(of_centre), _flat(of_radius))
+        kernels().sums_backward(_flat(centre), _flat(radius), of_sums, _flat(of_centre), _flat(of_radius))
         return of_centre, of_radius
 
 
 def _has_kernel(x: Tensor) -> bool:
     """Whether the compiled kernels run on `x`. They use one thread."""
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and torch.get_num_threads() == 1
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and torch.get_num_threads() == 1
+        and kernels() is not None
+    )
 
 
-def _kernels() -> Any:
-    from mirst.nn.accelerate import interval_cpu  # numba takes half a second to import
-
-    return interval_cpu
+@cache
+def kernels() -> Any:
+    """The module of the kernels; `None` without numba."""
+    if find_spec("numba") is None:
+        return None
+    return import_module("mirst.nn.accelerate.interval_cpu")  # numba takes half a second to import
 
 
 def _laid_out_like(x: Tensor, other: Tensor) -> Tensor:

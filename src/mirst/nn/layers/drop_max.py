@@ -115,7 +115,7 @@ def _reference(x: Tensor, windows: Windows) -> Tensor:
     """Drop-max in torch operations: the reference for the kernels, and the fallback without one."""
     padded = windows.pad(x, -torch.inf)
     with torch.no_grad():
-        index = _second_largest_index(padded, windows._replace(padding=(0, 0)))
+        index = _second_largest_index(padded, Windows(windows.kernel, windows.stride, (0, 0)))
     return take(padded, index)
 
 

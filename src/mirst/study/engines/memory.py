@@ -1,23 +1,29 @@
 """The memory of this process, and its lack."""
 
 import re
-import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 EVENTS, RANK = Path("/proc/vmstat"), Path("/proc/self/oom_score_adj")
 
 
 def peak_memory() -> int:
-    """Largest resident set in bytes, libraries included, since the start or `forget_peak_memory`."""
+    """Largest resident set in bytes, libraries included, since the start or `forget_peak_memory`; 0 where unknown."""
     # getrusage of a process that was spawned begins with the peak of its parent, so Linux is asked itself
     kilobytes = _entry(STATUS, "VmHWM:")
     if kilobytes is not None:
         return 1024 * kilobytes
+    if resource is None:
+        return 0
     spawned = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return spawned if sys.platform == "darwin" else 1024 * spawned
 

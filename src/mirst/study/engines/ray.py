@@ -18,6 +18,7 @@ from mirst.data import CarriedImages
 from mirst.errors import MirstError
 from mirst.files import atomic
 from mirst.nn import find_weights
+from mirst.nn.device import VARIABLE
 from mirst.study.engines.base import Engine, Events, Job, Kill, OnKill, Result, Round, named
 from mirst.study.engines.ray_worker import Files, Shipment, serve
 from mirst.study.identity import PACKAGES
@@ -71,7 +72,7 @@ class Ray(Engine):
         _require_reachable(self.address)
         terminate = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(self.address, runtime_env=_code(spec), log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(self.address, runtime_env=_environment(spec), log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise MirstError(
                 f"cannot reach a Ray cluster at {self.address or 'this machine'} ({error}); give --ray-address "
@@ -112,13 +113,16 @@ class Ray(Engine):
         return do_round
 
     def _gpus_per_trial(self) -> float:
-        return self.gpus if self.gpus is not None else float("GPU" in _resources())
+        if self.gpus is not None:
+            return self.gpus
+        return float("GPU" in _resources() and os.environ.get(VARIABLE) != "cpu")
 
 
-def _code(spec: StudySpec) -> dict[str, list[str]] | None:
-    """The runtime environment in which code of the user's own travels."""
+def _environment(spec: StudySpec) -> dict[str, Any]:
+    """The runtime environment, in which code of the user's own and the name of the device travel."""
     packages = packages_of(spec)
-    return {"py_modules": [str(package) for package in packages]} if packages else None
+    code = {"py_modules": [str(package) for package in packages]} if packages else {}
+    return code | ({"env_vars": {VARIABLE: os.environ[VARIABLE]}} if VARIABLE in os.environ else {})
 
 
 def _require_reachable(address: str | None) -> None:
