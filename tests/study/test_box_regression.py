@@ -16,7 +16,7 @@ from mirst.study.initial_model import initial_model
 from mirst.study.layout import StudyFolder
 from mirst.study.named_configs import defense_entry
 from mirst.study.prepared import prepare, training_shares
-from mirst.study.spec import ModelSpec
+from mirst.study.spec_sections import ModelSpec
 from mirst.study.train_model import model_card, train_model
 from tests.helpers import boxed_phantoms, small_cnn
 

@@ -13,7 +13,8 @@ from mirst.study.baselines import write_baselines
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import Prepared, prepare
 from mirst.study.results import Results
-from mirst.study.spec import ModelSpec, SourceSpec, StudySpec
+from mirst.study.spec import StudySpec
+from mirst.study.spec_sections import ModelSpec, SourceSpec
 
 COMPARED = ("label", "group", "fold", "split", "file", "item", "value_range", "box")
 

@@ -20,7 +20,8 @@ from mirst.study.pretraining import Method, pretrain
 from mirst.study.results import Results, read_results
 from mirst.study.run import Plan, Step, run_study
 from mirst.study.shipped import SHIPPED, shipped_studies
-from mirst.study.spec import SourceSpec, StudySpec
+from mirst.study.spec import StudySpec
+from mirst.study.spec_sections import SourceSpec
 from mirst.study.status import Status, TrialStatus, study_status
 from mirst.study.train_one import train
 

@@ -14,7 +14,7 @@ from mirst.evaluation.value_range import range_remark
 from mirst.nn import ModelCard, find_weights
 from mirst.study.prepared import Prepared, images_in_view
 from mirst.study.pretraining_origin import pretrained_on, read_origin
-from mirst.study.spec import SourceSpec
+from mirst.study.spec_sections import SourceSpec
 
 HELD_OUT = "held-out"
 """The name of the set that `folds.held_out` keeps."""

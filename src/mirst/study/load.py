@@ -13,7 +13,8 @@ from mirst.errors import MirstError, most_similar, suggestion
 from mirst.study.layout import StudyFolder
 from mirst.study.named_configs import NamedDefense, attack_entry, defense_entry, number
 from mirst.study.shipped import find_study, shipped_studies
-from mirst.study.spec import TRUSTED, SourceSpec, StudySpec, TrialTraining
+from mirst.study.spec import TRUSTED, StudySpec, TrialTraining
+from mirst.study.spec_sections import SourceSpec
 from mirst.untrusted.yaml_files import parse_yaml, read_yaml
 
 Entry = TypeVar("Entry")

@@ -6,7 +6,8 @@ from mirst.data import Record, read_dataset, read_datasets
 from mirst.data.readers import remark_other_classes
 from mirst.data.record import natural
 from mirst.errors import MirstError
-from mirst.study.spec import FoldSpec, SourceSpec, StudySpec
+from mirst.study.spec import StudySpec
+from mirst.study.spec_sections import FoldSpec, SourceSpec
 
 
 def read_records(spec: StudySpec, on_remark: Callable[[str], object]) -> tuple[list[Record], set[str]]:

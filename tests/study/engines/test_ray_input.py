@@ -15,7 +15,7 @@ from mirst.study.engines.ray_worker import require_same, with_weights
 from mirst.study.initial_model import initial_model
 from mirst.study.layout import StudyFolder
 from mirst.study.prepared import prepare
-from mirst.study.spec import ModelSpec
+from mirst.study.spec_sections import ModelSpec
 from mirst.study.train_trial import TrainTrial
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning:ray")

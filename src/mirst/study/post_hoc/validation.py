@@ -32,7 +32,7 @@ from mirst.study.post_hoc.validation_works import (
 )
 from mirst.study.prepared import Prepared, prepare
 from mirst.study.results import finished_study, read_spec
-from mirst.study.spec import SourceSpec
+from mirst.study.spec_sections import SourceSpec
 from mirst.study.trial import Trial, all_trials
 
 
