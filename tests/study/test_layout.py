@@ -12,6 +12,7 @@ OTHER_FOLDERS = {
     "cli/certify.py": "the results of one model outside a study",
     "cli/evaluate_model.py": "the results of one model outside a study",
     "data/readers/prepared.py": "the records of a prepared folder",
+    "export/hub_folder.py": "the files of a folder for a model hub",
     "app/demo_models.py": "checkpoints in the user's cache",
     "study/results.py": "the columns by the name of the table",
     "study/train_trial.py": "the files that mark the end",

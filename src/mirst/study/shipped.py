@@ -3,6 +3,7 @@
 from pathlib import Path
 
 SHIPPED = Path(__file__).parents[1] / "studies"
+"""The folder of their files."""
 
 
 def shipped_studies() -> dict[str, str]:
