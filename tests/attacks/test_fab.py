@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mirst.attacks import FAB
 from mirst.attacks.fab import onto_plane
 from mirst.errors import MirstError
+from mirst.nn import reference_mode
 from tests.helpers import misclassified, on_the_fence, seeded, small_cnn
 
 unit = st.integers(0, 8).map(lambda n: n / 8)
@@ -158,3 +159,16 @@ def test_more_restarts_never_lead_farther(batch):
 def test_steps_below_one_are_refused():
     with pytest.raises(MirstError, match="steps"):
         FAB(steps=0)
+
+
+def test_slopes_from_the_optimized_copy_find_the_same_boundary():
+    """The model itself misclassifies every image that is found, at the distance that the reference mode finds."""
+    x = torch.rand(12, 1, 16, 16, generator=seeded())
+    model = on_the_fence(small_cnn(), x)
+    y = model(x).argmax(1)
+    images, distances = FAB(steps=30).minimum(model, x, y)
+    with reference_mode():
+        _, expected = FAB(steps=30).minimum(model, x, y)
+    assert distances.isfinite().all()
+    assert misclassified(model, images, y).all()
+    torch.testing.assert_close(distances, expected, rtol=0.02, atol=1e-6)
