@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 .PHONY: help setup demo test browser docs lint bench audit release-check clean
 
 help:
-	@echo "make demo   install and run the main job on embedded phantoms (about five minutes)"
+	@echo "make demo   install and run the main job on embedded phantoms (about three minutes)"
 	@echo "make test   install and run the tests"
 	@echo "make browser  install Chromium and Playwright and run the tests of pages"
 	@echo "make docs   install what the site needs and build it into site/"

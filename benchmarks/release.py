@@ -2,7 +2,7 @@
 
 It builds the sdist and the wheel, checks them with twine, installs the wheel in fresh environments without and with its
 extras, runs `mirst demo` in each from a folder outside the checkout, and compares the outcomes with those of the
-checkout. TOOLS is a Python that has build and twine. Three demos take about fifteen minutes on two idle cores.
+checkout. TOOLS is a Python that has build and twine. Three demos take about nine minutes on two idle cores.
 """
 
 import os

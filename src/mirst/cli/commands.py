@@ -44,10 +44,10 @@ app = typer.Typer(
 )
 _DEMO = """\
 The demo generates 240 breast phantoms and trains classifiers on them: plain (ce), robust (rst), multi-instance robust
-(mirst), and mirst with a drop-max layer (mirst+dm). It attacks each with FGSM, PGD and CW at eps 5/255, with three-fold
+(mirst), and mirst with a drop-max layer (mirst+dm). It attacks each with FGSM, PGD and CW at eps 5/255, with two-fold
 cross-validation. A second, smaller study trains ce, rst and ibp on crops around the lesions (data.view: lesion) and
 certifies them: no change of at most eps per pixel can alter a certified prediction.
-Together they take about five minutes on two cores and write to {out}."""
+Together they take about three minutes on two cores and write to {out}."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -130,7 +130,7 @@ def demo(
     track: TrackOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Run two studies on generated breast phantoms, whole and lesion view, in about five minutes on two cores."""
+    """Run two studies on generated breast phantoms, whole and lesion view, in about three minutes on two cores."""
     from mirst.study import demo_lesion_spec, demo_spec
 
     if not (quiet or json_lines):

@@ -20,7 +20,7 @@ def demo_lesion_spec(folder: Path) -> StudySpec:
     A crop of 32 pixels shows a lesion at least as large as a whole image of 64 does, at a quarter of the cost. The
     network is one whose interval bounds stay tight, and the ramp of eps is long, as training on bounds needs it.
     """
-    view = ("data.view=lesion", "data.size=32", "folds.count=2")
+    view = ("data.view=lesion", "data.size=32")
     training = ("training.batch_size=8", "training.lr=0.002", "training.warmup=0.1", "training.ramp=0.5")
     certified = ("model.name=cnn_small", "defenses=[ce, rst, ibp]", "certify=[2/255, 5/255]")
     return _spec(folder, *view, *training, *certified)
