@@ -122,7 +122,7 @@ def test_a_study_finds_its_data_from_any_folder(mirst, phantoms, tmp_path, monke
     (tmp_path / "moved").mkdir()
     (tmp_path / "images").rename(tmp_path / "moved" / "images")
     words = refused(mirst("run", "studies/s.yaml", "--out", "out"))
-    assert f"{tmp_path / 'images'} does not exist; give the path of the data set with data.path or --data PATH" in words
+    assert f"{tmp_path / 'images'} does not exist; give the path of the data set" in words
     assert mirst("run", "studies/s.yaml", "--data", "moved/images", "--out", "out", "--quiet")[0] == 0
 
 

@@ -54,6 +54,7 @@ def test_every_other_column_of_a_manifest_is_an_attribute(manifest):
     ("rows", "words"),
     [
         ([("path", "class"), ("one.png", "a")], "lacks the column label"),
+        ([("path;label",), ("one.png;a",)], "separate its columns with commas"),
         ([("path", "label"), ("missing.png", "a")], "line 2 of .*missing.png is not a file"),
         ([("path", "label"), ("one.png", "a"), ("one.png", "b")], "line 3 of .* a second time"),
         ([("path", "label"), ("one.png", "")], "line 2 of .* has no label"),

@@ -35,7 +35,7 @@ class Answer:
     def warn(self, sentences: list[str]) -> None:
         for sentence in sentences:
             self.say(f"WARNING: {sentence}")
-        self.add(warnings=sentences)
+        self._entries["warnings"] = [*self._entries.get("warnings", []), *sentences]
 
     def end(self) -> None:
         if self.as_json:

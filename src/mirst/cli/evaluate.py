@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from mirst.cli.answer import Answer, AsJsonOption
-from mirst.cli.evaluate_model import evaluate_strong, evaluate_weak, open_named_model, parse_stand_ins
+from mirst.cli.evaluate_model import (
+    evaluate_strong,
+    evaluate_weak,
+    open_named_model,
+    parse_stand_ins,
+    warn_of_training_images,
+)
 from mirst.cli.evaluate_study import evaluate_study
 from mirst.cli.evaluation_input import require_effect, require_folder
 from mirst.cli.options import (
@@ -147,6 +153,7 @@ def evaluate(
     answer = Answer(as_json, model=model, data=str(data), suite=suite.value, eps=radii)
     with reference_mode(not load_spec(None, override or []).training.fast):
         opened, card = open_named_model(model, data, override or [], trust)
+        warn_of_training_images(model, card, data, answer)
         if strong:
             twin = None if source is None else open_named_model(source, data, override or [], trust)[0]
             layers = parse_stand_ins(stand_in or [], opened)

@@ -57,6 +57,22 @@ def shown(answer: Answer) -> Iterator[tuple["OnProgress", list[str]]]:
     answer.add(remarks=remarks)
 
 
+def warn_of_training_images(model: str, card: "ModelCard", data: Path, answer: Answer) -> None:
+    from mirst.data import read_dataset
+    from mirst.study.image_use import training_overlap
+
+    if Path(model).is_file():
+        records = read_dataset(data, card.classes)
+        count = training_overlap(Path(model), records)
+        if count:
+            answer.warn(
+                [
+                    f"{count} of {len(records)} images were used to train this model or to choose its settings: its "
+                    "numbers on them say nothing about new images."
+                ]
+            )
+
+
 def evaluate_weak(
     model: "nn.Module",
     card: "ModelCard",

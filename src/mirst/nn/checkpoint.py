@@ -185,6 +185,8 @@ def read_card(path: str | Path) -> ModelCard:
     Raises:
         MirstError: no file, or not a checkpoint written by mirst.
     """
+    if Path(path).is_dir():
+        raise MirstError(f"{path} is a folder; give the file of a model, such as TRIAL/model.safetensors")
     try:
         with open_tensors(path) as file:
             card = _CARD.validate_json((file.metadata() or {})["mirst"])

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from mirst.errors import MirstError
+from mirst.errors import MirstError, meant
 from mirst.nn.cnn_small import SmallCNN
 from mirst.nn.factory import LIBRARIES, is_factory, library_of, load_factory
 from mirst.nn.layers.drop_max import replace_first_max_pool
@@ -61,8 +61,9 @@ def build_model(
         model = load_factory(name, in_channels=in_channels, num_classes=num_classes, **_own(options))
     else:
         raise MirstError(
-            f"model.name: unknown model {name}; choose {', '.join(MODELS)}, package.module:factory, or NETWORK of a "
-            f"library as {', '.join(f'{library}:NETWORK' for library in LIBRARIES)}"
+            f"model.name: unknown model {name}{meant(name, list(MODELS))}; choose {', '.join(MODELS)}, "
+            "package.module:factory, or NETWORK of a library as "
+            f"{', '.join(f'{library}:NETWORK' for library in LIBRARIES)}"
         )
     return replace_first_max_pool(model) if drop_max else model
 

@@ -47,7 +47,8 @@ def holds_study(study: StudyFolder, prepared: Prepared) -> bool:
         difference = _difference(study, prepared, prepared.spec.resolved())
         if difference is not None:
             raise MirstError(
-                f"{study.path} contains {difference}; give another folder with --out, or remove {study.path}"
+                f"{study.path} contains {difference}; undo the change, give another folder with --out, or remove "
+                f"{study.path}"
             )
         return True
     out = study.path
@@ -119,7 +120,10 @@ def _other_data(before: dict[str, Any], prepared: Prepared) -> str:
     groups = len({record.group for record in prepared.records})
     if before["groups"] == groups:
         return "other data"
-    return f"other data, or other groups: it has {before['groups']} groups of copies or patients, not {groups}"
+    return (
+        f"other data, or other groups: it has {before['images']} images in {before['groups']} groups, and the data set "
+        f"now has {len(prepared.records)} in {groups}"
+    )
 
 
 def _digest(weights: dict[str, Any] | None) -> str:

@@ -1,10 +1,14 @@
 """For what a study used each of its images when it trained the model of a trial."""
 
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from mirst.data import Record
+from mirst.data.cache import content_digests
 from mirst.errors import MirstError
 from mirst.nn import read_card
 from mirst.study.layout import StudyFolder
@@ -15,6 +19,7 @@ from mirst.study.spec import StudySpec
 from mirst.study.trial import Trial, all_trials
 
 Use = Literal["training", "validation", "test"]
+USED = ("training", "validation")
 
 
 @dataclass(frozen=True)
@@ -92,3 +97,26 @@ def _has_images(spec: StudySpec, study: StudyFolder) -> bool:
         return False
     rows = read_csv(study.outcomes)[["source", "image"]].drop_duplicates()
     return set(rows.itertuples(index=False, name=None)) <= {(record.source, record.name) for record in records}
+
+
+def training_overlap(checkpoint: Path, records: Sequence[Record]) -> int:
+    """How many of the images were used to train or to validate the model of a study.
+
+    Files are compared by their content: images that were resized or saved again are not found, and neither are those
+    that share a file. 0 for other models, and where the images of the study are not found.
+    """
+    with suppress(MirstError):
+        place = trial_of(checkpoint)
+        if place is None:
+            return 0
+        study = images_of(place[0])
+        own = [record for record, use in zip(study.records, study.uses(place[1]), strict=True) if use in USED]
+        used = set(content_digests(_single(own)).values())
+        return sum(digest in used for digest in content_digests(_single(records)).values())
+    return 0
+
+
+def _single(records: Sequence[Record]) -> list[Path]:
+    """Files with one image."""
+    counts = Counter(record.path for record in records)
+    return [path for path, count in counts.items() if count == 1]

@@ -15,7 +15,7 @@ from pydantic import PydanticUserError, TypeAdapter
 from mirst.attacks import ATTACKS, Attack
 from mirst.defenses import DEFENSES, Defense
 from mirst.defenses.base_classes import require_defense
-from mirst.errors import MirstError, suggestion
+from mirst.errors import MirstError, meant, suggestion
 from mirst.nn.factory import described, import_object, in_words
 from mirst.study.numbers import no_booleans
 from mirst.training.extensions import EXTENSIONS, Extension
@@ -155,7 +155,10 @@ def _object(kind: str, known: Mapping[str, type], name: str, settings: dict[str,
     values = {key: number(value) for key, value in settings.items()}
     if not is_own(name):
         if name not in known:
-            raise ValueError(f"unknown {kind} {name}; choose {', '.join(known)}, or your own package.module:Class")
+            raise ValueError(
+                f"unknown {kind} {name}{meant(name, list(known))}; choose {', '.join(known)}, or your own "
+                "package.module:Class"
+            )
         return _instance(known[name], name, values)
     if not trusted:
         return NotImported(name, values)

@@ -25,4 +25,4 @@ def open_tracker(name: str, folder: Path) -> Tracker:
     try:
         return TRACKERS[name](folder)
     except ImportError as error:
-        raise MirstError(f"--track {name} needs {error.name or name}; pip install 'mirst[{name}]'") from error
+        raise MirstError(f"--track {name} needs more packages; pip install 'mirst[{name}]'") from error

@@ -87,16 +87,15 @@ def read_dataset(
 
 def _require_readable(root: Path) -> None:
     if not root.exists():
-        raise MirstError(
-            f"{root.resolve()} does not exist; give the path of the data set with data.path or --data PATH"
-        )
+        raise MirstError(f"{root.resolve()} does not exist; give the path of the data set")
     require_content(root)
 
 
 def _unknown(root: Path) -> str:
     if root.is_file():
         return (
-            f"{root} is neither a .csv nor a .npz file; give a folder with a folder per class, a CSV or a MedMNIST file"
+            f"{root} is neither a .csv nor a .npz file; give a folder with a folder per class, a CSV (which Excel can "
+            "save) or a MedMNIST file"
         )
     return (
         f"{root} has no class folders and is not a known data set; put the images of each class into a folder "

@@ -28,7 +28,8 @@ def read_table(path: Path, columns: Iterable[str]) -> list[Row]:
         raise MirstError(f"the table {path} has no rows")
     missing = [column for column in columns if column not in rows[0]]
     if missing:
-        raise MirstError(f"the table {path} lacks the column {missing[0]}; it has {', '.join(rows[0])}")
+        separated = "; separate its columns with commas" if any(";" in name for name in rows[0]) else ""
+        raise MirstError(f"the table {path} lacks the column {missing[0]}; it has {', '.join(rows[0])}{separated}")
     return rows
 
 
