@@ -1,6 +1,5 @@
 """What a user waits for beside the training itself: the command line, the first epoch, each batch of data."""
 
-import signal
 import subprocess
 import sys
 import tempfile
@@ -65,7 +64,7 @@ def _first_epoch() -> float:
         while run.poll() is None and not list(out.glob("trials/*/state.pt")):
             time.sleep(0.02)
         seconds = time.perf_counter() - begin
-        run.send_signal(signal.SIGINT)
+        run.terminate()  # a job in the background of a shell ignores SIGINT
         run.wait()
     return seconds
 
