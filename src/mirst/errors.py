@@ -45,10 +45,10 @@ def meant(key: str, known: Sequence[str]) -> str:
     """What a message adds after an unknown key, if a known one is similar.
 
     >>> meant("resnet_tinny", ["resnet18", "resnet_tiny"])
-    ', did you mean resnet_tiny?'
+    ' (did you mean resnet_tiny?)'
     """
     close = most_similar(key, known)
-    return f", did you mean {close}?" if close else ""
+    return f" (did you mean {close}?)" if close else ""
 
 
 def most_similar(key: str, known: Sequence[str]) -> str | None:

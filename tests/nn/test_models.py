@@ -62,7 +62,7 @@ def test_a_factory_of_the_users():
 @pytest.mark.parametrize(
     ("name", "channels", "classes", "words"),
     [
-        ("resnet51", 1, 2, "unknown model resnet51, did you mean resnet50?"),
+        ("resnet51", 1, 2, r"unknown model resnet51 \(did you mean resnet50\?\)"),
         ("no_such_package:factory", 1, 2, "no module no_such_package"),
         (f"{__name__}:missing", 1, 2, "has no missing"),
         (f"{__name__}:not_a_model", 1, 2, "not an nn.Module"),

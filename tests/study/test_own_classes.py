@@ -180,7 +180,11 @@ def test_packages_of_a_study_are_those_of_its_own_classes(own):
             "own_pieces:Gray",
             "training.extensions.0: the extension Gray must be a dataclass that",
         ),
-        ("training.extensions", "emma", "training.extensions.0: unknown extension emma; choose ema, awp"),
+        (
+            "training.extensions",
+            "emma",
+            "training.extensions.0: unknown extension emma (did you mean ema?); choose",
+        ),
         ("training.extensions", {"name": "ema", "decoy": 1}, "training.extensions.0: ema has no field decoy; did you"),
         ("training.extensions", {"name": "ema", "decay": 2}, "training.extensions.0: decay is 2"),
     ],
