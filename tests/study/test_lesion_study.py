@@ -326,7 +326,11 @@ def test_one_box_is_that_of_all_frames_of_a_file(finished_lesions, mirst, tmp_pa
     assert "the 2 frames of" in error
     pages = [mirst("predict", model, tmp_path / f"{n}.png", "--box", "5,6,30,30", "--csv", "-")[1] for n in (0, 1)]
     wanted = [page.splitlines()[1].split(",")[1:] for page in pages]
-    assert [line.split(",")[1:] for line in text.splitlines()[1:]] == wanted
+    found = [line.split(",")[1:] for line in text.splitlines()[1:]]
+    assert len(found) == len(wanted) == 2
+    for row, alone in zip(found, wanted, strict=True):  # a batch of two rounds differently on some processors
+        assert row[0] == alone[0]
+        assert [float(p) for p in row[1:]] == pytest.approx([float(p) for p in alone[1:]], abs=1e-6)
     code, _, error = mirst("predict", model, tmp_path / "0.png", tmp_path / "1.png", "--box", "5,6,30,30")
     assert code == 2
     assert "one box is given for 2 image files" in error
