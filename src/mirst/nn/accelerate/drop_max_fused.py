@@ -68,8 +68,10 @@ class _Pool(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        scattered = _Scatter.apply(gradient, *ctx.saved_tensors, ctx.shape, ctx.windows)  # type: ignore[no-untyped-call]
-        return scattered, None
+        (places,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a derivative of higher order may follow
+            return _Scatter.apply(gradient, places, ctx.shape, ctx.windows), None  # type: ignore[no-untyped-call]
+        return _scatter(gradient, places, ctx.shape, ctx.windows), None
 
 
 class _Scatter(torch.autograd.Function):
@@ -79,10 +81,7 @@ class _Scatter(torch.autograd.Function):
     def forward(ctx: Any, gradient: Tensor, places: Tensor, shape: torch.Size, windows: Windows) -> Tensor:
         ctx.save_for_backward(places)
         ctx.windows = windows
-        planes, _, _, channels = places.shape
-        out = gradient.new_empty((planes, *shape[2:], channels))
-        _require_kernels(gradient).scatter(_planes(gradient, channels > 1), places, out, windows)
-        return _images(out, shape)
+        return _scatter(gradient, places, shape, windows)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
@@ -104,6 +103,13 @@ def _pool(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
     places = torch.empty_like(planes, dtype=torch.uint8)
     _require_kernels(x).pool(_planes(x, channels_last), planes, places, windows)
     return values, places
+
+
+def _scatter(gradient: Tensor, places: Tensor, shape: torch.Size, windows: Windows) -> Tensor:
+    planes, _, _, channels = places.shape
+    out = gradient.new_empty((planes, *shape[2:], channels))
+    _require_kernels(gradient).scatter(_planes(gradient, channels > 1), places, out, windows)
+    return _images(out, shape)
 
 
 def _planes(x: Tensor, channels_last: bool) -> Tensor:

@@ -9,6 +9,7 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from mirst.nn.accelerate.packed_convolutions import can_pack, is_plain_layer, pack
+from mirst.nn.accelerate.separable_max_pool import can_separate, separate
 from mirst.nn.accelerate.switch import is_optimized
 from mirst.nn.logits import dtype_of, is_opaque
 
@@ -20,6 +21,7 @@ def folded(model: nn.Module) -> nn.Module:
     """A copy of `model` with each batch norm folded into the convolution before it.
 
     In float32 on a CPU its weights are channels last, and convolutions whose parameters require no gradient are packed.
+    Max-pools work along one axis after the other where no gradient is asked for.
 
     Same output; later weight updates are ignored. Only `nn.Conv2d` and `nn.BatchNorm2d` themselves are folded: no
     subclass, none with hooks or a forward of its own, none whose parameters other layers read. A model that torch.fx
@@ -40,6 +42,8 @@ def folded(model: nn.Module) -> nn.Module:
     for conv, norm in _pairs(traced):
         _fold(fast, fast.get_submodule(conv), fast.get_submodule(norm))
     for layer in fast.modules():
+        if isinstance(layer, nn.MaxPool2d) and can_separate(layer):
+            separate(layer)
         if not isinstance(layer, nn.Conv2d) or not is_plain_layer(layer, nn.Conv2d):
             continue
         if can_pack(layer) and not any(p.requires_grad for p in layer.parameters()):

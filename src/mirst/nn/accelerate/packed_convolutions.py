@@ -17,7 +17,8 @@ NARROW = 4
 """With at most this many input channels, oneDNN's own gradient of a strided convolution takes several times as
 long as its forward pass, since it vectorises over channels."""
 _ATTRIBUTES: dict[type[nn.Module], frozenset[str]] = {
-    type(layer): frozenset(vars(layer)) for layer in (nn.Conv2d(1, 1, 1, device="meta"), nn.BatchNorm2d(1))
+    type(layer): frozenset(vars(layer))
+    for layer in (nn.Conv2d(1, 1, 1, device="meta"), nn.BatchNorm2d(1), nn.MaxPool2d(1))
 }
 """The attributes of an unmodified instance of each class."""
 
@@ -36,7 +37,7 @@ def is_plain_layer(layer: nn.Module, kind: type[nn.Module]) -> bool:
     such as a patched forward or a weight that is computed from others.
 
     Args:
-        kind: `nn.Conv2d` or `nn.BatchNorm2d`.
+        kind: `nn.Conv2d`, `nn.BatchNorm2d` or `nn.MaxPool2d`.
     """
     if type(layer) is not kind:
         return False
