@@ -85,8 +85,8 @@ def exponent(counts: list[int], values: list[float]) -> float:
 
 def page(results: dict[int, Measured]) -> Iterator[str]:
     counts = sorted(results)
-    yield "# Growth\n\n`python -m benchmarks.growth` writes this page. It shows CPU seconds and the exponent of their"
-    yield "growth. The images are phantoms. Each step has one thread; the audit has one per core.\n"
+    yield "# Growth\n\n`python -m benchmarks.growth` writes this page. It shows CPU seconds and the exponent of their growth."
+    yield "The images are phantoms. Each step has one thread; the audit has one per core.\n"
     yield f"| step | {' | '.join(f'{count:,} images' for count in counts)} | exponent | MiB at most | |"
     yield f"|---|{'---|' * (len(counts) + 3)}"
     for step in results[counts[0]]:
@@ -96,7 +96,7 @@ def page(results: dict[int, Measured]) -> Iterator[str]:
         cells = " | ".join(f"{value:.2f}" for value in seconds)
         yield f"| {step} | {cells} | {slope:.2f} | {results[counts[-1]][step]['MiB']:.0f} | {verdict} |"
     pages = [results[count]["report"]["page MiB"] for count in counts]
-    yield f"\nTarget: an exponent of at most {LIMIT}, but for the {EXCEPT}. Size of the report in MiB: "
+    yield f"\nTarget: an exponent of at most {LIMIT}, but for the {EXCEPT}. Size of the report in MiB:"
     yield f"{', '.join(f'{size:.2f}' for size in pages)}."
 
 
