@@ -1,5 +1,6 @@
 """Trials in worker processes on this machine."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -215,6 +216,7 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def _serve(connection: "Connection[Any, Any]") -> None:
+    gc.freeze()  # else each full collection walks all that the server imported, and copies its pages
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, _interrupt)
     starve_first()
