@@ -14,6 +14,7 @@ from benchmarks.pooling import pooling
 from benchmarks.startup import startup
 from benchmarks.steps import certified_steps, floors, memory, steps, threads
 from benchmarks.suite import suite
+from mirst.allocator import keep_freed_memory
 from mirst.data.threads import available_cores
 
 PAGE = Path("docs/results/speed.md")
@@ -47,6 +48,7 @@ def _cpuinfo() -> list[str]:
 
 
 def main() -> None:
+    keep_freed_memory()  # as the command line does
     head = (
         "# Speed\n\n`make bench` writes this page: ratios of medians over interleaved runs.\n"
         f"Measured on: {machine()}.\n"

@@ -85,7 +85,8 @@ def exponent(counts: list[int], values: list[float]) -> float:
 
 def page(results: dict[int, Measured]) -> Iterator[str]:
     counts = sorted(results)
-    yield "# Growth\n\n`python -m benchmarks.growth` writes this page. It shows CPU seconds and the exponent of their growth."
+    yield "# Growth\n"
+    yield "`python -m benchmarks.growth` writes this page. It shows CPU seconds and the exponent of their growth."
     yield "The images are phantoms. Each step has one thread; the audit has one per core.\n"
     yield f"| step | {' | '.join(f'{count:,} images' for count in counts)} | exponent | MiB at most | |"
     yield f"|---|{'---|' * (len(counts) + 3)}"

@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.steps import step
 from benchmarks.timing import Target, medians, section
 from mirst.data import ImageSet, data_loader
+from mirst.data.augmentation import Augmentation
 from mirst.data.phantom import write_phantoms
 from mirst.defenses import CE, RST
 
@@ -71,7 +72,7 @@ def _first_epoch() -> float:
 
 def _batch() -> str:
     images = np.random.default_rng(0).integers(0, 256, (512, 1, 64, 64), dtype=np.uint8)
-    data = ImageSet(images, np.arange(512) % 2, augment=True)
+    data = ImageSet(images, np.arange(512) % 2, augment=Augmentation())
 
     def epoch() -> None:
         for _ in data_loader(data, 16, shuffle=True):

@@ -15,6 +15,7 @@ from filelock import FileLock
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from mirst.allocator import keep_freed_memory
 from mirst.cli import main
 from mirst.data import write_phantoms
 from mirst.study import Local, StudySpec, attack_study, ensemble_study, load_spec, measure_distances, run_study
@@ -22,6 +23,7 @@ from mirst.study.engines.local import PRELOADED
 from tests.helpers import small_batch, small_cnn
 
 torch.set_num_threads(1)
+keep_freed_memory()  # as the command line does
 
 PRELOADED += ["mirst.report", "sklearn.model_selection"]
 """The server of workers also starts the commands of `tests.commands`, which import these as well."""

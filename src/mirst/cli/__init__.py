@@ -23,7 +23,10 @@ def main() -> None:
 def _run() -> None:
     import warnings
 
+    from mirst.allocator import keep_freed_memory
     from mirst.cli.commands import app
+
+    keep_freed_memory()
 
     warnings.formatwarning = lambda message, *_, **__: f"mirst: {message}\n"
     app()

@@ -17,6 +17,7 @@ from multiprocessing.connection import wait as wait_for
 from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Any, Literal
 
+from mirst.allocator import keep_freed_memory
 from mirst.data.threads import available_cores
 from mirst.errors import MirstError
 from mirst.nn.device import default_device
@@ -220,6 +221,7 @@ def _serve(connection: "Connection[Any, Any]") -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, _interrupt)
     starve_first()
+    keep_freed_memory()
     with suppress(KeyboardInterrupt, EOFError):  # EOF: the end of the study
         if CAN_BLOCK_SIGNALS:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})

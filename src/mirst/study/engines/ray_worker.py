@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mirst.allocator import keep_freed_memory
 from mirst.errors import MirstError
 from mirst.study.engines.base import Work
 from mirst.study.engines.local import failure_of
@@ -49,6 +50,7 @@ def serve(shipment: Shipment, trial: Trial, files: Files) -> Iterator[Message]:
 
     The work has a thread of its own, because it sends messages by calling a function and only this thread can yield.
     """
+    keep_freed_memory()
     yield "begin", None
     with tempfile.TemporaryDirectory(prefix="mirst-") as scratch:
         study = StudyFolder(Path(scratch) / "results")
