@@ -17,7 +17,7 @@ def keep_freed_memory() -> None:
 
     By default glibc returns it to the system when a pass ends, and the next pass gets it back page by page. That took a
     fifth of the time of an attack on a small network. The largest memory that the process needs stays the same.
-    It changes the whole process, so only the command line and the workers of a study call it.
+    It changes the whole process, so mirst calls it in its command line and its workers only, never on import.
 
     >>> keep_freed_memory()
     """

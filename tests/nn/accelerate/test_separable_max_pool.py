@@ -26,14 +26,14 @@ def drawn(*shape, layout=torch.contiguous_format):
 
 
 @given(
-    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    kernel=st.tuples(st.integers(1, 7), st.integers(1, 7)),
     stride=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     data=st.data(),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_the_output_is_that_of_torch(kernel, stride, data):
     padding = tuple(data.draw(st.integers(0, (k - 1) // 2)) for k in kernel)
-    height, width = (data.draw(st.integers(k, 9)) for k in kernel)
+    height, width = (data.draw(st.integers(max(1, k - 2 * p), 9)) for k, p in zip(kernel, padding, strict=True))
     layout = data.draw(st.sampled_from([torch.contiguous_format, torch.channels_last]))
     x = drawn(2, 3, height, width, layout=layout)
     before = x.clone()
@@ -50,6 +50,18 @@ def test_values_that_are_not_finite(value):
         torch.testing.assert_close(
             separated(3, 2, 1)(x), F.max_pool2d(x, 3, 2, 1), rtol=0, atol=0, equal_nan=True
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_images_smaller_than_the_window(size):
+    x = drawn(2, 3, size, 5)
+    assert torch.equal(separated(7, 1, 3)(x), F.max_pool2d(x, 7, 1, 3))
+
+
+def test_a_window_that_does_not_fit_is_an_error_as_in_torch():
+    for pool in (separated(3), partial(F.max_pool2d, kernel_size=3)):
+        with pytest.raises(RuntimeError):
+            pool(drawn(1, 1, 2, 2))
 
 
 def test_a_gradient_is_that_of_torch():

@@ -10,7 +10,7 @@ from mirst.nn.accelerate.packed_convolutions import is_plain_layer
 
 
 def separate(pool: nn.MaxPool2d) -> None:
-    """Make `pool` faster where no gradient is asked for. The output is the same, bit for bit.
+    """Make `pool` faster where no gradient is asked for. The output has the same values.
 
     Args:
         pool: one that `can_separate` accepts.
@@ -32,7 +32,7 @@ class _SeparableForward:
 
     def __call__(self, x: Tensor) -> Tensor:
         differentiated = torch.is_grad_enabled() and x.requires_grad
-        if differentiated or x.ndim != 4 or x.device.type != "cpu" or not x.is_floating_point():
+        if differentiated or x.ndim != 4 or 0 in x.shape or x.device.type != "cpu" or not x.is_floating_point():
             return F.max_pool2d(x, self.kernel, self.stride, self.padding)
         for axis, geometry in zip((2, 3), zip(self.kernel, self.stride, self.padding, strict=True), strict=True):
             x = _largest(x, axis, *geometry)
@@ -40,14 +40,20 @@ class _SeparableForward:
 
 
 def _largest(x: Tensor, axis: int, kernel: int, stride: int, padding: int) -> Tensor:
-    """The largest value of each window along `axis`. The windows that the pixel `tap` of a window exists in are a
-    range, as padding cuts only the first and the last ones."""
+    """The largest value of each window along `axis`.
+
+    `tap` is the number of a pixel in its window. The windows `first` to `end` have this pixel inside the image.
+    """
     size = x.shape[axis]
     count = (size + 2 * padding - kernel) // stride + 1
+    if count < 1:
+        raise RuntimeError(f"a max-pool window of {kernel} pixels does not fit into {size} pixels, padded by {padding}")
     taps = []
     for tap in range(kernel):
         first = max(0, -((tap - padding) // stride))
         end = min(count, (size - 1 + padding - tap) // stride + 1)
+        if first >= end:  # this pixel is padding in every window
+            continue
         start = first * stride - padding + tap
         pixels = x[(slice(None),) * axis + (slice(start, start + (end - first - 1) * stride + 1, stride),)]
         taps.append((first, end, pixels))
